@@ -1,0 +1,1 @@
+"""The KEP directory: addresses, accounts, operators, providers. Knows nothing of kephs."""

@@ -1,0 +1,1 @@
+"""kephs: the mail server of a Turkish registered e-mail provider (KEPHS)."""

@@ -1,0 +1,110 @@
+"""What kephs keeps of one submission, of its deliveries and of the evidence about them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from directory.addresses import KepAddress
+from evidence.records import Authentication, EvidenceKind, Party
+from kephs.domain.lifecycle import DeliveryState, MessageState
+
+
+class Role(StrEnum):
+    """Kime or Bilgi."""
+
+    TO = "to"
+    CC = "cc"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One recipient in header order; ``number`` in evidence is the 1-based position."""
+
+    address: KepAddress
+    name: str | None
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who is signed in: an operator of an account, and how they proved it (KEP-EC-07)."""
+
+    account_id: str
+    operator_id: str
+    name: str
+    authentication: Authentication
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One submitted message; ``message_id`` is ours (no <>), ``user_message_id`` the client's (with <>)."""
+
+    message_id: str
+    account_id: str
+    operator_id: str
+    state: MessageState
+    user_message_id: str | None
+    digest_sha256: bytes
+    digest_sha512: bytes
+    size: int
+    subject: str
+    sender: Party
+    recipients: tuple[Recipient, ...]
+    authentication: Authentication
+    submitted_at: datetime
+    material: bytes | None  # SHA-256 of the stored verification material of the sender's signature
+    dispatch: bytes | None = None  # SHA-256 of the KEP message, once built
+    next_at: datetime | None = None  # work due (D12); None when nothing is
+    attempts: int = 0
+
+    @property
+    def parties(self) -> tuple[Party, ...]:
+        """Return the recipients as evidence names them, in header order."""
+        return tuple(Party(str(r.address), r.name) for r in self.recipients)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message for one recipient of ours. ``number`` is 1-based."""
+
+    delivery_id: str
+    message_id: str
+    number: int
+    address: str
+    account_id: str | None  # None where nobody has the address
+    state: DeliveryState
+    decided_at: datetime | None = None
+    evidence_id: str | None = None
+    read_evidence_id: str | None = None
+
+    @property
+    def gated(self) -> bool:
+        """Say whether the content is still behind the read gate."""
+        return self.read_evidence_id is None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvidence:
+    """One evidence in the store. ``account_id`` is the sender's, whose Deliller folder shows it."""
+
+    evidence_id: str
+    kind: EvidenceKind
+    message_id: str
+    number: int | None  # recipient, 1-based
+    account_id: str
+    blob: bytes  # SHA-256 of the exact signed XML
+    event_time: datetime
+    receipt_due: datetime | None = None  # when the receipt is to be filed; None once it is
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One link of the ledger's hash chain."""
+
+    seq: int
+    evidence_id: str
+    digest: bytes  # SHA-256 of the signed XML
+    at: datetime
+    previous: bytes
+    hash: bytes

@@ -1,0 +1,233 @@
+"""What may be sent: ordered rules over facts, pure. The first rule that objects decides.
+
+spec: KEP-MS-01..11, KEP-QU-02, KEP-CL-01, R-01, rules-in-detail "Refusing" and "One table of codes".
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from directory.accounts import AccountState, ServiceType
+from evidence.report import SubIndication, Verdict
+from kephs.domain.refusals import Refusal, RefusalCode
+
+MIB: Final = 1 << 20  # spec: KEP-MS-03
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes of decoded content (D15), and how many recipients one message may have."""
+
+    max_local: int = 100 * MIB
+    max_elsewhere: int = 25 * MIB
+    wire_factor: float = 1.4
+    max_recipients: int = 500
+    allow_bcc: bool = False
+
+    @property
+    def max_wire(self) -> int:
+        """Return how many bytes a message may have on the wire: this decides early, at SIZE."""
+        return int(self.max_local * self.wire_factor)
+
+
+class Destination(StrEnum):
+    """Where a recipient is served."""
+
+    HERE = "here"
+    PEER = "peer"
+    UNKNOWN_PROVIDER = "unknown_provider"
+    NOT_KEP = "not_kep"
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientFacts:
+    """One recipient of To or Cc, as written and where it leads."""
+
+    written: str
+    destination: Destination
+
+
+@dataclass(frozen=True, slots=True)
+class SenderFacts:
+    """The sending account and what the person signed in may do."""
+
+    address: str
+    state: AccountState
+    service: ServiceType
+    may_send: bool
+    used_bytes: int
+    quota_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FormFacts:
+    """What can be known of a message without checking its signature. Addresses are folded."""
+
+    nul: bool
+    line_too_long: bool
+    well_formed: bool
+    header_valid: bool
+    envelope_from: str
+    header_from: str
+    attempted: frozenset[str]
+    any_refused: bool
+    named: frozenset[str]
+    has_to: bool
+    bcc_present: bool
+    recipients: tuple[RecipientFacts, ...]
+    decoded_size: int
+    signed: bool
+    inner_differs: str  # name of the field that differs between inside and outside, or ""
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureFacts:
+    """The verifier's verdict and whether each signer may send for the account."""
+
+    verdict: Verdict
+    sub_indication: SubIndication | None
+    detail: str
+    authorised: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a decision rests on; ``signature`` and ``malware`` come once the form has passed."""
+
+    sender: SenderFacts
+    form: FormFacts
+    limits: Limits
+    signature: SignatureFacts | None = None
+    malware: str = ""
+
+
+Rule = Callable[[Facts], Refusal | None]
+
+_SIGNATURE_CODES: Final[Mapping[SubIndication, RefusalCode]] = MappingProxyType(
+    {
+        SubIndication.FORMAT_FAILURE: RefusalCode.SIGNATURE_BROKEN,
+        SubIndication.HASH_FAILURE: RefusalCode.SIGNATURE_BROKEN,
+        SubIndication.SIG_CRYPTO_FAILURE: RefusalCode.SIGNATURE_BROKEN,
+        SubIndication.SIG_CONSTRAINTS_FAILURE: RefusalCode.SIGNATURE_BROKEN,
+        SubIndication.SIGNED_DATA_NOT_FOUND: RefusalCode.UNSIGNED,
+        SubIndication.REVOKED: RefusalCode.CERTIFICATE_REVOKED,
+        SubIndication.REVOKED_NO_POE: RefusalCode.CERTIFICATE_REVOKED,
+        SubIndication.EXPIRED: RefusalCode.CERTIFICATE_EXPIRED,
+        SubIndication.NOT_YET_VALID: RefusalCode.CERTIFICATE_EXPIRED,
+        SubIndication.OUT_OF_BOUNDS_NO_POE: RefusalCode.CERTIFICATE_EXPIRED,
+        SubIndication.CHAIN_CONSTRAINTS_FAILURE: RefusalCode.CERTIFICATE_NOT_QUALIFIED,
+        SubIndication.CRYPTO_CONSTRAINTS_FAILURE: RefusalCode.ALGORITHM_NOT_ALLOWED,
+        SubIndication.TRY_LATER: RefusalCode.REVOCATION_UNKNOWN,
+    }
+)
+
+
+def _sender(facts: Facts) -> Refusal | None:
+    if facts.sender.state is not AccountState.ACTIVE:
+        return Refusal(RefusalCode.ACCOUNT_BLOCKED, facts.sender.state)
+    if facts.sender.service is ServiceType.RECEIVE_ONLY:
+        return Refusal(RefusalCode.ACCOUNT_RECEIVE_ONLY)
+    return None if facts.sender.may_send else Refusal(RefusalCode.NO_RIGHT_TO_SEND)
+
+
+def _form(facts: Facts) -> Refusal | None:
+    form = facts.form
+    if form.nul:
+        return Refusal(RefusalCode.NUL_BYTE)
+    if form.line_too_long:
+        return Refusal(RefusalCode.LINE_TOO_LONG)
+    if not form.well_formed:
+        return Refusal(RefusalCode.NOT_MIME)
+    return None if form.header_valid else Refusal(RefusalCode.HEADER_INVALID)
+
+
+def _from(facts: Facts) -> Refusal | None:
+    form = facts.form
+    if form.envelope_from == form.header_from == facts.sender.address:
+        return None
+    return Refusal(RefusalCode.FROM_DIFFERS)
+
+
+def _bcc(facts: Facts) -> Refusal | None:
+    if facts.form.bcc_present and not facts.limits.allow_bcc:
+        return Refusal(RefusalCode.BCC_PRESENT)
+    return None
+
+
+def _recipients(facts: Facts) -> Refusal | None:
+    form = facts.form
+    if not form.has_to:
+        return Refusal(RefusalCode.RECIPIENTS_MISSING)
+    if max(len(form.recipients), len(form.attempted)) > facts.limits.max_recipients:
+        return Refusal(RefusalCode.TOO_MANY_RECIPIENTS, str(len(form.recipients)))
+    for destination, code in (
+        (Destination.NOT_KEP, RefusalCode.RECIPIENT_NOT_KEP),
+        (Destination.UNKNOWN_PROVIDER, RefusalCode.PROVIDER_UNKNOWN),
+    ):
+        bad = tuple(r.written for r in form.recipients if r.destination is destination)
+        if bad:
+            return Refusal(code, recipients=bad)
+    if form.any_refused or form.attempted != form.named:
+        return Refusal(RefusalCode.RECIPIENTS_DIFFER)
+    return None
+
+
+def _size(facts: Facts) -> Refusal | None:
+    size, limits = facts.form.decoded_size, facts.limits
+    if size > limits.max_local:
+        return Refusal(RefusalCode.TOO_BIG, str(size))
+    elsewhere = tuple(r.written for r in facts.form.recipients if r.destination is Destination.PEER)
+    if elsewhere and size > limits.max_elsewhere:  # spec: KEP-MS-04
+        return Refusal(RefusalCode.TOO_BIG_FOR_PROVIDER, str(size), elsewhere)
+    return None
+
+
+def _quota(facts: Facts) -> Refusal | None:
+    full = facts.sender.used_bytes >= facts.sender.quota_bytes  # spec: KEP-QU-02
+    return Refusal(RefusalCode.OVER_QUOTA) if full else None
+
+
+def _signed(facts: Facts) -> Refusal | None:
+    if not facts.form.signed:
+        return Refusal(RefusalCode.UNSIGNED)
+    if facts.form.inner_differs:
+        return Refusal(RefusalCode.HEADERS_DIFFER, facts.form.inner_differs)
+    return None
+
+
+def _signature(facts: Facts) -> Refusal | None:
+    signature = facts.signature
+    if signature is None:
+        return None
+    if signature.verdict is not Verdict.PASSED:
+        sub = signature.sub_indication
+        code = (
+            _SIGNATURE_CODES.get(sub, RefusalCode.SIGNATURE_UNTRUSTED)
+            if sub
+            else RefusalCode.SIGNATURE_UNTRUSTED
+        )
+        return Refusal(code, signature.detail)
+    return None if signature.authorised else Refusal(RefusalCode.SIGNER_NOT_AUTHORISED)
+
+
+def _malware(facts: Facts) -> Refusal | None:
+    return Refusal(RefusalCode.MALWARE, facts.malware) if facts.malware else None
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    _sender, _form, _from, _bcc, _recipients, _size, _quota, _signed, _signature, _malware,
+)  # fmt: skip
+
+
+def decide(facts: Facts) -> Refusal | None:
+    """Return the first refusal the rules find, or None where the message may be accepted.
+
+    Call it before the costly facts are gathered (``signature`` None) and again with them.
+    """
+    for rule in RULES:
+        refusal = rule(facts)
+        if refusal is not None:
+            return refusal
+    return None
