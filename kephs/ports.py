@@ -10,7 +10,9 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from directory.accounts import Account, AccountState, AppPassword, Operator
+from evidence.certificates import CertificateFacts
 from evidence.ports import ByteSource
+from evidence.revocation import RevocationAnswer
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.domain.mailboxes import Folder, FolderRole, Item, ItemSummary, NewItem
 from kephs.domain.messages import Delivery, LedgerEntry, StoredEvidence, Submission
@@ -100,8 +102,8 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def put(self, data: bytes) -> Blob:
-        """Make small content durable; concurrent calls share one sync.
+    async def put_many(self, contents: Sequence[bytes]) -> list[Blob]:
+        """Make pieces of small content durable together; concurrent calls share one sync.
 
         Raises:
             StoreUnavailableError: nothing was kept.
@@ -305,6 +307,16 @@ class Scanner(Protocol):
         Raises:
             ScannerUnavailableError: no answer; the message must wait.
         """
+        ...
+
+
+class Revocation(Protocol):
+    """Asks whether certificates are revoked: OCSP first, CRL as fallback."""
+
+    async def status(
+        self, certificate: CertificateFacts, issuer: CertificateFacts, at: datetime
+    ) -> RevocationAnswer | None:
+        """Return a fresh answer; None where neither service gave one. Never raises for the network."""
         ...
 
 

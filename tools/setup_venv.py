@@ -46,8 +46,21 @@ def lock() -> None:
     """Compile both lock files with hashes and without index addresses."""
     venv = ROOT / ".venv"
     uv = uv_of(venv)
-    common = (uv, "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes",
-              "--no-emit-index-url", "--no-header", "pyproject.toml", "--extra", "demo")
+    common = (
+        uv,
+        "pip",
+        "compile",
+        "--quiet",
+        "--universal",
+        "--python-version",
+        "3.11",
+        "--generate-hashes",
+        "--no-emit-index-url",
+        "--no-header",
+        "pyproject.toml",
+        "--extra",
+        "demo",
+    )
     run(*common, "-o", "requirements.lock")
     run(*common, "--group", "dev", "-o", "requirements-dev.lock")
 

@@ -1,0 +1,1 @@
+"""Settings: typed, frozen, described; read here and nowhere else."""

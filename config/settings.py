@@ -1,0 +1,201 @@
+"""Settings of one instance: typed, frozen, described. Read here and nowhere else.
+
+An instance is a directory with ``kephs.toml``; relative paths in it start there. Values that the file does
+not give come from ``config/defaults.toml``.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+FILE_NAME: Final = "kephs.toml"
+FAILPOINT_VARIABLE: Final = "KEPHS_FAILPOINT"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the text names the place and the cure."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ProviderSettings(_Section):
+    """Who this provider is: what evidence says of its issuer (KEP-EC-05, KEP-EC-06)."""
+
+    domain: str = Field(description="Domain every address here ends in, such as hs91.kep.tr")
+    suffix: str = Field(description="Ending all KEP domains share")
+    legal_name: str = Field(description="Legal name, as in the transaction certificate")
+    service_address: str = Field(description="Address evidence and KEP messages come from")
+    policy_id: str = Field(description="URL or OID URN of the practice statement (KEPUE)")
+    street: str = Field(description="Street address of the provider")
+    locality: str = Field(description="Town")
+    postal_code: str = Field(description="Postal code")
+    country: str = Field(description="ISO 3166 country code")
+
+
+class NetworkSettings(_Section):
+    """Where the edges listen. TLS is implicit on both."""
+
+    host: str = Field(description="Address the edges bind to")
+    submission_port: int = Field(description="Submission over implicit TLS (465 in production)")
+    imap_port: int = Field(description="IMAP over implicit TLS (993 in production)")
+    tls_certificate: Path = Field(description="PEM: server certificate and its chain")
+    tls_key: Path = Field(description="PEM: private key of the server certificate")
+    max_connections: int = Field(description="Connections per edge; more are told to come back")
+    idle_seconds: int = Field(
+        description="Seconds without a command before a submission connection is closed"
+    )
+    data_seconds: int = Field(description="Longest time for the content of one message")
+
+
+class StorageSettings(_Section):
+    """Where rows and content lie."""
+
+    database: Path = Field(description="SQLite file")
+    blobs: Path = Field(description="Folder of the encrypted content")
+    master_key: Path = Field(
+        description="File with the 32-byte master key, hexadecimal; keep a backup elsewhere"
+    )
+    master_key_backup: bool = Field(
+        description="Say true once a backup of the master key exists; doctor warns until then"
+    )
+    identity_key: Path = Field(description="File with the key under which identity numbers are hashed")
+
+
+class SealSettings(_Section):
+    """Key and time stamps of evidence."""
+
+    certificate: Path = Field(description="PEM: transaction certificate (işlem sertifikası)")
+    key: Path = Field(description="PEM: its private key (software keys are for tests, KEP-SG-07)")
+    chain: Path = Field(description="PEM: intermediate certificates")
+    tsa: tuple[str, ...] = Field(
+        description="URLs of time-stamping authorities, in order of use (two advised)"
+    )
+    tsa_seconds: float = Field(description="Longest wait for one time stamp")
+    transaction_policies: tuple[str, ...] = Field(
+        description="Policy OIDs that mark transaction certificates"
+    )
+
+
+class TrustSettings(_Section):
+    """Whom we believe."""
+
+    roots: Path = Field(description="Folder of trusted roots, PEM; nothing is trusted by default")
+    intermediates: Path = Field(
+        description="Folder of known issuing certificates, PEM, for signatures that bring none"
+    )
+    revocation_seconds: float = Field(description="Longest wait for one OCSP or CRL answer")
+    allow_qualified_seals: bool = Field(description="Accept qualified e-seals as senders' signatures")
+
+
+class TestPkiSettings(_Section):
+    """The TEST PKI. Never in production."""
+
+    enabled: bool = Field(description="This instance was made with --test-pki and may trust TEST roots")
+    directory: Path = Field(description="Folder of the TEST PKI; empty where another instance runs it")
+    host: str = Field(description="Address it listens on")
+    port: int = Field(description="Port it listens on; 0 where another instance runs it")
+
+
+class LimitSettings(_Section):
+    """Sizes and numbers (KEP-MS-02, D15)."""
+
+    max_local_mib: int = Field(description="Decoded content in MiB where all recipients are here")
+    max_elsewhere_mib: int = Field(description="Decoded content in MiB where a recipient is elsewhere")
+    wire_factor: float = Field(description="The wire may carry this many times the decoded limit")
+    max_recipients: int = Field(description="Recipients per message")
+    allow_bcc: bool = Field(description="Accept Bcc and strip it at delivery (KEP-MS-07); refused by default")
+    opaque_mib: int = Field(description="Largest opaque (application/pkcs7-mime) message, held in memory")
+
+
+class ScannerSettings(_Section):
+    """Malware scanner."""
+
+    clamd: str = Field(description="unix:/path or tcp:host:port of clamd; empty: no scanning, doctor warns")
+    seconds: float = Field(description="Longest wait for a verdict")
+
+
+class ReadSettings(_Section):
+    """What counts as reading (KEP-LM-05)."""
+
+    trigger_imap_body: bool = Field(
+        description="Content fetched over IMAP is a reading; off: a stub is served"
+    )
+
+
+class Settings(_Section):
+    """All settings of one instance."""
+
+    provider: ProviderSettings
+    network: NetworkSettings
+    storage: StorageSettings
+    seal: SealSettings
+    trust: TrustSettings
+    test_pki: TestPkiSettings
+    limits: LimitSettings
+    scanner: ScannerSettings
+    read: ReadSettings
+
+
+def load(directory: Path) -> Settings:
+    """Read an instance's settings; relative paths become absolute.
+
+    Raises:
+        SettingsError: no instance there, or a value is wrong.
+    """
+    path = directory / FILE_NAME
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"no instance in {directory}: make one with kephs init") from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+    merged = _merged(defaults(), given)
+    try:
+        settings = Settings.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{path}: {place}: {first['msg']}") from None
+    return _absolute(settings, directory.resolve())
+
+
+def save(directory: Path, values: dict[str, Any]) -> None:
+    """Write an instance's own values (those that differ from the defaults)."""
+    (directory / FILE_NAME).write_text(tomli_w.dumps(values), encoding="utf-8")
+
+
+def defaults() -> dict[str, Any]:
+    """Return the shipped defaults as plain data."""
+    return tomllib.loads((Path(__file__).parent / "defaults.toml").read_text(encoding="utf-8"))
+
+
+def failpoint() -> str:
+    """Return the name of the failpoint to die at (fault tests only), or an empty string."""
+    return os.environ.get(FAILPOINT_VARIABLE, "")  # noqa: TID251  # the one place
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        inside = merged.get(key)
+        merged[key] = (
+            _merged(inside, value) if isinstance(inside, dict) and isinstance(value, dict) else value
+        )
+    return merged
+
+
+def _absolute(settings: Settings, directory: Path) -> Settings:
+    sections = {}
+    for name in Settings.model_fields:
+        section = getattr(settings, name)
+        paths = {
+            k: directory / v for k in type(section).model_fields if isinstance(v := getattr(section, k), Path)
+        }
+        sections[name] = section.model_copy(update=paths)
+    return settings.model_copy(update=sections)

@@ -1,0 +1,1 @@
+"""Adapters of the evidence library: keys, time-stamp and revocation services."""

@@ -1,0 +1,215 @@
+"""Reading CMS SignedData strictly. Import these names from `evidence.cms`.
+
+Nothing is judged here but form: what the attributes and signatures mean is `evidence.cms`'s work.
+(spec: RFC5652#5, signing.md 2.4 rule 1)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from evidence.algorithms import (
+    SignatureAlgorithm,
+    UnknownAlgorithmError,
+    digest_algorithm,
+    signature_algorithm,
+)
+from evidence.cms_emission import ID_SIGNED_DATA
+from evidence.der import (
+    INTEGER,
+    OCTET_STRING,
+    OID,
+    SEQUENCE,
+    SET,
+    Cursor,
+    DerError,
+    Node,
+    children,
+    inside,
+    is_sorted_set,
+    parse,
+    to_int,
+    to_octets,
+    to_oid,
+)
+
+_T = TypeVar("_T")
+
+MAX_SIGNED_DATA: Final = 1024 * 1024
+MAX_CERTIFICATES: Final = 64
+MAX_SIGNERS: Final = 8
+MAX_ATTRIBUTES: Final = 64
+_CERTIFICATE_CHOICES: Final = frozenset({SEQUENCE, 0xA0, 0xA1, 0xA2, 0xA3})  # spec: RFC5652#10.2.2
+_VERSIONS: Final = frozenset({1, 3, 4, 5})  # spec: RFC5652#5.1
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One CMS attribute: its values as read, usually exactly one."""
+
+    oid: str
+    values: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SignerInfo:
+    """One SignerInfo as it stands in the bytes."""
+
+    version: int
+    issuer: bytes | None  # Name DER, with serial; or key_id
+    serial: int | None
+    key_id: bytes | None
+    digest_name: str | None  # None: unknown algorithm
+    attributes_der: bytes  # content of [0] signedAttrs as received, b"" where absent
+    attributes: tuple[Attribute, ...]
+    attributes_sorted: bool
+    algorithm: SignatureAlgorithm | None  # None: unknown algorithm or parameters
+    signature: bytes
+    unsigned: tuple[Attribute, ...]
+
+    def signed_attribute(self, kind: str) -> Node:
+        """Return the only value of a signed attribute.
+
+        Raises:
+            DerError: missing, twice, or without exactly one value (spec: signing.md 2.4 rule 2).
+        """
+        found = [attribute for attribute in self.attributes if attribute.oid == kind]
+        if not found:
+            raise DerError(f"signed attribute {kind} is missing")
+        if len(found) != 1 or len(found[0].values) != 1:
+            raise DerError(f"signed attribute {kind} must stand once with one value")
+        return found[0].values[0]
+
+    def unsigned_values(self, kind: str) -> tuple[Node, ...]:
+        """Return all values of an unsigned attribute."""
+        return tuple(
+            value for attribute in self.unsigned if attribute.oid == kind for value in attribute.values
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SignedData:
+    """A parsed SignedData. ``content`` is None for detached signatures."""
+
+    der: bytes
+    content_type: str
+    content_span: tuple[int, int] | None
+    certificates: tuple[bytes, ...]
+    crls: tuple[bytes, ...]
+    signers: tuple[SignerInfo, ...]
+
+    @property
+    def content(self) -> bytes | None:
+        """Return the embedded content octets (a copy), None where detached."""
+        return None if self.content_span is None else self.der[slice(*self.content_span)]
+
+    @property
+    def content_view(self) -> memoryview | None:
+        """Return the embedded content without copying it."""
+        return None if self.content_span is None else memoryview(self.der)[slice(*self.content_span)]
+
+
+def parse_signed_data(der: bytes, *, max_size: int = MAX_SIGNED_DATA) -> SignedData:
+    """Read a DER ContentInfo holding SignedData.
+
+    Args:
+        der: untrusted bytes; nothing may follow the value.
+        max_size: cap in octets, content included.
+
+    Raises:
+        DerError: not strict DER, not SignedData, or more than 64 certificates or 8 signers.
+    """
+    outer = Cursor(parse(der, max_size=max_size, tag=SEQUENCE), limit=2)
+    if to_oid(outer.take(OID)) != ID_SIGNED_DATA:
+        raise DerError("not SignedData")
+    cursor = Cursor(inside(outer.take(0xA0), SEQUENCE), limit=6)
+    outer.finish()
+    if to_int(cursor.take(INTEGER)) not in _VERSIONS:
+        raise DerError("SignedData version")
+    listed_digests = {known(digest_algorithm, node) for node in children(cursor.take(SET), limit=16)}
+    encapsulated = Cursor(cursor.take(SEQUENCE), limit=2)
+    content_type = to_oid(encapsulated.take(OID))
+    embedded = encapsulated.optional(0xA0)
+    encapsulated.finish()
+    span = None
+    if embedded is not None:
+        content = inside(embedded, OCTET_STRING)
+        span = (content.body, content.end)
+    certificates = cursor.optional(0xA0)
+    crls = cursor.optional(0xA1)
+    signers = cursor.take(SET)
+    cursor.finish()
+    infos = tuple(read_signer_info(node) for node in children(signers, limit=MAX_SIGNERS))
+    if not {info.digest_name for info in infos} <= listed_digests:  # spec: RFC5652#5.1 allows to insist
+        raise DerError("a signer's digest algorithm is not listed")
+    listed = children(certificates, limit=MAX_CERTIFICATES) if certificates is not None else []
+    if any(node.tag not in _CERTIFICATE_CHOICES for node in listed):
+        raise DerError("no kind of certificate")
+    return SignedData(
+        der,
+        content_type,
+        span,
+        tuple(node.whole for node in listed if node.tag == SEQUENCE),
+        tuple(n.whole for n in children(crls, limit=64) if n.tag == SEQUENCE) if crls is not None else (),
+        infos,
+    )
+
+
+def read_signer_info(node: Node) -> SignerInfo:
+    """Read one SignerInfo (also a counter-signature value).
+
+    Raises:
+        DerError: malformed.
+    """
+    cursor = Cursor(node, limit=7)
+    version = to_int(cursor.take(INTEGER))
+    issuer, serial, key_id = None, None, None
+    identifier = cursor.take()
+    if identifier.tag == SEQUENCE:
+        parts = Cursor(identifier, limit=2)
+        issuer, serial = parts.take(SEQUENCE).whole, to_int(parts.take(INTEGER), max_octets=64)
+        parts.finish()
+    elif identifier.tag == 0x80:
+        key_id = identifier.content
+    else:
+        raise DerError("unknown signer identifier")
+    if version != (1 if issuer is not None else 3):  # spec: RFC5652#5.3
+        raise DerError("SignerInfo version")
+    digest = cursor.take(SEQUENCE)
+    signed = cursor.optional(0xA0)
+    algorithm = cursor.take(SEQUENCE)
+    signature = to_octets(cursor.take())
+    unsigned = cursor.optional(0xA1)
+    cursor.finish()
+    attributes, in_order = _attributes(signed)
+    return SignerInfo(
+        version, issuer, serial, key_id,
+        known(digest_algorithm, digest),
+        signed.content if signed is not None else b"",
+        attributes, in_order,
+        known(signature_algorithm, algorithm),
+        signature,
+        _attributes(unsigned)[0],
+    )  # fmt: skip
+
+
+def known(reader: Callable[[Node], _T], node: Node) -> _T | None:
+    """Return what a reader of algorithm identifiers makes of the node, None where it knows none."""
+    try:
+        return reader(node)
+    except UnknownAlgorithmError:
+        return None
+
+
+def _attributes(node: Node | None) -> tuple[tuple[Attribute, ...], bool]:
+    if node is None:
+        return (), True
+    listed = children(node, limit=MAX_ATTRIBUTES)
+    found = []
+    for attribute in listed:
+        cursor = Cursor(attribute, limit=2)
+        kind = to_oid(cursor.take(OID))
+        values = children(cursor.take(SET), limit=MAX_ATTRIBUTES)
+        cursor.finish()
+        found.append(Attribute(kind, tuple(values)))
+    return tuple(found), is_sorted_set(listed)

@@ -1,0 +1,189 @@
+"""What people read at the top of a KEP message: Turkish first, then English, plain and HTML.
+
+Every value comes from the message and is escaped; there is no link, image, style or script.
+The word is "Delil", a state has one word (user expectations §1), and "Gönderildi" is never said.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from html import escape
+from types import MappingProxyType
+from typing import Final
+
+from evidence.mime_write import one_line
+from evidence.records import NAMES, REASON_NAMES, EvidenceKind, EvidenceRecord
+
+TURKEY: Final = timezone(timedelta(hours=3))  # Turkey keeps UTC+3 all year since 2016
+RECIPIENTS_SHOWN: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What an evidence proves and what it does not, in both languages."""
+
+    proves_tr: str
+    not_tr: str
+    proves_en: str
+    not_en: str
+
+
+MEANINGS: Final[Mapping[EvidenceKind, Meaning]] = MappingProxyType(
+    {
+        EvidenceKind.SUBMISSION_ACCEPTANCE: Meaning(
+            "İletinin gönderici KEPHS tarafından bu zamanda kabul edildiğini ispatlar.",
+            "İletinin alıcıya teslim edildiğini veya okunduğunu ispatlamaz.",
+            "It proves that the sender's provider accepted the message at this time.",
+            "It does not prove that the message was delivered or read.",
+        ),
+        EvidenceKind.SUBMISSION_REJECTION: Meaning(
+            "İletinin gönderici KEPHS tarafından bu nedenle kabul edilmediğini ispatlar.",
+            "İleti hiçbir alıcıya teslim edilmemiştir.",
+            "It proves that the sender's provider did not accept the message, for the reason given.",
+            "The message was delivered to nobody.",
+        ),
+        EvidenceKind.RELAY_ACCEPTANCE: Meaning(
+            "İletinin alıcı KEPHS'ye bu zamanda teslim edildiğini ispatlar.",
+            "İletinin alıcının posta kutusuna konulduğunu veya okunduğunu ispatlamaz.",
+            "It proves that the recipient's provider took charge of the message at this time.",
+            "It does not prove that the message reached the mailbox or was read.",
+        ),
+        EvidenceKind.RELAY_REJECTION: Meaning(
+            "Alıcı KEPHS'nin iletiyi bu nedenle kabul etmediğini ispatlar.",
+            "İleti bu alıcıya teslim edilmemiştir.",
+            "It proves that the recipient's provider refused the message, for the reason given.",
+            "The message was not delivered to this recipient.",
+        ),
+        EvidenceKind.RELAY_FAILURE: Meaning(
+            "Alıcı KEPHS'ye süresi içinde ulaşılamadığını ispatlar.",
+            "İletinin bu alıcıya teslim edildiğini ispatlamaz.",
+            "It proves that the recipient's provider could not be reached in time.",
+            "It does not prove delivery to this recipient.",
+        ),
+        EvidenceKind.DELIVERY: Meaning(
+            "İletinin alıcının KEP hesabına bu zamanda teslim edildiğini ispatlar.",
+            "Alıcının iletiyi okuduğunu ispatlamaz.",
+            "It proves that the message was put into the recipient's mailbox at this time.",
+            "It does not prove that the recipient read it.",
+        ),
+        EvidenceKind.NON_DELIVERY: Meaning(
+            "İletinin bu alıcıya bu nedenle teslim edilemediğini ispatlar.",
+            "Diğer alıcılar hakkında bir şey söylemez.",
+            "It proves that the message was not delivered to this recipient, for the reason given.",
+            "It says nothing about other recipients.",
+        ),
+        EvidenceKind.RETRIEVAL: Meaning(
+            "İletinin alıcı hesabında bu zamanda ilk kez açıldığını ispatlar.",
+            "İçeriğin anlaşıldığını veya onaylandığını ispatlamaz.",
+            "It proves that the message was first opened in the recipient's account at this time.",
+            "It does not prove that the content was understood or agreed to.",
+        ),
+        EvidenceKind.NON_RETRIEVAL: Meaning(
+            "İletinin süresi içinde açılmadığını ispatlar.",
+            "Teslimin geçerliliğini ortadan kaldırmaz.",
+            "It proves that the message was not opened within the time allowed.",
+            "It does not undo the delivery.",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """The same text twice: for ``text/plain`` and for ``text/html``."""
+
+    plain: str
+    html: str
+
+
+def local_time(at: datetime) -> str:
+    """Return a time as Turkish readers write it, with its offset."""
+    return f"{at.astimezone(TURKEY):%d.%m.%Y %H:%M:%S} (UTC+03:00)"
+
+
+def _recipients(record: EvidenceRecord) -> str:
+    shown = [party.address for party in record.recipients[:RECIPIENTS_SHOWN]]
+    hidden = len(record.recipients) - len(shown)
+    return ", ".join(shown) + (f" (+{hidden})" if hidden else "")
+
+
+def _concerned(record: EvidenceRecord) -> str:
+    if record.refers_to is None or not 1 <= record.refers_to <= len(record.recipients):
+        return _recipients(record)
+    return record.recipients[record.refers_to - 1].address
+
+
+def for_dispatch(record: EvidenceRecord) -> Introduction:
+    """Introduce the KEP message that carries the original to a recipient."""
+    facts = (
+        ("Gönderici / Sender", _named(record.sender.address, record.sender.name)),
+        ("Alıcılar / Recipients", _recipients(record)),
+        ("Konu / Subject", record.message.subject),
+        ("Kabul zamanı / Accepted", local_time(record.submission_time)),
+        ("KEP ileti no / KEP message id", record.message.kep_message_id),
+        ("Delil no / Evidence id", record.evidence_id),
+    )
+    return _render(
+        "KEP iletisi / Registered e-mail",
+        [
+            "Bu ileti, kayıtlı elektronik posta (KEP) ile iletilmiştir.",
+            'Göndericinin imzaladığı orijinal ileti ve "Kabul edildi" delili ektedir.',
+            f"KEP iletisi {record.issuer.name} tarafından imzalanmış ve zaman damgası ile damgalanmıştır.",
+        ],
+        [
+            "This is a registered e-mail (KEP).",
+            'The original message as the sender signed it and its evidence "Accepted" are attached.',
+            f"{record.issuer.name} signed and time-stamped this KEP message.",
+        ],
+        facts,
+    )
+
+
+def for_receipt(record: EvidenceRecord) -> Introduction:
+    """Introduce a message that carries one evidence to the sender."""
+    names, meaning = NAMES[record.kind], MEANINGS[record.kind]
+    facts = [
+        ("Delil / Evidence", f"{record.kind.value} {names.turkish} / {names.english}"),
+        ("Zaman / Time", local_time(record.event_time)),
+        ("Alıcı / Recipient", _concerned(record)),
+        ("Konu / Subject", record.message.subject),
+        ("KEP ileti no / KEP message id", record.message.kep_message_id),
+        ("Delil no / Evidence id", record.evidence_id),
+    ]
+    facts += [
+        ("Neden / Reason", REASON_NAMES[reason.code] + (f": {reason.details}" if reason.details else ""))
+        for reason in record.reasons
+    ]
+    if record.recipient_authentication is not None and record.recipient_authentication.person:
+        facts.append(("Açan kişi / Opened by", record.recipient_authentication.person))
+    return _render(
+        f"{names.turkish} / {names.english}",
+        [f"Ekteki delil: {names.turkish}. {meaning.proves_tr}", meaning.not_tr],
+        [f"The evidence attached: {names.english}. {meaning.proves_en}", meaning.not_en],
+        facts,
+    )
+
+
+def _named(address: str, name: str | None) -> str:
+    return f"{name} <{address}>" if name else address
+
+
+def _render(
+    title: str, turkish: Sequence[str], english: Sequence[str], facts: Sequence[tuple[str, str]]
+) -> Introduction:
+    clean = [(label, one_line(value)) for label, value in facts]
+    plain = "\n".join(
+        [title, "", *turkish, "", *(f"{label}: {value}" for label, value in clean), "", *english, ""]
+    )
+    rows = "".join(f"<tr><th>{escape(label)}</th><td>{escape(value)}</td></tr>\n" for label, value in clean)
+
+    def paragraphs(lines: Sequence[str], language: str) -> str:
+        return "".join(f'<p lang="{language}">{escape(line)}</p>\n' for line in lines)
+
+    html = (
+        f'<!DOCTYPE html>\n<html lang="tr"><head><meta charset="UTF-8">'
+        f"<title>{escape(title)}</title></head>\n"
+        f"<body><h1>{escape(title)}</h1>\n{paragraphs(turkish, 'tr')}<table>\n{rows}</table>\n"
+        f"{paragraphs(english, 'en')}</body></html>\n"
+    )
+    return Introduction(plain, html)

@@ -1,0 +1,294 @@
+"""Verify one KEP message (dispatch or receipt) offline.
+
+The steps, in this order; the earliest failing one decides:
+
+1. format: multipart/signed around sections that name themselves (`evidence.kep_message`)
+2. signature: one signer; attributes, digest of the signed entity, certificate, value (2.1 to 2.4)
+3. time stamp over the signature (none: a warning; an unknown unsigned attribute fails)
+4. chain to a given root, at the stamp's time or else at the verification time
+5. algorithms allowed
+6. evidence: every one inside is verified as in `evidence.verify_evidence`; their reports are parts
+7. issuer: the signer is the transaction certificate of the provider whose evidence is inside, or,
+   for a forwarded receipt, of the sender's provider
+8. original: its SHA-256 equals the digest in the evidence; no original beside a receipt's evidence
+9. message: all evidence inside speaks of one message
+10. byte identity: for messages of our own software the signature part is exactly what we write
+11. outer headers: what a mail program shows equals what the evidence recorded
+12. unsigned text before or after the signed part (reported, shown by no careful program)
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from evidence.algorithms import Role
+from evidence.certificates import CertificateFacts
+from evidence.chain import Chain, TrustStore
+from evidence.cms import (
+    ID_DATA,
+    SIGNATURE_TIME_STAMP,
+    SignedData,
+    SignerInfo,
+    parse_signed_data,
+    verify_signer,
+)
+from evidence.cms_frame import frame_problem
+from evidence.der import DerError
+from evidence.kep_message import KepMessage, KepMessageError, digest_of_range, parse_kep_message
+from evidence.mime import Part
+from evidence.outer_headers import outer_steps
+from evidence.package import MessagePlan
+from evidence.ports import ByteSource
+from evidence.records import NAMES, EvidenceKind, EvidenceRecord
+from evidence.report import Report, Step, SubIndication, Verdict, conclude
+from evidence.role import DEFAULT_SEAL_POLICY, SealPolicy, domain_of, provider_domains, transaction_problem
+from evidence.verify_evidence import (
+    EvidenceCheck,
+    StampCheck,
+    chain_step,
+    check_evidence,
+    check_stamps,
+    failed,
+    token_problem,
+)
+from evidence.xml_reader import format_time
+
+_DIRECT: Final = frozenset({EvidenceKind.SUBMISSION_ACCEPTANCE})
+"""Evidence that stands in a dispatch."""
+NOT_OURS: Final = Step(
+    "10", "byte identity", ok=None, detail="another writer's message: only signed parts are covered"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageCheck:
+    """What a verification found; the facts are empty where it did not get that far."""
+
+    report: Report
+    message: KepMessage | None = None
+    evidences: tuple[EvidenceCheck, ...] = ()
+    chain: Chain | None = None
+    stamped_at: datetime | None = None
+    tsa: CertificateFacts | None = None
+    original_sha256: bytes | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Say whether the verdict is TOTAL-PASSED."""
+        return self.report.passed
+
+    @property
+    def records(self) -> tuple[EvidenceRecord, ...]:
+        """Return the records of the evidence that could be read."""
+        return tuple(check.record for check in self.evidences if check.record is not None)
+
+
+def verify_kep_message(
+    source: ByteSource, trust: TrustStore | None, at: datetime, policy: SealPolicy = DEFAULT_SEAL_POLICY
+) -> Report:
+    """Verify a KEP message and return the report; see the module's docstring for the steps.
+
+    Args:
+        source: the message as received, CRLF lines; read in pieces, never held.
+        trust: configured roots; None or empty: at best INDETERMINATE.
+        at: the verification time, UTC.
+        policy: which certificates seal.
+    """
+    return check_kep_message(source, trust, at, policy).report
+
+
+def check_kep_message(
+    source: ByteSource,
+    trust: TrustStore | None,
+    at: datetime,
+    policy: SealPolicy = DEFAULT_SEAL_POLICY,
+    *,
+    root: Part | None = None,
+    subject: str = "KEP message",
+) -> MessageCheck:
+    """Verify a KEP message and return the report with what was read; see `verify_kep_message`.
+
+    ``root`` spares a second scan where the structure is already known.
+    """
+    trust = TrustStore(()) if trust is None else trust
+    try:
+        message = parse_kep_message(source, root)
+        signed = parse_signed_data(message.p7s)
+        digest = digest_of_range(source, message.signed_entity)
+        original = None if message.original is None else digest_of_range(source, message.original)
+    except (KepMessageError, DerError) as error:
+        return MessageCheck(conclude(subject, [failed("1", "format", str(error))], at))
+    steps = [Step("1", "format", ok=True, detail="dispatch" if message.is_dispatch else "receipt")]
+    evidences = tuple(
+        check_evidence(file.content, trust, at, policy, subject=file.name or "evidence")
+        for file in message.evidences
+    )
+    seal = _check_seal(signed, digest, trust, at, policy)
+    steps += seal.steps
+    steps.append(_evidence_step(message, evidences))
+    records = [check.record for check in evidences if check.record is not None]
+    records.sort(key=lambda record: record.kind not in _DIRECT)  # a dispatch is described by its acceptance
+    if seal.certificate is not None and records:
+        steps.append(_issuer_step(seal.certificate, message, records, policy))
+    if records:
+        steps += [_original_step(original, records), _agreement_step(records)]
+        ours = _is_ours(seal, evidences)
+        steps.append(_identity_step(source, message, signed, seal, trust) if ours else NOT_OURS)
+        domains = provider_domains(seal.certificate) if seal.certificate else frozenset()
+        steps += outer_steps(message, records[0], domains, ours=ours)
+    parts = (*(check.report for check in evidences), *seal.stamps.reports)
+    facts: dict[str, object] = {
+        "type": "dispatch" if message.is_dispatch else "receipt",
+        "signer": seal.certificate.subject_text if seal.certificate else None,
+        "stamped_at": format_time(seal.stamped_at) if seal.stamped_at else None,
+        "message_id": records[0].message.kep_message_id if records else None,
+        "evidence": [f"{record.kind.value} {NAMES[record.kind].event}" for record in records],
+        "original_sha256": original.hex() if original else None,
+    }
+    return MessageCheck(
+        report=conclude(subject, steps, at, facts=facts, parts=parts),
+        message=message,
+        evidences=evidences,
+        chain=seal.chain,
+        stamped_at=seal.stamped_at,
+        tsa=seal.stamps.best.certificate if seal.stamps.best else None,
+        original_sha256=original,
+    )
+
+
+# --------------------------------------------------------------------------- the provider's signature
+
+
+@dataclass(frozen=True, slots=True)
+class _Seal:
+    steps: tuple[Step, ...]
+    certificate: CertificateFacts | None
+    chain: Chain | None
+    stamps: StampCheck
+
+    @property
+    def stamped_at(self) -> datetime | None:
+        return self.stamps.best.gen_time if self.stamps.best else None
+
+
+def _check_seal(
+    signed: SignedData, digest: bytes, trust: TrustStore, at: datetime, policy: SealPolicy
+) -> _Seal:
+    """Make steps 2 to 5 over a detached signature of SHA-256 ``digest``."""
+    nothing = StampCheck(Step("3", "time stamp", ok=None, detail="not looked at"), (), None)
+    if len(signed.signers) != 1 or signed.content_type != ID_DATA or signed.content_span is not None:
+        step = failed("2", "signature", "one signer over detached data is needed")
+        return _Seal((step,), None, None, nothing)
+    signer = signed.signers[0]
+    check = verify_signer(
+        signed, signer, digest_of=lambda name: digest if name == "sha256" else b"", number="2"
+    )
+    if not check.ok or check.certificate is None:
+        return _Seal(check.steps, check.certificate, None, nothing)
+    stamps = _stamps(signer, trust, at)
+    stamped_at = stamps.best.gen_time if stamps.best else None
+    chain, step = chain_step(check.certificate, signed.certificates, trust, at, stamped_at, number="4")
+    steps = (
+        *check.steps,
+        stamps.step,
+        step,
+        _algorithm_step(signer, check.certificate, policy, stamped_at or at),
+    )
+    return _Seal(steps, check.certificate, chain, stamps)
+
+
+def _stamps(signer: SignerInfo, trust: TrustStore, at: datetime) -> StampCheck:
+    if any(attribute.oid != SIGNATURE_TIME_STAMP for attribute in signer.unsigned):
+        return StampCheck(failed("3", "time stamp", "an unsigned attribute is unknown"), (), None)
+    tokens = tuple(node.whole for node in signer.unsigned_values(SIGNATURE_TIME_STAMP))
+    return check_stamps(tokens, signer.signature, trust, at, number="3")
+
+
+def _algorithm_step(
+    signer: SignerInfo, certificate: CertificateFacts, policy: SealPolicy, at: datetime
+) -> Step:
+    refusal: str | None = "unknown algorithm"
+    if signer.algorithm is not None and signer.digest_name is not None:
+        refusal = policy.algorithms.refusal(
+            Role.SIGNER, signer.algorithm, signer.digest_name, certificate.key.size, at
+        )
+    if refusal is None:
+        return Step("5", "algorithms", ok=True)
+    sub = SubIndication.CRYPTO_CONSTRAINTS_FAILURE
+    return failed("5", "algorithms", refusal, sub, Verdict.INDETERMINATE)
+
+
+# --------------------------------------------------------------------------- what it holds together
+
+
+def _evidence_step(message: KepMessage, evidences: tuple[EvidenceCheck, ...]) -> Step:
+    if not evidences:
+        return failed("6", "evidence", "no evidence inside", SubIndication.SIGNED_DATA_NOT_FOUND)
+    bad = next((check for check in evidences if not check.passed), None)
+    if bad is not None:
+        step = bad.report.failing_step
+        sub = bad.report.sub_indication or SubIndication.GENERIC
+        detail = f"{bad.report.subject}: {step.name}: {step.detail}" if step else bad.report.subject
+        return failed("6", "evidence", detail, sub, bad.report.verdict)
+    kinds = {check.record.kind for check in evidences if check.record is not None}
+    if message.is_dispatch and not kinds & _DIRECT:
+        return failed("6", "evidence", "a dispatch needs the evidence of acceptance")
+    return Step("6", "evidence", ok=True, detail=f"{len(evidences)}")
+
+
+def _issuer_step(
+    certificate: CertificateFacts, message: KepMessage, records: list[EvidenceRecord], policy: SealPolicy
+) -> Step:
+    domains = {domain_of(record.issuer.address) for record in records}
+    if not message.is_dispatch:  # the sender's provider forwards the evidence of others (KEP-EV 20-61)
+        domains |= {domain_of(record.sender.address) for record in records}
+    problem = transaction_problem(certificate, domains, policy)
+    if problem is None:
+        return Step("7", "issuer", ok=True, detail=certificate.subject_text)
+    return failed("7", "issuer", problem, SubIndication.CHAIN_CONSTRAINTS_FAILURE)
+
+
+def _original_step(original: bytes | None, records: list[EvidenceRecord]) -> Step:
+    if original is None:
+        return Step("8", "original", ok=None, detail="no original inside")
+    if any(record.message.digest_sha256 != original for record in records):
+        return failed(
+            "8", "original", "the original is not the one the evidence is about", SubIndication.HASH_FAILURE
+        )
+    return Step("8", "original", ok=True, detail=original.hex())
+
+
+def _agreement_step(records: list[EvidenceRecord]) -> Step:
+    about = {(record.message.kep_message_id, record.message.digest_sha256) for record in records}
+    if len(about) != 1:
+        return failed(
+            "9", "message", "the evidence inside speaks of different messages", SubIndication.HASH_FAILURE
+        )
+    return Step("9", "message", ok=True, detail=records[0].message.kep_message_id)
+
+
+def _is_ours(seal: _Seal, evidences: tuple[EvidenceCheck, ...]) -> bool:
+    """Say whether the signer of the message also sealed evidence inside that our writer made."""
+    return any(
+        check.own and check.chain is not None and check.chain.leaf == seal.certificate for check in evidences
+    )
+
+
+def _identity_step(
+    source: ByteSource,
+    message: KepMessage,
+    signed: SignedData,
+    seal: _Seal,
+    trust: TrustStore,
+) -> Step:
+    """Check what no signature covers, in a message that our own software made."""
+    name = "byte identity"
+    path = [] if seal.chain is None else [facts.der for facts in seal.chain.certificates]
+    problem = frame_problem(signed.der, path, unsigned=(SIGNATURE_TIME_STAMP,))
+    if problem is None and seal.stamps.best is not None:
+        token = signed.signers[0].unsigned_values(SIGNATURE_TIME_STAMP)[0].whole
+        problem = token_problem(token, seal.stamps.best, trust)
+    expected = MessagePlan(b"", b"", b"", message.root.boundary or "").suffix(message.p7s)
+    if problem is None and source.read(message.signed_entity.end, len(expected)) != expected:
+        problem = "the signature part is not written as we write it"
+    return Step("10", name, ok=True) if problem is None else failed("10", name, problem)

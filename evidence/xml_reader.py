@@ -1,0 +1,110 @@
+"""The one XML parser of the evidence library: no DTD, no entities, no network, no comments.
+
+Everything that reads XML from outside starts here, so that one place holds the caps
+(spec: rem-formats R-16).
+"""
+
+from datetime import UTC, datetime
+from typing import Final, TypeAlias
+
+from lxml import etree
+
+XmlElement: TypeAlias = etree._Element  # noqa: SLF001 - lxml names its element type so
+
+XML_SIZE_MAX: Final = 1 << 20
+"""Evidence larger than this is refused before it is parsed (500 recipients need about 200 kB)."""
+ELEMENTS_MAX: Final = 50_000
+DEPTH_MAX: Final = 40
+
+
+class EvidenceFormatError(Exception):
+    """The bytes are not an evidence XML this library can read."""
+
+
+def parse_xml(data: bytes) -> XmlElement:
+    """Parse untrusted XML and return its root element.
+
+    Args:
+        data: the whole document, UTF-8 (a declaration may say so, nothing else).
+
+    Raises:
+        EvidenceFormatError: too large, not well-formed, another encoding, a DTD or entity,
+            a comment or a processing instruction, too many or too deep elements.
+    """
+    if len(data) > XML_SIZE_MAX:
+        raise EvidenceFormatError(f"XML larger than {XML_SIZE_MAX} bytes")
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise EvidenceFormatError("document type declarations are not allowed")
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EvidenceFormatError("not UTF-8") from error
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        dtd_validation=False,
+        huge_tree=False,
+        remove_comments=False,
+        remove_pis=False,
+        strip_cdata=False,
+        encoding="utf-8",
+    )
+    try:
+        root = etree.fromstring(data, parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise EvidenceFormatError(f"not well-formed XML: {error}") from error
+    if root.getroottree().docinfo.doctype:
+        raise EvidenceFormatError("document type declarations are not allowed")
+    if root.getprevious() is not None or root.getnext() is not None:
+        raise EvidenceFormatError("comments or processing instructions around the root")
+    _check_nodes(root)
+    return root
+
+
+def _check_nodes(root: XmlElement) -> None:
+    """Refuse comments, processing instructions, entity references and oversized trees."""
+    count = depth = 0
+    for event, node in etree.iterwalk(root, events=("start", "end", "comment", "pi")):
+        if event in {"comment", "pi"} or not isinstance(node.tag, str):
+            raise EvidenceFormatError("comments and processing instructions are not allowed")
+        if event == "end":
+            depth -= 1
+            continue
+        count += 1
+        depth += 1
+        if count > ELEMENTS_MAX or depth > DEPTH_MAX:
+            raise EvidenceFormatError("too many or too deep elements")
+    if next(root.iter(etree.Entity), None) is not None:
+        raise EvidenceFormatError("entity references are not allowed")
+
+
+def children(element: XmlElement | None, name: str) -> list[XmlElement]:
+    """Return the child elements with this ``{namespace}name``; none for a missing parent."""
+    return [] if element is None else element.findall(name)
+
+
+def text_of(element: XmlElement | None) -> str | None:
+    """Return an element's own text, ``""`` when empty, None when the element is missing."""
+    if element is None:
+        return None
+    return str(element.text or "")
+
+
+def parse_time(text: str) -> datetime:
+    """Parse an ``xs:dateTime`` into UTC; a time without an offset is read as UTC.
+
+    Raises:
+        EvidenceFormatError: not a date and time.
+    """
+    try:
+        at = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise EvidenceFormatError(f"not a time: {text[:40]!r}") from error
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def format_time(at: datetime) -> str:
+    """Write a time as evidence carries it: UTC, milliseconds, ``Z`` (KEP-EC-08)."""
+    utc = at.astimezone(UTC)
+    return f"{utc.strftime('%Y-%m-%dT%H:%M:%S')}.{utc.microsecond // 1000:03d}Z"

@@ -1,0 +1,284 @@
+"""Wiring: picks the implementation behind every port. Nothing else does."""
+
+import secrets
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from config.settings import Settings, SettingsError, failpoint
+from directory.providers import ProviderRegister
+from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
+from evidence.adapters.soft_signer import KeyMaterialError, SoftSigner
+from evidence.adapters.tsa_http import HttpTimestamper
+from evidence.certificates import CertificateError
+from evidence.chain import TrustStore
+from evidence.qualified import NesPolicy
+from evidence.records import Issuer
+from evidence.sealing import Sealer
+from evidence.smime import SmimeLimits
+from kephs.domain.policy import MIB, Limits
+from kephs.failpoints import FailingBlobs, FailingSealer, FailingStore, Failpoint
+from kephs.ports import BlobStore, Scanner, Store
+from kephs.system import (
+    Argon2Passwords,
+    HmacIdentity,
+    LocalChanges,
+    SystemClock,
+    ThreadOffload,
+    TimeOrderedIds,
+)
+from kephs.testpki.marker import is_test_root
+from kephs.testpki.oids import TEST_TRANSACTION_POLICY
+from kephs.usecases.accounts import AccountWork
+from kephs.usecases.deliver import Deliver
+from kephs.usecases.mailbox import MailboxService
+from kephs.usecases.read import Reader
+from kephs.usecases.receipts import FileReceipts
+from kephs.usecases.records import RecordMaker
+from kephs.usecases.sign_in import SignIn
+from kephs.usecases.submit import Submit, SubmitSettings
+from smtp_gateway.scanner import ClamdScanner
+from storage.files import FileBlobStore
+from storage.unit_of_work import SqliteStore
+
+_KEY_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """Everything an edge or a command may need of a running instance."""
+
+    settings: Settings
+    store: Store
+    blobs: BlobStore
+    sealer: Sealer
+    clock: SystemClock
+    ids: TimeOrderedIds
+    offload: ThreadOffload
+    changes: LocalChanges
+    trust: TrustStore
+    revocation: HttpRevocation
+    records: RecordMaker
+    register: ProviderRegister
+    submit: Submit
+    deliver: Deliver
+    receipts: FileReceipts
+    reader: Reader
+    sign_in: SignIn
+    accounts: AccountWork
+    mailbox: MailboxService
+
+
+@asynccontextmanager
+async def open_core(settings: Settings) -> AsyncIterator[Core]:
+    """Open an instance: store, keys, clients of outside services; close them on leaving.
+
+    Raises:
+        SettingsError: something configured is missing or wrong; the text says what and the cure.
+    """
+    async with AsyncExitStack() as stack:
+        yield await _open(settings, stack)
+
+
+async def _open(settings: Settings, stack: AsyncExitStack) -> Core:
+    clock, changes, offload = SystemClock(), LocalChanges(), ThreadOffload()
+    stack.callback(offload.close)
+    ids = TimeOrderedIds(clock)
+    trust = open_trust(settings)
+    session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+    store, blobs = await _open_store(settings, stack)
+    sealer = _open_sealer(settings, session, clock, trust)
+    store, blobs, sealer = _with_failpoint(store, blobs, sealer)
+    register = ProviderRegister(settings.provider.domain, settings.provider.suffix)
+    issuer = open_issuer(settings)
+    records = RecordMaker(issuer, register.own, clock, ids)
+    passwords, identity = Argon2Passwords(offload), HmacIdentity(_key(settings.storage.identity_key))
+    revocation = HttpRevocation(
+        session, clock=clock.now, trust=trust, nonces=lambda: secrets.token_bytes(16),
+        settings=HttpRevocationSettings(timeout=settings.trust.revocation_seconds),
+    )  # fmt: skip
+    shared = {"store": store, "blobs": blobs, "sealer": sealer, "changes": changes}
+    work = {**shared, "records": records, "offload": offload, "clock": clock, "ids": ids}
+    reader = Reader(**shared, records=records)  # type: ignore[arg-type]
+    return Core(
+        settings=settings, store=store, blobs=blobs, sealer=sealer, clock=clock, ids=ids, offload=offload,
+        changes=changes, trust=trust, revocation=revocation, records=records, register=register,
+        submit=Submit(
+            store=store, blobs=blobs, sealer=sealer, revocation=revocation, scanner=open_scanner(settings),
+            identity=identity, offload=offload, clock=clock, ids=ids, changes=changes, trust=trust,
+            settings=SubmitSettings(issuer, register, open_limits(settings), open_nes_policy(settings)),
+        ),
+        deliver=Deliver(**work),  # type: ignore[arg-type]
+        receipts=FileReceipts(**work),  # type: ignore[arg-type]
+        reader=reader,
+        sign_in=SignIn(store=store, passwords=passwords, clock=clock, register=register),
+        accounts=AccountWork(
+            store=store, identity=identity, passwords=passwords, clock=clock, ids=ids, register=register
+        ),
+        mailbox=MailboxService(
+            store=store, blobs=blobs, reader=reader, changes=changes, offload=offload, clock=clock
+        ),
+    )  # fmt: skip
+
+
+def open_trust(settings: Settings) -> TrustStore:
+    """Read the trusted roots; TEST ones only where the instance was made for them (D8).
+
+    Raises:
+        SettingsError: a file cannot be read, or a TEST root in an instance that is not for tests.
+    """
+    roots = read_certificates(settings.trust.roots)
+    if not settings.test_pki.enabled and any(is_test_root(root) for root in roots):
+        raise SettingsError(
+            f"{settings.trust.roots} holds a TEST root; take it out: this instance was made without --test-pki"
+        )
+    try:
+        return TrustStore(roots, intermediates=read_certificates(settings.trust.intermediates))
+    except CertificateError as error:
+        raise SettingsError(f"{settings.trust.roots}: {error}") from None
+
+
+def read_certificates(folder: Path) -> list[bytes]:
+    """Return all certificates of a folder's ``*.pem`` files as DER.
+
+    Raises:
+        SettingsError: a file cannot be read.
+    """
+    found: list[bytes] = []
+    for path in sorted(folder.glob("*.pem")):
+        try:
+            parsed = x509.load_pem_x509_certificates(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{path}: {error}") from None
+        found += [certificate.public_bytes(Encoding.DER) for certificate in parsed]
+    return found
+
+
+def open_issuer(settings: Settings) -> Issuer:
+    """Return how evidence names this provider."""
+    provider = settings.provider
+    return Issuer(
+        provider.legal_name, provider.service_address, provider.policy_id,
+        provider.street, provider.locality, provider.postal_code, provider.country,
+    )  # fmt: skip
+
+
+def open_limits(settings: Settings) -> Limits:
+    """Return the limits policy works with."""
+    limits = settings.limits
+    return Limits(
+        limits.max_local_mib * MIB, limits.max_elsewhere_mib * MIB, limits.wire_factor,
+        limits.max_recipients, limits.allow_bcc,
+    )  # fmt: skip
+
+
+def transaction_policies(settings: Settings) -> tuple[str, ...]:
+    """Return the policy OIDs of transaction certificates, the TEST one only in TEST instances."""
+    configured = settings.seal.transaction_policies
+    return (*configured, TEST_TRANSACTION_POLICY) if settings.test_pki.enabled else configured
+
+
+def open_nes_policy(settings: Settings) -> NesPolicy:
+    """Return the rules for senders' signatures."""
+    return NesPolicy(
+        allow_seals=settings.trust.allow_qualified_seals,
+        transaction_policies=frozenset(transaction_policies(settings)),
+        limits=SmimeLimits(opaque=settings.limits.opaque_mib * MIB),
+    )
+
+
+def open_signer(settings: Settings) -> SoftSigner:
+    """Return the key of the transaction certificate.
+
+    Raises:
+        SettingsError: key or certificate is missing or wrong.
+    """
+    seal = settings.seal
+    try:
+        return SoftSigner.from_pem(seal.certificate, seal.key, [seal.chain] if seal.chain.exists() else [])
+    except KeyMaterialError as error:
+        raise SettingsError(f"transaction certificate: {error}; see seal in kephs.toml") from None
+
+
+def open_scanner(settings: Settings) -> Scanner | None:
+    """Return the malware scanner, or None where none is configured (doctor warns)."""
+    if not settings.scanner.clamd:
+        return None
+    return ClamdScanner.from_address(settings.scanner.clamd, timeout=settings.scanner.seconds)
+
+
+def open_tls(settings: Settings) -> ssl.SSLContext:
+    """Return the edges' TLS context: TLS 1.2 or newer.
+
+    Raises:
+        SettingsError: certificate or key is missing or wrong.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.network.tls_certificate, settings.network.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"TLS certificate: {error}; see network in kephs.toml") from None
+    return context
+
+
+def _open_sealer(
+    settings: Settings, session: aiohttp.ClientSession, clock: SystemClock, trust: TrustStore
+) -> Sealer:
+    if not settings.seal.tsa:
+        raise SettingsError("seal.tsa names no time-stamping authority; evidence needs one (KEP-SG-10)")
+    timestamper = HttpTimestamper(
+        settings.seal.tsa, session=session, clock=clock.now, trust=trust,
+        nonces=lambda: secrets.randbits(64), timeout=timedelta(seconds=settings.seal.tsa_seconds),
+    )  # fmt: skip
+    return (
+        FailingSealer(open_signer(settings), timestamper)
+        if failpoint()
+        else Sealer(open_signer(settings), timestamper)
+    )
+
+
+async def _open_store(settings: Settings, stack: AsyncExitStack) -> tuple[Store, BlobStore]:
+    master = _key(settings.storage.master_key)
+    blobs = FileBlobStore(settings.storage.blobs, master_key=_derived(master, b"kephs blobs"))
+    await blobs.start()
+    stack.push_async_callback(blobs.close)
+    store = SqliteStore(settings.storage.database, column_key=_derived(master, b"kephs columns"))
+    await store.start()
+    stack.push_async_callback(store.close)
+    return store, blobs
+
+
+def _derived(master: bytes, purpose: bytes) -> bytes:
+    """Return a key of its own for each purpose, so that none is used for two."""
+    return HKDF(hashes.SHA256(), _KEY_BYTES, salt=None, info=purpose).derive(master)
+
+
+def _with_failpoint(store: Store, blobs: BlobStore, sealer: Sealer) -> tuple[Store, BlobStore, Sealer]:
+    wanted = failpoint()
+    if not wanted:
+        return store, blobs, sealer
+    point = Failpoint(wanted)
+    if isinstance(sealer, FailingSealer):
+        sealer.point = point
+    return FailingStore(store, point), FailingBlobs(blobs, point), sealer
+
+
+def _key(path: Path) -> bytes:
+    try:
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path}: {error}; restore the key from its backup") from None
+    if len(key) != _KEY_BYTES:
+        raise SettingsError(f"{path}: a key of 32 bytes in hexadecimal is expected")
+    return key

@@ -1,0 +1,103 @@
+"""The demo's provider and its people: made once, found again in an existing folder."""
+
+import base64
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from config.settings import FILE_NAME, Settings, load
+from directory.accounts import AccountKind, ServiceType
+from kephs.bootstrap import Core, open_core
+from kephs.cli.instance import Ports, make_instance
+from kephs.testpki.authority import TestPki
+from kephs.usecases.accounts import Opening
+from storage.migrate import upgrade_sqlite
+
+PASSWORD_BYTES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One invented person with an account."""
+
+    local: str
+    holder: str
+    person: str
+    tckn: str
+    kind: AccountKind
+
+
+CAST: Final[Mapping[str, Sequence[Figure]]] = {
+    "hs91.kep.tr": (
+        Figure("ayse.yilmaz", "Ayşe Yılmaz", "Ayşe Yılmaz", "10000000146", AccountKind.REAL_PERSON),
+        Figure("mehmet.demir", "Mehmet Demir", "Mehmet Demir", "10000000214", AccountKind.REAL_PERSON),
+        Figure("ornekkurum", "Örnek Kurum A.Ş.", "Zeynep Işık", "10000000382", AccountKind.LEGAL_PERSON),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DemoAccount:
+    """What somebody needs to use an account of the demo; ``password`` and ``sifre`` come with the web."""
+
+    address: str
+    provider: str
+    tckn: str
+    kind: str
+    password: str | None
+    sifre: str | None
+    app_password: str
+    p12: str
+    p12_password: str
+    name: str
+
+
+def prepare_provider(directory: Path, domain: str, now: datetime, ports: Ports) -> tuple[Settings, Path]:
+    """Return the settings and folder of a provider of the demo, made if it is not there."""
+    home = directory / domain.partition(".")[0]
+    if (home / FILE_NAME).exists():
+        settings = load(home)
+    else:
+        settings = make_instance(home, domain, now=now, test_pki=True, ports=ports)
+    upgrade_sqlite(settings.storage.database)
+    return settings, home
+
+
+async def prepare_people(directory: Path, domain: str, settings: Settings) -> list[DemoAccount]:
+    """Return the accounts of a provider of the demo, opened if they are not there."""
+    kept = directory / "people" / f"{domain}.json"
+    if kept.exists():
+        return [DemoAccount(**one) for one in json.loads(kept.read_text(encoding="utf-8"))]
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    pki = TestPki.load(settings.test_pki.directory)
+    async with open_core(settings) as core:
+        people = [await _open(core, pki, figure, domain, kept.parent) for figure in CAST[domain]]
+    kept.write_text(
+        json.dumps([asdict(one) for one in people], ensure_ascii=False, indent=1), encoding="utf-8"
+    )
+    return people
+
+
+async def _open(core: Core, pki: TestPki, figure: Figure, domain: str, folder: Path) -> DemoAccount:
+    address = f"{figure.local}@{domain}"
+    await core.accounts.open(Opening(
+        address, figure.kind, ServiceType.SEND_AND_RECEIVE, figure.holder, figure.person, figure.tckn
+    ))  # fmt: skip
+    app_password = new_app_password()
+    await core.accounts.add_password(address, app_password, label="demo")
+    p12, p12_password = folder / f"{figure.local}.p12", secrets.token_hex(8)
+    pki.write_p12(pki.issue_user(figure.person, figure.tckn), p12, p12_password)
+    return DemoAccount(
+        address, domain, figure.tckn, figure.kind.value, None, None,
+        app_password, str(p12.resolve()), p12_password, figure.holder,
+    )  # fmt: skip
+
+
+def new_app_password() -> str:
+    """Return a fresh app password: 26 letters and digits in five groups; the first six select it."""
+    text = base64.b32encode(secrets.token_bytes(PASSWORD_BYTES)).decode("ascii").lower()
+    return "-".join((text[:6], text[6:11], text[11:16], text[16:21], text[21:26]))

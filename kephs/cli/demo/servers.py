@@ -1,0 +1,71 @@
+"""The demo's server processes: real `kephs serve` children."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from config.settings import Settings
+from kephs.cli.demo.clients import DemoError, Endpoint
+
+START_SECONDS: Final = 60.0
+
+
+def submission_of(settings: Settings, home: Path) -> Endpoint:
+    """Return where a provider takes submissions."""
+    return Endpoint(settings.network.host, settings.network.submission_port, home / "tls-ca.pem")
+
+
+def imap_of(settings: Settings, home: Path) -> Endpoint:
+    """Return where a provider serves IMAP."""
+    return Endpoint(settings.network.host, settings.network.imap_port, home / "tls-ca.pem")
+
+
+@asynccontextmanager
+async def running(home: Path, *endpoints: Endpoint) -> AsyncIterator[None]:
+    """Run `kephs serve` of an instance; go on when all its ports answer; stop it on leaving.
+
+    Raises:
+        DemoError: it did not come up; its log is named.
+    """
+    log_path = home / "run" / "serve.log"
+    with log_path.open("ab") as log:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-c", "from kephs.cli.main import main; main()", "serve", str(home),
+            stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        await _until_up(child, log_path, endpoints)
+        yield
+    finally:
+        if child.returncode is None:
+            child.send_signal(signal.SIGTERM)
+        await child.wait()
+
+
+async def _until_up(
+    child: asyncio.subprocess.Process, log_path: Path, endpoints: tuple[Endpoint, ...]
+) -> None:
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            for endpoint in endpoints:
+                while not await _answers(endpoint):
+                    if child.returncode is not None:
+                        raise DemoError(
+                            f"the server stopped with exit code {child.returncode}: see {log_path}"
+                        )
+                    await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise DemoError(f"the server did not come up within {START_SECONDS:.0f} s: see {log_path}") from None
+
+
+async def _answers(endpoint: Endpoint) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=endpoint.tls())
+    except OSError:
+        return False
+    writer.close()
+    return True

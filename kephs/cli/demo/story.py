@@ -1,0 +1,177 @@
+"""The demo's steps for one message: sign, submit, look, read, collect, bundle, verify."""
+
+import asyncio
+import email
+import email.policy
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from config.settings import Settings
+from evidence.records import EvidenceKind, EvidenceRecord, file_stem
+from evidence.rem_xml import read as read_record
+from kephs.cli.demo.clients import DemoError, Mailbox, open_mailbox, submit
+from kephs.cli.demo.notice import compose, sign
+from kephs.cli.demo.people import DemoAccount
+from kephs.cli.demo.servers import imap_of, submission_of
+
+EXPECTED: Final = (
+    EvidenceKind.SUBMISSION_ACCEPTANCE, EvidenceKind.DELIVERY, EvidenceKind.RETRIEVAL
+)  # fmt: skip
+Say = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One provider of the demo that is up."""
+
+    settings: Settings
+    home: Path
+    trust: Path
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one message of the demo left behind."""
+
+    message_id: str
+    sender: DemoAccount
+    recipient: DemoAccount
+    folder: Path
+    records: list[EvidenceRecord] = field(default_factory=list)
+    verified: dict[str, bool] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Say whether all evidence is there and everything verified."""
+        kinds = {record.kind for record in self.records}
+        return kinds == set(EXPECTED) and all(self.verified.values())
+
+
+async def tell(
+    stage: Stage, sender: DemoAccount, recipient: DemoAccount, folder: Path, *,
+    at: datetime, attach: Path | None, say: Say,
+) -> Outcome:  # fmt: skip
+    """Carry one notice through its whole life and check every trace it leaves.
+
+    Raises:
+        DemoError: a step failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    clock = _Stopwatch()
+    original = await sign(compose(sender, recipient, at, attach), sender, at)
+    (folder / "original.eml").write_bytes(original)
+    say("imzalandı / signed", f"{sender.name}, {len(original):,} B")
+    clock.lap("sign")
+    reply = await submit(submission_of(stage.settings, stage.home), sender, [recipient.address], original)
+    clock.lap("submit")
+    say("250 kabul edildi / accepted", f"delil / evidence {reply.evidence_id}")
+    outcome = Outcome(reply.message_id, sender, recipient, folder)
+    await _read(stage, outcome, say)
+    clock.lap("deliver and read")
+    await _collect(stage, outcome)
+    clock.lap("collect evidence")
+    await _kephs("bundle", str(stage.home), outcome.message_id, str(folder / "bundle.kepdelil"))
+    clock.lap("bundle")
+    await _verify(stage, outcome)
+    clock.lap("verify offline")
+    outcome.seconds = clock.laps
+    return outcome
+
+
+async def _read(stage: Stage, outcome: Outcome, say: Say) -> None:
+    """Look at the header first, prove that this made no evidence 60, then read the content."""
+    endpoint = imap_of(stage.settings, stage.home)
+    async with (
+        open_mailbox(endpoint, outcome.recipient) as inbox,
+        open_mailbox(endpoint, outcome.sender) as mine,
+    ):
+        await inbox.select("INBOX")
+        uid = await inbox.wait_for(Message_ID=outcome.message_id)
+        await inbox.fetch(uid, "BODY.PEEK[HEADER]")
+        await mine.select("Deliller")
+        await mine.wait_for(
+            X_REM_Message_Identifier=outcome.message_id, X_REM_Evidence_Type="DeliveryNonDeliveryToRecipient"
+        )
+        before = await _evidence_of(mine, outcome.message_id)
+        if EvidenceKind.RETRIEVAL in {record.kind for record, _ in before}:
+            raise DemoError("looking at the header made evidence 60")
+        say("teslim edildi / delivered", "başlık okundu, delil 60 yok / header fetched, no evidence 60")
+        dispatch = await inbox.fetch(uid, "BODY.PEEK[]")
+        (outcome.folder / "dispatch.eml").write_bytes(dispatch)
+        say("okundu / read", f"{outcome.recipient.name}, {len(dispatch):,} B")
+
+
+async def _collect(stage: Stage, outcome: Outcome) -> None:
+    """Wait for all evidence in the sender's Deliller and write it to files."""
+    target = outcome.folder / "evidence"
+    target.mkdir(exist_ok=True)
+    async with open_mailbox(imap_of(stage.settings, stage.home), outcome.sender) as mine:
+        await mine.select("Deliller")
+        await mine.wait_for(
+            X_REM_Message_Identifier=outcome.message_id,
+            X_REM_Evidence_Type="RetrievalNonRetrievalByRecipient",
+        )
+        found = await _evidence_of(mine, outcome.message_id)
+    for old in target.glob("*.xml"):
+        old.unlink()
+    for record, xml in found:
+        (target / f"{file_stem(record.kind, record.refers_to)}.xml").write_bytes(xml)
+    outcome.records = sorted((record for record, _ in found), key=lambda record: record.event_time)
+
+
+async def _evidence_of(mailbox: Mailbox, message_id: str) -> list[tuple[EvidenceRecord, bytes]]:
+    found = []
+    for uid in await mailbox.about(message_id):
+        message = email.message_from_bytes(await mailbox.fetch(uid, "BODY.PEEK[]"), policy=email.policy.SMTP)
+        for part in message.walk():
+            if part.get("X-REM-Section-Type", "").strip() == "rem_message/xml_evidence":
+                xml = part.get_payload(decode=True)
+                assert isinstance(xml, bytes)
+                found.append((read_record(xml), xml))
+    return found
+
+
+async def _verify(stage: Stage, outcome: Outcome) -> None:
+    """Verify each file by the command a stranger would use; it touches no network."""
+    paths = [
+        outcome.folder / "dispatch.eml",
+        *sorted((outcome.folder / "evidence").glob("*.xml")),
+        outcome.folder / "bundle.kepdelil",
+    ]
+    for path in paths:
+        code, _ = await _run("verify", str(path), "--trust", str(stage.trust), "--json")
+        outcome.verified[str(path.relative_to(outcome.folder))] = code == 0
+
+
+async def _kephs(*arguments: str) -> None:
+    code, output = await _run(*arguments)
+    if code:
+        raise DemoError(f"kephs {arguments[0]} failed: {output}")
+
+
+async def _run(*arguments: str) -> tuple[int, str]:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-c", "from kephs.cli.main import main; main()", *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await child.communicate()
+    return child.returncode or 0, output.decode("utf-8", "replace").strip()
+
+
+class _Stopwatch:
+    """Seconds between laps."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Note the time since the last lap."""
+        now = time.perf_counter()
+        self.laps[name], self._last = round(now - self._last, 3), now

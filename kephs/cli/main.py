@@ -1,0 +1,49 @@
+"""The one console script. Each command lives in its own module and is loaded when it is called."""
+
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import click
+
+COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "account": "open, block, close, show accounts; app passwords; operators",
+        "bench": "benchmarks beside their baselines",
+        "bundle": "write the stand-alone bundle of one message",
+        "demo": "the main job end to end, with TEST certificates",
+        "doctor": "check environment and configuration",
+        "fsck": "prove that every state has its evidence and the ledger its chain",
+        "init": "make an instance",
+        "migrate": "bring the database to the current schema",
+        "serve": "run an instance",
+        "sign": "make the signed message a holder submits",
+        "verify": "verify evidence, KEP messages and bundles, offline",
+    }
+)
+HIDDEN: Final[Mapping[str, str]] = MappingProxyType({"test-pki": "run the TEST PKI of an instance"})
+
+
+class _Lazy(click.Group):
+    """Finds commands by name; their modules are imported only when needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS and cmd_name not in HIDDEN:
+            return None
+        module = importlib.import_module(f"kephs.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="kephs")
+def main() -> None:
+    """The mail server of a Turkish registered e-mail provider (KEPHS)."""

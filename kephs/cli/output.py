@@ -1,0 +1,214 @@
+"""What all commands share: results as text or JSON, errors with a stable code and a cure, exit codes.
+
+A command never ends in a stack trace: what it knows becomes an `ExitError`, anything else
+``internal-error`` with the place it came from.
+"""
+
+import asyncio
+import functools
+import json
+import sys
+import traceback
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+import click
+
+from config.settings import SettingsError
+from evidence.adapters.soft_signer import KeyMaterialError
+from kephs.ports import BlobMissingError, StoreUnavailableError
+from kephs.usecases.accounts import AccountError, AccountFault
+from storage.errors import SchemaError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 64  # spec: interfaces "kephs verify"; the number sysexits.h gives usage errors
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+instance_argument = click.argument(
+    "directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False)
+)
+
+_ACCOUNT_CURES: Final[dict[AccountFault, str]] = {
+    AccountFault.ADDRESS_INVALID: "write it as name@hsNN.kep.tr",
+    AccountFault.ADDRESS_ELSEWHERE: "open it at the provider its domain names",
+    AccountFault.ADDRESS_TAKEN: "addresses are never given twice: choose another",
+    AccountFault.IDENTITY_INVALID: "check the eleven digits on the identity card",
+    AccountFault.NO_SUCH_ACCOUNT: "see kephs account list DIR and kephs account show DIR ADDRESS",
+    AccountFault.NOT_POSSIBLE_NOW: "see its state: kephs account show DIR ADDRESS",
+    AccountFault.BLOCKED_TOO_SHORT: "wait until the three months are over",
+}
+
+
+class ExitError(click.ClickException):
+    """Ends a command: one sentence, a stable code, what helps.
+
+    Args:
+        code: stable, lower-case with hyphens.
+        text: what happened.
+        cure: what to do about it.
+    """
+
+    exit_code = FAILED
+
+    def __init__(self, code: str, text: str, cure: str = "") -> None:
+        super().__init__(text)
+        self.code, self.cure = code, cure
+        context = click.get_current_context(silent=True)
+        self.as_json = bool(context and context.params.get("as_json"))
+
+    def show(self, file: Any = None) -> None:
+        """Print it: JSON on standard output where that was asked for, else text on standard error."""
+        if self.as_json:
+            print_json({"error": {"code": self.code, "text": self.message, "cure": self.cure}})
+            return
+        click.echo(f"kephs: {self.message} [{self.code}]", err=True, file=file)
+        if self.cure:
+            click.echo(f"       {self.cure}", err=True, file=file)
+
+
+class UsageExitError(click.UsageError):
+    """A usage error that cannot be taken for a verdict."""
+
+    exit_code = USAGE
+
+
+class Usage64Command(click.Command):
+    """A command whose usage errors exit 64."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the arguments; see `click.Command.make_context`."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            raise UsageExitError(error.format_message(), error.ctx) from None
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn every failure of a command into a clear sentence with code and cure."""
+
+    @functools.wraps(command)
+    def run_guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BaseExceptionGroup as group:
+            raise as_exit(first_of(group)) from None
+        except Exception as error:  # noqa: BLE001  # the edge: nothing may pass as a stack trace
+            raise as_exit(error) from None
+
+    return run_guarded
+
+
+def as_exit(error: BaseException) -> Exception:
+    """Return how a command ends because of this error."""
+    if isinstance(error, ExitError):
+        return error
+    for kind, make in _KNOWN:
+        if isinstance(error, kind):
+            return make(error)
+    return ExitError("internal-error", _place(error), "this is a defect: please report it with this line")
+
+
+def _account_error(error: Any) -> ExitError:
+    return ExitError(error.fault.value, str(error), _ACCOUNT_CURES[error.fault])
+
+
+def _os_error(error: Any) -> ExitError:
+    named = f"{error.filename}: " if error.filename else ""
+    return ExitError("file-error", f"{named}{error.strerror or error}", "check the path and its permissions")
+
+
+def _plain(code: str, cure: str, text: str = "{}") -> Callable[[Any], ExitError]:
+    return lambda error: ExitError(code, text.format(error), cure)
+
+
+_KNOWN: Final[tuple[tuple[type[BaseException], Callable[[Any], ExitError]], ...]] = (
+    (SettingsError, _plain("settings-invalid", "kephs doctor DIR names what is wrong")),
+    (SchemaError, _plain("schema-old", "stop the server and run kephs migrate DIR")),
+    (AccountError, _account_error),
+    (
+        StoreUnavailableError,
+        _plain(
+            "store-unavailable",
+            "free disk space; bring the database up to date with kephs migrate DIR",
+            "the store cannot be used now: {}",
+        ),
+    ),
+    (
+        BlobMissingError,
+        _plain("content-missing", "run kephs fsck DIR", "stored content is gone or altered: {}"),
+    ),
+    (KeyMaterialError, _plain("key-unusable", "check the file and its password")),
+    (OSError, _os_error),
+)
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first single error in a group of a task group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end."""
+    return asyncio.run(work)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON value, keys in order given."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows in aligned columns under their heads."""
+    listed = [tuple(head), *(tuple(row) for row in rows)]
+    widths = [max(len(row[column]) for row in listed) for column in range(len(head))]
+    for row in listed:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Print names and values, one a line, values aligned."""
+    listed = list(facts)
+    width = max((len(name) for name, _ in listed), default=0)
+    for name, value in listed:
+        click.echo(f"{name.ljust(width)}  {value}".rstrip())
+
+
+def read_secret(path: Path) -> str:
+    """Return the first line of a password file, without its line end.
+
+    Raises:
+        ExitError: it cannot be read or is empty.
+    """
+    try:
+        secret = path.read_text(encoding="utf-8").split("\n", 1)[0].removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExitError(
+            "password-file", f"the password file cannot be read: {error}", "give a text file"
+        ) from None
+    if not secret:
+        raise ExitError("password-file", "the password file is empty", "its first line is the password")
+    return secret
+
+
+def progress_to_terminal() -> bool:
+    """Say whether progress lines help: standard error is a terminal."""
+    return sys.stderr.isatty()
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -1,0 +1,115 @@
+"""Named moments at which a fault test kills the process. Wired by bootstrap, and only when asked for.
+
+Syntax: ``point`` or ``point:n`` (the n-th time it is reached). Points:
+
+=====================  ==========================================================================
+store.write.before     before a unit of work is handed to the writer
+store.write.after      after its commit, before the use case goes on (between commit and reply)
+blobs.keep.before      before a message's content is made durable
+blobs.keep.after       after it, before anything names it
+blobs.put.after        after evidence or receipt bytes are durable, before anything names them
+seal.before            before evidence is signed
+seal.after             after it, before it is stored
+=====================  ==========================================================================
+"""
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final, TypeVar
+
+from evidence.ports import ByteSource
+from evidence.records import EvidenceRecord, SealedEvidence
+from evidence.sealing import Sealer
+from kephs.ports import Blob, BlobStore, Spool, Store, Tx
+
+T = TypeVar("T")
+
+POINTS: Final = (
+    "store.write.before", "store.write.after", "blobs.keep.before", "blobs.keep.after",
+    "blobs.put.after", "seal.before", "seal.after",
+)  # fmt: skip
+
+
+class Failpoint:
+    """Kills this process with SIGKILL when its point is reached the n-th time."""
+
+    def __init__(self, wanted: str) -> None:
+        """Parse ``point[:n]``.
+
+        Raises:
+            ValueError: no such point.
+        """
+        name, _, count = wanted.partition(":")
+        if name not in POINTS:
+            raise ValueError(f"no failpoint {name!r}; there are {', '.join(POINTS)}")
+        self._name, self._left = name, int(count or "1")
+
+    def reach(self, name: str) -> None:
+        """Die here if this is the moment."""
+        if name == self._name:
+            self._left -= 1
+            if self._left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FailingStore:
+    """A store that may die around its writes."""
+
+    def __init__(self, store: Store, point: Failpoint) -> None:
+        self._store, self._point = store, point
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """Write; perhaps die before or after."""
+        self._point.reach("store.write.before")
+        result = await self._store.write(work)
+        self._point.reach("store.write.after")
+        return result
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """Read; nothing dies here."""
+        return await self._store.read(work)
+
+
+class FailingBlobs:
+    """A blob store that may die around its syncs."""
+
+    def __init__(self, blobs: BlobStore, point: Failpoint) -> None:
+        self._blobs, self._point = blobs, point
+
+    def spool(self) -> Spool:
+        """Return an empty spool."""
+        return self._blobs.spool()
+
+    async def keep(self, spool: Spool) -> Blob:
+        """Keep; perhaps die before or after."""
+        self._point.reach("blobs.keep.before")
+        blob = await self._blobs.keep(spool)
+        self._point.reach("blobs.keep.after")
+        return blob
+
+    async def put_many(self, contents: Sequence[bytes]) -> list[Blob]:
+        """Put; perhaps die after."""
+        blobs = await self._blobs.put_many(contents)
+        self._point.reach("blobs.put.after")
+        return blobs
+
+    def open(self, blob: Blob) -> ByteSource:
+        """Open; nothing dies here."""
+        return self._blobs.open(blob)
+
+
+class FailingSealer(Sealer):
+    """A sealer that may die around signing."""
+
+    point: Failpoint
+
+    async def seal_many(
+        self, records: Sequence[EvidenceRecord], *, at: datetime | None = None
+    ) -> list[SealedEvidence]:
+        """Seal; perhaps die before or after."""
+        self.point.reach("seal.before")
+        sealed = await super().seal_many(records, at=at)
+        self.point.reach("seal.after")
+        return sealed

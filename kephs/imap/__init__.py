@@ -1,0 +1,1 @@
+"""The IMAP edge: grammar and session without I/O, server with sockets."""

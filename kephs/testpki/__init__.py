@@ -1,0 +1,1 @@
+"""The TEST public key infrastructure: authorities, holders, OCSP, CRL, TSA. Never for production."""

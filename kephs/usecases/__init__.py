@@ -1,0 +1,1 @@
+"""The verbs of kephs; they await ports and know no edge."""

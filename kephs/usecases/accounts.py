@@ -1,0 +1,208 @@
+"""Opening, blocking and closing accounts; operators and app passwords.
+
+spec: KEP-AC-01..09, KEP-AD-03, KEP-AD-06, KEP-CL-01..07, KEP-QU-01.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from directory.accounts import (
+    ALL_RIGHTS,
+    Account,
+    AccountKind,
+    AccountState,
+    AppPassword,
+    Operator,
+    Right,
+    ServiceType,
+)
+from directory.addresses import AddressError
+from directory.identity import is_identity_number
+from directory.providers import ProviderRegister, Served
+from kephs.domain.lifecycle import AccountEvent, UnknownTransitionError, advance_account
+from kephs.domain.policy import MIB
+from kephs.ports import Clock, IdentityKeeper, Ids, Passwords, Store, Tx
+
+FREE_QUOTA: Final = 100 * MIB  # spec: KEP-QU-01
+BLOCK_MIN: Final = timedelta(days=92)  # spec: KEP-CL-01; three calendar months are never longer
+
+
+class AccountFault(StrEnum):
+    """Why account work was not done. Stable codes."""
+
+    ADDRESS_INVALID = "address-invalid"
+    ADDRESS_ELSEWHERE = "address-elsewhere"
+    ADDRESS_TAKEN = "address-taken"
+    IDENTITY_INVALID = "identity-invalid"
+    NO_SUCH_ACCOUNT = "no-such-account"
+    NOT_POSSIBLE_NOW = "not-possible-now"
+    BLOCKED_TOO_SHORT = "blocked-too-short"
+
+
+class AccountError(Exception):
+    """Account work refused; ``fault`` is the stable code, the text names the cure."""
+
+    def __init__(self, fault: AccountFault, text: str) -> None:
+        """Keep the code beside the text."""
+        super().__init__(text)
+        self.fault = fault
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is needed to open an account, checked on paper or by signature before (KEP-AP-01..08)."""
+
+    address: str
+    kind: AccountKind
+    service: ServiceType
+    holder_name: str
+    person_name: str
+    identity_number: str
+    quota_bytes: int = FREE_QUOTA
+
+
+class AccountWork:
+    """All that changes accounts."""
+
+    def __init__(
+        self, *, store: Store, identity: IdentityKeeper, passwords: Passwords, clock: Clock, ids: Ids,
+        register: ProviderRegister,
+    ) -> None:  # fmt: skip
+        self._store, self._identity, self._passwords = store, identity, passwords
+        self._clock, self._ids, self._register = clock, ids, register
+
+    async def open(self, opening: Opening) -> Account:
+        """Open an active account with its folders and its holder or main operator.
+
+        Raises:
+            AccountError: address unusable or taken (closed ones stay taken, KEP-CL-05), identity wrong.
+        """
+        try:
+            address = self._register.parse(opening.address)
+        except AddressError as error:
+            raise AccountError(AccountFault.ADDRESS_INVALID, f"{error}") from None
+        if self._register.served(address) is not Served.HERE:
+            raise AccountError(AccountFault.ADDRESS_ELSEWHERE, f"addresses here end in {self._register.own}")
+        self._check_identity(opening.identity_number)
+        now = self._clock.now()
+        account = Account(
+            self._ids.new(), address, opening.kind, opening.service, AccountState.ACTIVE,
+            opening.holder_name, opening.quota_bytes, 0, now, now,
+        )  # fmt: skip
+        operator = self._operator(
+            account.account_id, opening.person_name, opening.identity_number, holder=True
+        )
+
+        def commit(tx: Tx) -> None:
+            if tx.accounts.by_address(str(address)) is not None:
+                raise AccountError(
+                    AccountFault.ADDRESS_TAKEN, "choose another, for example with .1 at the end"
+                )
+            tx.accounts.add(account)
+            tx.accounts.add_operator(operator)
+            tx.mailboxes.create_standard(account.account_id, int(now.timestamp()))
+
+        await self._store.write(commit)
+        return account
+
+    async def add_operator(self, address: str, name: str, identity_number: str, rights: Right) -> Operator:
+        """Add a person who may act for the account.
+
+        Raises:
+            AccountError: no such account, or the identity number is wrong.
+        """
+        self._check_identity(identity_number)
+        account = await self.find(address)
+        operator = self._operator(account.account_id, name, identity_number, rights=rights)
+        await self._store.write(lambda tx: tx.accounts.add_operator(operator))
+        return operator
+
+    async def add_password(
+        self, address: str, secret: str, *, label: str, operator_id: str | None = None
+    ) -> None:
+        """Add an app password for the holder, or for one operator. The first six characters select it.
+
+        Raises:
+            AccountError: no such account or operator.
+        """
+        account = await self.find(address)
+        operators = await self._store.read(lambda tx: tx.accounts.operators(account.account_id))
+        chosen = next(
+            (o for o in operators if (o.operator_id == operator_id if operator_id else o.is_holder)), None
+        )
+        if chosen is None:
+            raise AccountError(AccountFault.NO_SUCH_ACCOUNT, "no such operator of this account")
+        password = AppPassword(
+            secret[:6], account.account_id, chosen.operator_id, label,
+            await self._passwords.hash(secret), self._clock.now(),
+        )  # fmt: skip
+        await self._store.write(lambda tx: tx.accounts.add_password(password))
+
+    async def block(self, address: str) -> Account:
+        """Block an account: no sending, no receiving; reading goes on (KEP-CL-01, KEP-CL-04)."""
+        return await self._move(address, AccountEvent.BLOCK)
+
+    async def unblock(self, address: str) -> Account:
+        """Make a blocked account active again."""
+        return await self._move(address, AccountEvent.UNBLOCK)
+
+    async def close(self, address: str) -> Account:
+        """Close an account that was blocked for three months; its address is never given to anyone else."""
+        return await self._move(address, AccountEvent.CLOSE)
+
+    async def find(self, address: str) -> Account:
+        """Return the account of an address.
+
+        Raises:
+            AccountError: there is none.
+        """
+        try:
+            folded = str(self._register.parse(address))
+        except AddressError as error:
+            raise AccountError(AccountFault.ADDRESS_INVALID, f"{error}") from None
+        account = await self._store.read(lambda tx: tx.accounts.by_address(folded))
+        if account is None:
+            raise AccountError(AccountFault.NO_SUCH_ACCOUNT, "no account has this address")
+        return account
+
+    async def _move(self, address: str, event: AccountEvent) -> Account:
+        account, now = await self.find(address), self._clock.now()
+
+        def commit(tx: Tx) -> Account:
+            current = tx.accounts.get(account.account_id) or account
+            _check_block(current, event, now)
+            try:
+                state = advance_account(current.state, event)
+            except UnknownTransitionError:
+                raise AccountError(
+                    AccountFault.NOT_POSSIBLE_NOW,
+                    f"the account is {current.state.value}; {event.value} is not possible",
+                ) from None
+            tx.accounts.set_state(current.account_id, state, now)
+            return tx.accounts.get(current.account_id) or current
+
+        return await self._store.write(commit)
+
+    def _check_identity(self, number: str) -> None:
+        if not is_identity_number(number):
+            raise AccountError(AccountFault.IDENTITY_INVALID, "check digits of the T.C. Kimlik No are wrong")
+
+    def _operator(
+        self, account_id: str, name: str, identity: str, *, holder: bool = False, rights: Right = ALL_RIGHTS
+    ) -> Operator:
+        return Operator(
+            self._ids.new(), account_id, name, self._identity.mac(identity), rights, holder,
+            self._clock.now(), None,
+        )  # fmt: skip
+
+
+def _check_block(account: Account, event: AccountEvent, now: datetime) -> None:
+    if event is AccountEvent.CLOSE and account.state is AccountState.BLOCKED:
+        left = account.state_since + BLOCK_MIN - now
+        if left > timedelta(0):
+            raise AccountError(
+                AccountFault.BLOCKED_TOO_SHORT,
+                f"an account closes after three months' block: {left.days + 1} days left",
+            )

@@ -1,0 +1,180 @@
+"""Reading the form of a message: header, recipients, sizes, the place of the signature. Plain functions.
+
+spec: R-01, KEP-MS-01, KEP-MS-07, D15.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from directory.addresses import AddressError
+from directory.providers import ProviderRegister, Served
+from evidence.headers import AddressSyntaxError, addresses, decode_text, unfold
+from evidence.mime import MimeLimitError, Part, decoded_size, scan
+from evidence.ports import ByteSource
+from kephs.domain.messages import Recipient, Role
+from kephs.domain.policy import Destination, FormFacts, RecipientFacts
+from kephs.usecases.results import Incoming
+
+_ONCE: Final = ("from", "to", "cc", "subject", "date", "message-id")
+_COMPARED: Final = ("from", "to", "cc", "subject")
+_DESTINATIONS: Final[Mapping[Served, Destination]] = MappingProxyType(
+    {
+        Served.HERE: Destination.HERE,
+        Served.PEER: Destination.PEER,
+        Served.NOWHERE: Destination.UNKNOWN_PROVIDER,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a message says of itself. ``root`` is None where it cannot be parsed."""
+
+    root: Part | None
+    facts: FormFacts
+    subject: str
+    user_message_id: str | None
+    sender_name: str | None
+    recipients: tuple[Recipient, ...]
+
+
+def read_form(incoming: Incoming, source: ByteSource, register: ProviderRegister) -> Form:
+    """Read all that policy needs except the signature's verdict. Never raises for bad input."""
+    try:
+        root = scan(source)
+        size = decoded_size(source, root)
+    except MimeLimitError:
+        root, size = None, 0
+    header = _Header(root, register)
+    folded = header.folded
+    facts = FormFacts(
+        nul=incoming.nul,
+        line_too_long=incoming.line_too_long,
+        well_formed=root is not None and header.has_mime,
+        header_valid=header.valid,
+        envelope_from=folded(incoming.envelope_from),
+        header_from=folded(header.sender_address),
+        attempted=frozenset(folded(a) for a in incoming.attempted),
+        any_refused=incoming.any_refused,
+        named=frozenset(folded(written) for written, _, _ in header.recipients),
+        has_to=any(role is Role.TO for _, _, role in header.recipients),
+        bcc_present=header.bcc,
+        recipients=tuple(RecipientFacts(w, _destination(w, register)) for w, _, _ in header.recipients),
+        decoded_size=size,
+        signed=root is not None and is_signed(root),
+        inner_differs=_inner_difference(root) if root is not None else "",
+    )
+    return Form(
+        root,
+        facts,
+        header.subject,
+        header.user_message_id,
+        header.sender_name,
+        _parsed(header.recipients, register),
+    )
+
+
+def is_signed(root: Part) -> bool:
+    """Say whether the outermost body claims to be the sender's signature (its truth comes later)."""
+    kind = f"{root.type}/{root.subtype}"
+    if kind == "multipart/signed":
+        return True
+    return kind in ("application/pkcs7-mime", "application/x-pkcs7-mime")
+
+
+class _Header:
+    """The fields of the outer header that policy and evidence name."""
+
+    def __init__(self, root: Part | None, register: ProviderRegister) -> None:
+        self._register = register
+        fields: dict[str, list[bytes]] = {}
+        for field in root.fields if root is not None else ():
+            fields.setdefault(field.name, []).append(field.raw)
+        self._fields = fields
+        self.valid = all(len(fields.get(name, ())) <= 1 for name in _ONCE)
+        self.has_mime = root is not None and "mime-version" in fields and bool(fields)
+        self.bcc = "bcc" in fields
+        self.subject = decode_text(self._first("subject")).strip()
+        self.user_message_id = self._message_id()
+        self.sender_address, self.sender_name = self._sender()
+        self.recipients = self._recipients()
+
+    def folded(self, text: str) -> str:
+        """Return the comparable form: a KEP address folded, anything else in lower-case as written."""
+        try:
+            return str(self._register.parse(text))
+        except AddressError:
+            return text.strip().lower()
+
+    def _first(self, name: str) -> bytes:
+        return next(iter(self._fields.get(name, ())), b"")
+
+    def _message_id(self) -> str | None:
+        text = unfold(self._first("message-id")).strip().decode("utf-8", "replace")
+        if not text:
+            return None
+        if len(text) > 998 or not (text.startswith("<") and text.endswith(">")) or " " in text:
+            self.valid = False
+            return None
+        return text
+
+    def _mailboxes(self, name: str) -> list[tuple[str, str | None]]:
+        try:
+            found = addresses(self._first(name)) if name in self._fields else ()
+        except AddressSyntaxError:
+            self.valid = False
+            return []
+        return [(m.address, m.name or None) for m in found]
+
+    def _sender(self) -> tuple[str, str | None]:
+        found = self._mailboxes("from")
+        if len(found) != 1:
+            self.valid = False
+            return "", None
+        return found[0]
+
+    def _recipients(self) -> list[tuple[str, str | None, Role]]:
+        seen: set[str] = set()
+        listed: list[tuple[str, str | None, Role]] = []
+        for name, role in (("to", Role.TO), ("cc", Role.CC)):
+            for address, shown in self._mailboxes(name):
+                key = self.folded(address)
+                if key not in seen:
+                    seen.add(key)
+                    listed.append((address, shown, role))
+        return listed
+
+
+def _destination(written: str, register: ProviderRegister) -> Destination:
+    try:
+        return _DESTINATIONS[register.served(register.parse(written))]
+    except AddressError:
+        return Destination.NOT_KEP
+
+
+def _parsed(
+    listed: Sequence[tuple[str, str | None, Role]], register: ProviderRegister
+) -> tuple[Recipient, ...]:
+    recipients = []
+    for written, name, role in listed:
+        try:
+            recipients.append(Recipient(register.parse(written), name, role))
+        except AddressError:
+            continue
+    return tuple(recipients)
+
+
+def _inner_difference(root: Part) -> str:
+    """Return the first of From, To, Cc, Subject that the signed part repeats with another value."""
+    if not root.children:
+        return ""
+    inner = root.children[0]
+    fields = (inner.message or inner).fields
+    for name in _COMPARED:
+        inside = [f.raw for f in fields if f.name == name]
+        outside = [f.raw for f in root.fields if f.name == name]
+        if inside and [decode_text(x).strip() for x in inside] != [decode_text(x).strip() for x in outside]:
+            return name
+    return ""

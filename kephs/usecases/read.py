@@ -1,0 +1,99 @@
+"""The read gate: evidence 60 is durable before one byte of content is shown.
+
+spec: KEP-LM-05, KEP-LM-06, KEP-EV-60, rules-in-detail "The read gate".
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from directory.accounts import Account
+from evidence.ports import SignerUnavailableError, TimestampUnavailableError
+from evidence.records import Authentication, EvidenceKind, EvidenceRecord, Party, SealedEvidence
+from evidence.sealing import Sealer
+from kephs.domain.lifecycle import DeliveryEvent, DeliveryState, advance_delivery
+from kephs.domain.messages import Delivery, Person, Submission
+from kephs.ports import Blob, BlobStore, Changes, Store, StoreUnavailableError, Tx
+from kephs.usecases.records import RecordMaker, stored
+
+_Pending = tuple[Delivery, Submission]
+_CANNOT_SEAL: Final = (TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError)
+
+
+class Reader:
+    """Makes evidence 60 for first readings."""
+
+    def __init__(
+        self, *, store: Store, blobs: BlobStore, sealer: Sealer, records: RecordMaker, changes: Changes
+    ) -> None:
+        self._store, self._blobs, self._sealer = store, blobs, sealer
+        self._records, self._changes = records, changes
+
+    async def expose(self, person: Person, delivery_ids: Sequence[str]) -> frozenset[str]:
+        """Return which deliveries may be shown now: their evidence 60 exists and is durable.
+
+        Where sealing or the store fails, the delivery is left out; nothing is raised for that.
+        Deliveries of other accounts are left out too.
+        """
+        try:
+            account, pending, done = await self._store.read(lambda tx: _split(tx, person, delivery_ids))
+            if not pending or account is None:
+                return done
+            records = [self._record(person, account, delivery, of) for delivery, of in pending]
+            sealed = await self._sealer.seal_many(records)
+            blobs = await self._blobs.put_many([one.xml for one in sealed])
+            await self._store.write(lambda tx: _commit(tx, pending, sealed, blobs))
+        except _CANNOT_SEAL:
+            return await self._already_read(person, delivery_ids)
+        self._changes.publish({person.account_id, *(of.account_id for _, of in pending)})
+        return done | {delivery.delivery_id for delivery, _ in pending}
+
+    def _record(self, person: Person, account: Account, delivery: Delivery, of: Submission) -> EvidenceRecord:
+        step = advance_delivery(delivery.state, DeliveryEvent.EXPOSE)
+        assert step.evidence is EvidenceKind.RETRIEVAL
+        acts_for_another = person.name != account.holder_name
+        return self._records.make(
+            step.evidence,
+            of,
+            number=delivery.number,
+            reader=_named(person),
+            delegate=Party(delivery.address, person.name) if acts_for_another else None,
+        )
+
+    async def _already_read(self, person: Person, delivery_ids: Sequence[str]) -> frozenset[str]:
+        try:
+            return (await self._store.read(lambda tx: _split(tx, person, delivery_ids)))[2]
+        except StoreUnavailableError:
+            return frozenset()
+
+
+def _named(person: Person) -> Authentication:
+    return replace(person.authentication, person=person.name)
+
+
+def _split(
+    tx: Tx, person: Person, delivery_ids: Sequence[str]
+) -> tuple[Account | None, list[_Pending], frozenset[str]]:
+    pending: list[_Pending] = []
+    done: set[str] = set()
+    for delivery_id in dict.fromkeys(delivery_ids):
+        delivery = tx.deliveries.get(delivery_id)
+        if delivery is None or delivery.account_id != person.account_id:
+            continue
+        if not delivery.gated:
+            done.add(delivery_id)
+            continue
+        of = tx.messages.get(delivery.message_id)
+        if of is not None and delivery.state is DeliveryState.DELIVERED:
+            pending.append((delivery, of))
+    return tx.accounts.get(person.account_id), pending, frozenset(done)
+
+
+def _commit(
+    tx: Tx, pending: Sequence[_Pending], sealed: Sequence[SealedEvidence], blobs: Sequence[Blob]
+) -> None:
+    for (delivery, of), evidence, blob in zip(pending, sealed, blobs, strict=True):
+        if not tx.deliveries.read(delivery.delivery_id, evidence.record.evidence_id):
+            continue  # another session was first: its evidence stands, ours is never stored
+        tx.blobs.add(blob)
+        tx.evidence.add(stored(evidence, of, blob, receipt_due=evidence.record.event_time))

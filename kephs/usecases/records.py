@@ -1,0 +1,74 @@
+"""Evidence records about a stored submission: what all of them say alike."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from evidence.records import (
+    Authentication,
+    EvidenceKind,
+    EvidenceRecord,
+    Issuer,
+    MessageFacts,
+    Party,
+    Reason,
+    SealedEvidence,
+)
+from kephs.domain.messages import StoredEvidence, Submission
+from kephs.ports import Blob, Clock, Ids
+
+
+@dataclass(frozen=True, slots=True)
+class RecordMaker:
+    """Makes records with fresh ids and the event's time, in the name of one provider."""
+
+    issuer: Issuer
+    domain: str
+    clock: Clock
+    ids: Ids
+
+    def fresh_id(self) -> str:
+        """Return a new identifier in Message-ID style, without <>."""
+        return f"{self.ids.new()}@{self.domain}"
+
+    def make(
+        self,
+        kind: EvidenceKind,
+        of: Submission,
+        *,
+        number: int | None = None,
+        reasons: tuple[Reason, ...] = (),
+        recipients: tuple[Party, ...] | None = None,
+        reader: Authentication | None = None,
+        delegate: Party | None = None,
+    ) -> EvidenceRecord:
+        """Return the record of an event that happens now. ``number`` is the recipient's, 1-based."""
+        return EvidenceRecord(
+            kind=kind,
+            evidence_id=self.fresh_id(),
+            event_time=self.clock.now(),
+            submission_time=of.submitted_at,
+            issuer=self.issuer,
+            sender=of.sender,
+            recipients=recipients or of.parties,
+            message=MessageFacts(of.subject, of.user_message_id, of.message_id, of.digest_sha256),
+            reasons=reasons,
+            refers_to=number,
+            sender_authentication=of.authentication,
+            recipient_authentication=reader,
+            delegate=delegate,
+        )
+
+
+def stored(sealed: SealedEvidence, of: Submission, blob: Blob, *, receipt_due: datetime) -> StoredEvidence:
+    """Return the row of a sealed evidence; its receipt is to be filed for the sender."""
+    record = sealed.record
+    return StoredEvidence(
+        record.evidence_id,
+        record.kind,
+        of.message_id,
+        record.refers_to,
+        of.account_id,
+        blob.sha256,
+        record.event_time,
+        receipt_due=receipt_due,
+    )

@@ -1,0 +1,298 @@
+"""Submission: facts, decision, evidence, one transaction, answer. In that order, always.
+
+spec: KEP-EV-03, KEP-EV-04, R-15, architecture "Life of a message" 1-7.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from directory.accounts import Account, Operator, Right
+from directory.providers import ProviderRegister
+from evidence.chain import TrustStore
+from evidence.nes import SenderReport, conclude, prepare
+from evidence.ports import ByteSource, SignerUnavailableError, TimestampUnavailableError
+from evidence.qualified import NesPolicy
+from evidence.records import EvidenceKind, Issuer, Party, Reason, SealedEvidence
+from evidence.sealing import Sealer
+from kephs.domain.lifecycle import DeliveryState, MessageEvent, MessageState, MessageStep, advance_message
+from kephs.domain.mailboxes import FolderRole, NewItem
+from kephs.domain.message_index import encode as encode_index
+from kephs.domain.messages import Delivery, Submission
+from kephs.domain.policy import Facts, Limits, SenderFacts, SignatureFacts, decide
+from kephs.domain.refusals import TEXTS, Refusal, RefusalCode
+from kephs.ports import (
+    Blob,
+    BlobStore,
+    Changes,
+    Clock,
+    IdentityKeeper,
+    Ids,
+    Offload,
+    Revocation,
+    Scanner,
+    ScannerUnavailableError,
+    Store,
+    StoreUnavailableError,
+    Tx,
+)
+from kephs.usecases.form import Form, read_form
+from kephs.usecases.material import encode_material
+from kephs.usecases.records import RecordMaker, stored
+from kephs.usecases.results import Accepted, Incoming, Refused
+
+_SEALED_OFF: Final = Refused(Refusal(RefusalCode.SEALING_UNAVAILABLE))
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitSettings:
+    """What a provider decides about submission."""
+
+    issuer: Issuer
+    register: ProviderRegister
+    limits: Limits
+    nes_policy: NesPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What is known once the content lies in the store."""
+
+    incoming: Incoming
+    account: Account
+    blob: Blob
+    source: ByteSource
+    form: Form
+    report: SenderReport | None = None
+
+
+class Submit:
+    """Takes one message of a signed-in person. Evidence 10 or 11 is durable before it answers."""
+
+    def __init__(
+        self, *, store: Store, blobs: BlobStore, sealer: Sealer, revocation: Revocation,
+        scanner: Scanner | None,
+        identity: IdentityKeeper, offload: Offload, clock: Clock, ids: Ids, changes: Changes,
+        trust: TrustStore, settings: SubmitSettings,
+    ) -> None:  # fmt: skip
+        self._store, self._blobs, self._sealer, self._changes = store, blobs, sealer, changes
+        self._revocation, self._scanner, self._identity = revocation, scanner, identity
+        self._offload, self._ids = offload, ids
+        self._trust, self._settings = trust, settings
+        self._records = RecordMaker(settings.issuer, settings.register.own, clock, ids)
+
+    async def submit(self, incoming: Incoming) -> Accepted | Refused:
+        """Accept or refuse a message; a temporary refusal leaves no trace and no evidence."""
+        try:
+            return await self._submit(incoming)
+        except StoreUnavailableError as error:
+            return Refused(Refusal(RefusalCode.STORE_UNAVAILABLE, str(error)))
+        except ScannerUnavailableError as error:
+            return Refused(Refusal(RefusalCode.SCANNER_UNAVAILABLE, str(error)))
+        except (TimestampUnavailableError, SignerUnavailableError) as error:
+            return Refused(replace(_SEALED_OFF.refusal, detail=str(error)))
+
+    async def _submit(self, incoming: Incoming) -> Accepted | Refused:
+        source = incoming.spool.source()
+        form = await self._offload.run(read_form, incoming, source, self._settings.register)
+        blob = await self._blobs.keep(incoming.spool)
+        person = incoming.person
+        account, operator = await self._store.read(
+            lambda tx: (tx.accounts.get(person.account_id), tx.accounts.operator(person.operator_id))
+        )
+        if account is None or operator is None:  # the account vanished between login and message
+            return Refused(Refusal(RefusalCode.NO_RIGHT_TO_SEND))
+        draft = _Draft(incoming, account, blob, source, form)
+        earlier = await self._store.read(lambda tx: self._earlier(tx, draft))
+        if earlier is not None:
+            return await self._answer_again(draft, earlier)
+        return await self._decide(draft, operator)
+
+    # --- duplicates: R-15 ---------------------------------------------------------------------
+
+    def _earlier(self, tx: Tx, draft: _Draft) -> tuple[Submission, str] | None:
+        message_id = draft.form.user_message_id
+        found = tx.messages.accepted_with(draft.account.account_id, message_id) if message_id else None
+        if found is None:
+            return None
+        first = next(
+            e
+            for e in tx.evidence.of_message(found.message_id)
+            if e.kind is EvidenceKind.SUBMISSION_ACCEPTANCE
+        )
+        return found, first.evidence_id
+
+    async def _answer_again(self, draft: _Draft, earlier: tuple[Submission, str]) -> Accepted | Refused:
+        message, evidence_id = earlier
+        if message.digest_sha256 == draft.blob.sha256:
+            return Accepted(evidence_id, message.message_id)
+        return await self._refuse(draft, Refusal(RefusalCode.DUPLICATE_ID))
+
+    # --- facts and decision -------------------------------------------------------------------
+
+    async def _decide(self, draft: _Draft, operator: Operator) -> Accepted | Refused:
+        facts = self._form_facts(draft, operator)
+        refusal = decide(facts)
+        if refusal is None:
+            report = await self._verify(draft)
+            draft = replace(draft, report=report)
+            operators = await self._store.read(lambda tx: tx.accounts.operators(draft.account.account_id))
+            facts = replace(
+                facts, signature=self._signature_facts(report, operators, draft.incoming.received_at)
+            )
+            refusal = decide(facts)
+        if refusal is None and self._scanner is not None:
+            verdict = await self._scanner.scan(draft.source)
+            refusal = decide(replace(facts, malware="" if verdict.clean else verdict.name or "malware"))
+        if refusal is None:
+            return await self._accept(draft)
+        if refusal.text.temporary:
+            return Refused(refusal)
+        return await self._refuse(draft, refusal)
+
+    def _form_facts(self, draft: _Draft, operator: Operator) -> Facts:
+        account = draft.account
+        may_send = operator.may(Right.SEND, draft.incoming.received_at)
+        sender = SenderFacts(
+            str(account.address),
+            account.state,
+            account.service,
+            may_send,
+            account.used_bytes,
+            account.quota_bytes,
+        )
+        return Facts(sender, draft.form.facts, self._settings.limits)
+
+    async def _verify(self, draft: _Draft) -> SenderReport:
+        at = draft.incoming.received_at
+        root = draft.form.root
+        assert root is not None  # policy refused it otherwise
+        prepared = await self._offload.run(
+            lambda: prepare(draft.source, root, trust=self._trust, policy=self._settings.nes_policy, at=at)
+        )
+        answers = {
+            certificate.sha256: await self._revocation.status(certificate, issuer, at)
+            for certificate, issuer in prepared.needs
+        }
+        return conclude(prepared, answers, at)
+
+    def _signature_facts(
+        self, report: SenderReport, operators: list[Operator], at: datetime
+    ) -> SignatureFacts:
+        allowed = {operator.identity_mac for operator in operators if operator.may(Right.SEND, at)}
+        macs = [self._identity.mac(signer.tckn) for signer in report.signers if signer.tckn]
+        authorised = bool(macs) and len(macs) == len(report.signers) and all(mac in allowed for mac in macs)
+        detail = f"{report.sub_indication or ''}"
+        return SignatureFacts(report.verdict, report.sub_indication, detail, authorised)
+
+    # --- outcomes -----------------------------------------------------------------------------
+
+    async def _accept(self, draft: _Draft) -> Accepted | Refused:
+        assert draft.report is not None
+        assert draft.form.root is not None
+        step = advance_message(MessageState.RECEIVED, MessageEvent.ACCEPT)
+        submission = self._submission(draft, step)
+        sealed = await self._seal(draft, submission, step, ())
+        evidence_blob, material = await self._blobs.put_many([sealed.xml, encode_material(draft.report)])
+        submission = replace(submission, material=material.sha256)
+        index = encode_index(draft.source, draft.form.root)
+
+        def commit(tx: Tx) -> Accepted | tuple[Submission, str]:
+            earlier = self._earlier(tx, draft)
+            if earlier is not None:
+                return earlier
+            for blob in (draft.blob, evidence_blob, material):
+                tx.blobs.add(blob)
+            tx.blobs.set_index(draft.blob.sha256, index)
+            tx.messages.add(submission)
+            self._add_deliveries(tx, submission)
+            tx.evidence.add(stored(sealed, submission, evidence_blob, receipt_due=sealed.record.event_time))
+            self._file_sent(tx, draft, submission)
+            return Accepted(sealed.record.evidence_id, submission.message_id)
+
+        outcome = await self._store.write(commit)
+        if not isinstance(outcome, Accepted):  # the same message came twice at the same moment
+            return await self._answer_again(draft, outcome)
+        self._changes.publish([submission.account_id])
+        return outcome
+
+    async def _refuse(self, draft: _Draft, refusal: Refusal) -> Refused:
+        step = advance_message(MessageState.RECEIVED, MessageEvent.REFUSE)
+        submission = replace(self._submission(draft, step), next_at=None)
+        sealed = await self._seal(draft, submission, step, (_reason(refusal),))
+        evidence_blob = (await self._blobs.put_many([sealed.xml]))[0]
+
+        def commit(tx: Tx) -> None:
+            tx.blobs.add(evidence_blob)  # the refused content itself is not kept: its key is forgotten
+            tx.messages.add(submission)
+            tx.evidence.add(stored(sealed, submission, evidence_blob, receipt_due=sealed.record.event_time))
+
+        await self._store.write(commit)
+        self._changes.publish([submission.account_id])
+        return Refused(refusal, sealed.record.evidence_id)
+
+    def _submission(self, draft: _Draft, step: MessageStep) -> Submission:
+        form, incoming = draft.form, draft.incoming
+        return Submission(
+            message_id=self._records.fresh_id(),
+            account_id=draft.account.account_id,
+            operator_id=incoming.person.operator_id,
+            state=step.state,
+            user_message_id=form.user_message_id,
+            digest_sha256=draft.blob.sha256,
+            digest_sha512=draft.blob.sha512,
+            size=draft.blob.size,
+            subject=form.subject,
+            sender=Party(str(draft.account.address), draft.account.holder_name),
+            recipients=form.recipients,
+            authentication=replace(incoming.person.authentication, person=incoming.person.name),
+            submitted_at=incoming.received_at,
+            material=None,
+            next_at=incoming.received_at,
+        )
+
+    async def _seal(
+        self, draft: _Draft, submission: Submission, step: MessageStep, reasons: tuple[Reason, ...]
+    ) -> SealedEvidence:
+        assert step.evidence is not None
+        recipients = submission.parties if not reasons else _as_written(draft)
+        record = self._records.make(step.evidence, submission, reasons=reasons, recipients=recipients)
+        return await self._sealer.seal(record)
+
+    def _add_deliveries(self, tx: Tx, submission: Submission) -> None:
+        here = [r for r in submission.recipients if r.address.provider == self._settings.register.own]
+        accounts = tx.accounts.by_addresses([str(r.address) for r in here])
+        for number, recipient in enumerate(submission.recipients, 1):
+            if recipient not in here:
+                continue
+            account = accounts.get(str(recipient.address))
+            tx.deliveries.add(
+                Delivery(
+                    self._ids.new(),
+                    submission.message_id,
+                    number,
+                    str(recipient.address),
+                    account.account_id if account else None,
+                    DeliveryState.PENDING,
+                )
+            )
+
+    def _file_sent(self, tx: Tx, draft: _Draft, submission: Submission) -> None:
+        folder = tx.mailboxes.by_role(submission.account_id, FolderRole.SENT)
+        tx.mailboxes.append(
+            folder.folder_id,
+            NewItem(draft.blob.sha256, submission.size, submission.submitted_at, frozenset({"\\Seen"})),
+        )
+
+
+def _reason(refusal: Refusal) -> Reason:
+    text = TEXTS[refusal.code]
+    assert text.reason is not None, refusal.code
+    named = f" ({', '.join(refusal.recipients[:20])})" if refusal.recipients else ""
+    return Reason(text.reason, f"{refusal.code.value}: {text.english}{named}")
+
+
+def _as_written(draft: _Draft) -> tuple[Party, ...]:
+    """Return recipients for evidence where none is a KEP address: the schema wants at least one."""
+    written = [r.written for r in draft.form.facts.recipients] or list(draft.incoming.attempted)
+    return tuple(Party(address) for address in written[:500]) or (Party("undisclosed"),)

@@ -1,0 +1,66 @@
+"""SMTP replies: the refusal table as two lines, English then Turkish, each with our stable code.
+
+A reply here has no final CRLF; lines inside are separated by CRLF.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from kephs.domain.refusals import TEXTS, RefusalCode
+from kephs.usecases.results import Accepted, Refused
+
+_LINE_MAX: Final = 510  # spec: RFC5321#4.5.3.1.5 (512 with CRLF)
+_FOLD: Final = str.maketrans("çğıöşüâîûÇĞİÖŞÜÂÎÛ", "cgiosuaiuCGIOSUAIU")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply; ``close`` says that the connection ends with it."""
+
+    text: bytes
+    close: bool = False
+
+
+def simple(code: int, enhanced: str, text: str, *, close: bool = False) -> Reply:
+    """Return a one-line reply of the protocol's own business."""
+    return Reply(f"{code} {enhanced} {text}".encode("ascii"), close)
+
+
+def accepted(outcome: Accepted) -> Reply:
+    """Return the 250 of a message whose evidence 10 is durable."""
+    return simple(250, "2.0.0", f"accepted evidence={outcome.evidence_id} message={outcome.message_id}")
+
+
+def refused(outcome: Refused, *, utf8: bool) -> Reply:
+    """Return the reply for a refused submission: texts by code, the evidence id, recipients if any."""
+    refusal = outcome.refusal
+    return coded(refusal.code, utf8=utf8, evidence_id=outcome.evidence_id, recipients=refusal.recipients)
+
+
+def coded(
+    code: RefusalCode, *, utf8: bool, evidence_id: str | None = None, recipients: tuple[str, ...] = ()
+) -> Reply:
+    """Return the two lines of one refusal code.
+
+    Turkish letters are folded to ASCII unless the client asked for SMTPUTF8. 421 and 521 end the session.
+    """
+    public = TEXTS[code]
+    mark = f"[{code}]" + (f" evidence={evidence_id}" if evidence_id else "")
+    named = " ".join(recipients)
+    lines: list[bytes] = []
+    for separator, text in (("-", public.english), (" ", public.turkish)):
+        line = f"{public.smtp}{separator}{public.enhanced} {mark} {text}" + (f" {named}" if named else "")
+        lines.append(_line(line, utf8=utf8))
+    return Reply(b"\r\n".join(lines), close=public.smtp in {421, 521})
+
+
+def _line(text: str, *, utf8: bool) -> bytes:
+    shown = "".join(char if char.isprintable() else "?" for char in text)
+    if not utf8:
+        return shown.translate(_FOLD).encode("ascii", "replace")[:_LINE_MAX]
+    return shown.encode()[:_LINE_MAX].decode("utf-8", "ignore").encode()
+
+
+def busy(*, utf8: bool = False) -> Reply:
+    """Return the 421 of a server that is full or stopping."""
+    return coded(RefusalCode.BUSY, utf8=utf8)

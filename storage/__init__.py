@@ -1,0 +1,1 @@
+"""Storage: tables, repositories, encrypted blobs, the single writer and the in-memory twins."""

@@ -1,0 +1,142 @@
+"""Rows that name content, and when they may go.
+
+What refers to content: an item in any mailbox, an evidence, a message's verification material, and an
+accepted message (its original and its KEP message) until everybody has it. A completed message keeps
+its digests but no longer its content: the mailboxes do, and when the last item goes, so does the key.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from sqlalchemy import BindParameter, bindparam, delete, exists, insert, literal_column, or_, select, update
+
+from kephs.ports import Blob
+from storage.statements import Database
+from storage.tables import blobs, evidence, items, loose_blobs, messages
+
+_ADD: Final = insert(blobs).values(
+    {name: bindparam(name) for name in ("sha256", "sha512", "size", "place", "data_key")}
+)
+_COLUMNS: Final = (blobs.c.sha256, blobs.c.sha512, blobs.c.size, blobs.c.place, blobs.c.data_key)
+_GET: Final = select(*_COLUMNS).where(blobs.c.sha256 == bindparam("sha256"))
+_PAGE: Final = (
+    select(*_COLUMNS).where(blobs.c.sha256 > bindparam("after")).order_by(blobs.c.sha256).limit(500)
+)
+_SET_INDEX: Final = (
+    update(blobs)
+    .where(blobs.c.sha256 == bindparam("of_blob"), blobs.c.message_index.is_(None))
+    .values(message_index=bindparam("sealed"))
+)
+_INDEX: Final = select(blobs.c.message_index).where(blobs.c.sha256 == bindparam("sha256"))
+_DROP: Final = delete(blobs).where(blobs.c.sha256 == bindparam("sha256"))
+
+_LOOSEN: Final = insert(loose_blobs).values(sha256=bindparam("sha256"))
+_LOOSE: Final = (
+    select(loose_blobs.c.number, loose_blobs.c.sha256).order_by(loose_blobs.c.number).limit(bindparam("most"))
+)
+_SETTLE: Final = delete(loose_blobs).where(loose_blobs.c.number == bindparam("number"))
+_accepted = messages.c.state == literal_column("'accepted'")
+_sha256: BindParameter[bytes] = bindparam("sha256")
+_REFERENCES: Final = select(
+    or_(
+        exists().where(items.c.sha256 == _sha256),
+        exists().where(evidence.c.blob == _sha256),
+        exists().where(messages.c.material == _sha256),
+    ),
+    or_(
+        exists().where(messages.c.digest_sha256 == _sha256, _accepted),
+        exists().where(messages.c.dispatch == _sha256, _accepted),
+    ),
+)
+
+_MOST_LOOKED_AT: Final = 1000
+
+
+def index_place(sha256: bytes) -> str:
+    """Return the place that a message's index is sealed for."""
+    return f"blobs:{sha256.hex()}"
+
+
+class SqlBlobs:
+    """`kephs.ports.Blobs` in SQL.
+
+    ``loose`` holds the digests that this transaction named and nothing refers to yet; `settle` notes
+    them at its end. So the hot path pays nothing for the rare content that stays unreferenced.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self.loose: set[bytes] = set()
+
+    def add(self, blob: Blob) -> None:
+        """Name content; a digest that is already named keeps its first place."""
+        added = self._db.run_quiet(
+            _ADD,
+            {
+                "sha256": blob.sha256,
+                "sha512": blob.sha512,
+                "size": blob.size,
+                "place": blob.place,
+                "data_key": blob.key,
+            },
+        )
+        if added:
+            self.loose.add(blob.sha256)
+
+    def get(self, sha256: bytes) -> Blob | None:
+        """Return where content lies."""
+        row = self._db.row(_GET, {"sha256": sha256})
+        return None if row is None else Blob(*row)
+
+    def set_index(self, sha256: bytes, index: bytes) -> None:
+        """Keep a message's index, once: later calls change nothing."""
+        sealed = self._db.vault.seal(index, index_place(sha256))
+        self._db.run(_SET_INDEX, {"of_blob": sha256, "sealed": sealed})
+
+    def index(self, sha256: bytes) -> bytes | None:
+        """Return a message's index."""
+        row = self._db.row(_INDEX, {"sha256": sha256})
+        if row is None or row[0] is None:
+            return None
+        return self._db.vault.unseal(row[0], index_place(sha256))
+
+    def release_unused(self, limit: int) -> list[Blob]:
+        """Drop up to ``limit`` rows that nothing refers to any more; return what may be erased.
+
+        Content that only a pending message holds stays a candidate. At most 1,000 candidates are looked
+        at, so that others need not wait: call again for more.
+        """
+        released: list[Blob] = []
+        for number, sha256 in self._db.rows(_LOOSE, {"most": _MOST_LOOKED_AT}):
+            if len(released) >= limit:
+                break
+            self._db.run(_SETTLE, {"number": number})
+            used, pending = self._db.row(_REFERENCES, {"sha256": sha256}) or (0, 0)
+            if used:
+                continue
+            if pending:
+                self._db.run(_LOOSEN, {"sha256": sha256})  # to the end of the queue
+                continue
+            blob = self.get(sha256)
+            if blob is not None:
+                self._db.run(_DROP, {"sha256": sha256})
+                released.append(blob)
+        return released
+
+    def all(self) -> Iterable[Blob]:
+        """Yield every row, by digest, while the transaction lasts."""
+        after = b""
+        while rows := self._db.rows(_PAGE, {"after": after}):
+            for row in rows:
+                yield Blob(*row)
+            after = rows[-1][0]
+
+    def unreferenced(self, sha256: bytes) -> None:
+        """Note that a reference to content went."""
+        self._db.run(_LOOSEN, {"sha256": sha256})
+
+    def settle(self) -> None:
+        """Note the content that this transaction named and left without a reference."""
+        for sha256 in self.loose:
+            self.unreferenced(sha256)
+        self.loose.clear()

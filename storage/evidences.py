@@ -1,0 +1,163 @@
+"""Evidence and its ledger in SQL."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import bindparam, func, insert, select, update
+
+from evidence.ledger import GENESIS, entry_hash
+from evidence.records import EvidenceKind
+from kephs.domain.messages import LedgerEntry, StoredEvidence
+from kephs.ports import DuplicateEvidenceError
+from storage.blob_rows import SqlBlobs
+from storage.statements import Database, Row
+from storage.tables import evidence, ledger
+from storage.values import from_micros, from_micros_or_none, to_micros, to_micros_or_none
+
+_ADD: Final = insert(evidence)
+_GET: Final = select(evidence).where(evidence.c.evidence_id == bindparam("evidence_id"))
+_OF_MESSAGE: Final = (
+    select(evidence)
+    .where(evidence.c.message_id == bindparam("message_id"))
+    .order_by(evidence.c.event_time, evidence.c.kind, evidence.c.number)
+)
+_CLAIMABLE: Final = (
+    select(evidence)
+    .where(evidence.c.receipt_due <= bindparam("now"))
+    .order_by(evidence.c.receipt_due, evidence.c.evidence_id)
+    .limit(bindparam("most"))
+)
+_LEASE: Final = (
+    update(evidence)
+    .where(evidence.c.evidence_id == bindparam("of_evidence"))
+    .values(receipt_due=bindparam("lease_until"))
+)
+_DUE: Final = (
+    update(evidence)
+    .where(evidence.c.evidence_id == bindparam("of_evidence"))
+    .values(receipt_due=bindparam("at"), attempts=bindparam("tried"))
+)
+_NEXT_DUE: Final = select(func.min(evidence.c.receipt_due)).where(evidence.c.receipt_due.is_not(None))
+_PAGE: Final = (
+    select(evidence)
+    .where(evidence.c.evidence_id > bindparam("after"))
+    .order_by(evidence.c.evidence_id)
+    .limit(500)
+)
+_TAIL: Final = select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(1)
+_APPEND: Final = insert(ledger)
+_LEDGER: Final = (
+    select(ledger).where(ledger.c.seq > bindparam("after")).order_by(ledger.c.seq).limit(bindparam("most"))
+)
+
+
+class SqlEvidences:
+    """`kephs.ports.Evidences` in SQL."""
+
+    def __init__(self, database: Database, blobs: SqlBlobs) -> None:
+        self._db = database
+        self._blobs = blobs
+
+    def add(self, evidence: StoredEvidence) -> LedgerEntry:
+        """Store an evidence and its ledger entry.
+
+        Raises:
+            DuplicateEvidenceError: this event already has its evidence.
+        """
+        added = self._db.run_quiet(
+            _ADD,
+            {
+                "evidence_id": evidence.evidence_id,
+                "message_id": evidence.message_id,
+                "kind": int(evidence.kind),
+                "number": evidence.number or 0,
+                "account_id": evidence.account_id,
+                "blob": evidence.blob,
+                "event_time": to_micros(evidence.event_time),
+                "receipt_due": to_micros_or_none(evidence.receipt_due),
+                "attempts": evidence.attempts,
+            },
+        )
+        if not added:
+            raise DuplicateEvidenceError(evidence.evidence_id)
+        self._blobs.loose.discard(evidence.blob)
+        return self._append(evidence.evidence_id, evidence.blob, evidence.event_time)
+
+    def get(self, evidence_id: str) -> StoredEvidence | None:
+        """Return an evidence."""
+        row = self._db.row(_GET, {"evidence_id": evidence_id})
+        return None if row is None else _evidence(row)
+
+    def of_message(self, message_id: str) -> list[StoredEvidence]:
+        """Return a message's evidence in the order of the events."""
+        return [_evidence(row) for row in self._db.rows(_OF_MESSAGE, {"message_id": message_id})]
+
+    def claim_receipts(self, now: datetime, limit: int, lease_until: datetime) -> list[StoredEvidence]:
+        """Return evidence whose receipt is due, earliest first, each leased."""
+        until = to_micros(lease_until)
+        claimed = []
+        for row in self._db.rows(_CLAIMABLE, {"now": to_micros(now), "most": limit}):
+            self._db.run(_LEASE, {"of_evidence": row[0], "lease_until": until})
+            claimed.append(_evidence((*row[:7], until, row[8])))
+        return claimed
+
+    def receipt_due(self, evidence_id: str, at: datetime | None, attempts: int) -> None:
+        """Set when the receipt is due; `KeyError` where the evidence does not exist."""
+        params = {"of_evidence": evidence_id, "at": to_micros_or_none(at), "tried": attempts}
+        if not self._db.run(_DUE, params):
+            raise KeyError(evidence_id)
+
+    def next_due(self) -> datetime | None:
+        """Return when the next receipt is due."""
+        row = self._db.row(_NEXT_DUE, {})
+        return None if row is None else from_micros_or_none(row[0])
+
+    def ledger(self, after: int, limit: int) -> list[LedgerEntry]:
+        """Return entries numbered above ``after``, ascending."""
+        return [
+            LedgerEntry(seq, evidence_id, digest, from_micros(at), previous, link)
+            for seq, evidence_id, digest, at, previous, link in self._db.rows(
+                _LEDGER, {"after": after, "most": limit}
+            )
+        ]
+
+    def all(self) -> Iterable[StoredEvidence]:
+        """Yield every evidence, by id, while the transaction lasts."""
+        after = ""
+        while rows := self._db.rows(_PAGE, {"after": after}):
+            for row in rows:
+                yield _evidence(row)
+            after = rows[-1][0]
+
+    def _append(self, evidence_id: str, digest: bytes, at: datetime) -> LedgerEntry:
+        tail = self._db.row(_TAIL, {})
+        seq, previous = (1, GENESIS) if tail is None else (tail[0] + 1, tail[1])
+        link = entry_hash(seq, previous, evidence_id, digest, at)
+        self._db.run(
+            _APPEND,
+            {
+                "seq": seq,
+                "evidence_id": evidence_id,
+                "digest": digest,
+                "at": to_micros(at),
+                "previous": previous,
+                "hash": link,
+            },
+        )
+        return LedgerEntry(seq, evidence_id, digest, at, previous, link)
+
+
+def _evidence(row: Row) -> StoredEvidence:
+    evidence_id, message_id, kind, number, account_id, blob, event_time, receipt_due, attempts = row
+    return StoredEvidence(
+        evidence_id,
+        EvidenceKind(kind),
+        message_id,
+        number or None,
+        account_id,
+        blob,
+        from_micros(event_time),
+        from_micros_or_none(receipt_due),
+        attempts,
+    )

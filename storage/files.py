@@ -1,0 +1,235 @@
+"""Content on disk: small ones in the journal, large ones in files; encrypted, synced, write-once (D4).
+
+A place is ``j:<segment>:<offset>:<uid>`` or ``f:<uid>``, the uid in hexadecimal. A file is ``KEPHSB1``
+00, its uid (16 octets), then the sealed chunks (`storage.crypto.ChunkCipher`); a journal record's body
+is the uid and the sealed chunks. The wrapped data key stands in the row alone: without the row, the
+bytes on disk are noise.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from evidence.ports import ByteSource
+from kephs.ports import Blob, BlobMissingError, Spool, StoreUnavailableError
+from storage.batching import BatchThread, Counters, Job
+from storage.crypto import (
+    CHUNK,
+    KEY_SIZE,
+    UID,
+    ChunkCipher,
+    KeyMismatchError,
+    check_key,
+    sealed_size,
+    unwrap_key,
+    wrap_key,
+)
+from storage.journal import RECORD_HEAD, SEGMENT_SIZE, Journal, check_record_head
+from storage.sealed import SealedSource, fetch_from_path
+from storage.spool import FILE_HEAD, FILE_MARK, SMALL, FileSpool, settled
+
+WORKERS: Final = 4
+
+_PLACE: Final = re.compile(r"(?:f|j:([0-9]{1,9}):([0-9]{1,12})):([0-9a-f]{32})\Z")
+
+
+class FileBlobStore:
+    """`kephs.ports.BlobStore` in a directory.
+
+    Args:
+        directory: made where it does not exist; one process at a time.
+        master_key: 32 octets; wraps the data keys.
+        random: makes keys and uids; `os.urandom` unless a test wants the same bytes again.
+        segment_size: of the journal.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        master_key: bytes,
+        random: Callable[[int], bytes] = os.urandom,
+        segment_size: int = SEGMENT_SIZE,
+    ) -> None:
+        self._directory = directory
+        self._files = directory / "files"
+        self._temp = directory / "temp"
+        self._master_key = check_key(master_key)
+        self._random = random
+        self._journal = Journal(directory / "journal", segment_size=segment_size)
+        self._appender: BatchThread[bytes] = BatchThread(
+            "blob journal", self._run_batch, on_start=self._prepare, on_exit=self._journal.close
+        )
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def counters(self) -> Counters:
+        """Return how many batches and small contents were written."""
+        return self._appender.counters
+
+    async def start(self) -> None:
+        """Make the directories, cut a torn journal tail, sweep left-over temporary files."""
+        await self._appender.start()
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="blob")
+
+    async def close(self) -> None:
+        """Finish what waits; safe to call twice."""
+        await self._appender.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await asyncio.get_running_loop().run_in_executor(None, pool.shutdown)
+
+    def spool(self) -> FileSpool:
+        """Return an empty spool."""
+        return FileSpool(self._threads(), self._temp, self._random(KEY_SIZE), self._random(UID))
+
+    async def keep(self, spool: Spool) -> Blob:
+        """Make a spool's content durable.
+
+        Raises:
+            StoreUnavailableError: nothing was kept.
+        """
+        if not isinstance(spool, FileSpool):
+            raise TypeError("a spool of another store")
+        small = spool.small
+        if small is not None:
+            return await self._append(small)
+        file = await spool.publish(self._file_path(spool.uid))
+        return Blob(
+            file.sha256.digest(),
+            file.sha512.digest(),
+            file.size,
+            f"f:{file.uid.hex()}",
+            wrap_key(self._master_key, file.data_key),
+        )
+
+    async def put(self, data: bytes) -> Blob:
+        """Make content durable; concurrent calls with small content share one sync.
+
+        Raises:
+            StoreUnavailableError: nothing was kept.
+        """
+        if len(data) <= SMALL:
+            return await self._append(data)
+        spool = self.spool()
+        try:
+            await spool.write(data)
+            return await self.keep(spool)
+        finally:
+            await spool.discard()
+
+    def open(self, blob: Blob) -> ByteSource:
+        """Return content for reading any range; reads block briefly and check what they read.
+
+        Raises:
+            BlobMissingError: content is gone or altered (also from later reads).
+        """
+        found = _PLACE.match(blob.place)
+        if found is None:
+            raise BlobMissingError("the row names no place")
+        segment, offset, uid = found[1], found[2], bytes.fromhex(found[3])
+        try:
+            cipher = ChunkCipher(unwrap_key(self._master_key, blob.key), uid)
+            if segment is None:
+                path, begin = self._file_path(uid), FILE_HEAD
+                _check_file(path, uid, blob.size)
+            else:
+                path = self._journal.path(int(segment))
+                begin = int(offset) + RECORD_HEAD + UID
+                _check_record(path, int(offset), uid, blob.size)
+        except KeyMismatchError as error:
+            raise BlobMissingError("the data key does not open") from error
+        except OSError as error:
+            raise BlobMissingError("content cannot be read") from error
+        return SealedSource(fetch_from_path(path, begin), cipher, blob.size)
+
+    async def erase(self, blob: Blob) -> None:
+        """Remove a large content's file; it may be gone already.
+
+        A small one stays as noise in its segment: its key went with the row (`Blobs.release_unused`).
+        """
+        found = _PLACE.match(blob.place)
+        if found is not None and found[1] is None:
+            path = self._file_path(bytes.fromhex(found[3]))
+            future = self._threads().submit(path.unlink, missing_ok=True)
+            await settled(future)
+            future.result()
+
+    def places(self) -> Iterator[str]:
+        """Yield the place of everything on disk, named by a row or not."""
+        for segment, offset, _, uid in self._journal.records():
+            yield f"j:{segment}:{offset}:{uid.hex()}"
+        for path in sorted(self._files.glob("??/*")):
+            yield f"f:{path.name}"
+
+    def _file_path(self, uid: bytes) -> Path:
+        name = uid.hex()
+        return self._files / name[:2] / name
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            raise StoreUnavailableError("the blob store is closed")
+        return self._pool
+
+    async def _append(self, data: bytes) -> Blob:
+        blob: Blob = await self._appender.submit(data)
+        return blob
+
+    # The journal's thread.
+
+    def _prepare(self) -> None:
+        for directory in (self._directory, self._files, self._temp, self._directory / "journal"):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left_over in self._temp.iterdir():
+            left_over.unlink()
+        self._journal.open()
+
+    def _run_batch(self, jobs: Sequence[Job[bytes]]) -> None:
+        sealed = [self._seal(job.payload) for job in jobs]
+        places = self._journal.append([body for body, _, _ in sealed])
+        for job, (body, key, uid), (segment, offset) in zip(jobs, sealed, places, strict=True):
+            del body
+            data = job.payload
+            job.result = Blob(
+                hashlib.sha256(data).digest(),
+                hashlib.sha512(data).digest(),
+                len(data),
+                f"j:{segment}:{offset}:{uid.hex()}",
+                key,
+            )
+
+    def _seal(self, data: bytes) -> tuple[bytes, bytes, bytes]:
+        """Return a record's body, the wrapped data key and the uid."""
+        data_key, uid = self._random(KEY_SIZE), self._random(UID)
+        cipher = ChunkCipher(data_key, uid)
+        view = memoryview(data)
+        chunks = [
+            cipher.encrypt(number, view[start : start + CHUNK], last=start + CHUNK >= len(data))
+            for number, start in enumerate(range(0, len(data) or 1, CHUNK))
+        ]
+        return b"".join((uid, *chunks)), wrap_key(self._master_key, data_key), uid
+
+
+def _check_file(path: Path, uid: bytes, size: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        head = os.pread(descriptor, FILE_HEAD, 0)
+        if head != FILE_MARK + uid or os.fstat(descriptor).st_size != FILE_HEAD + sealed_size(size):
+            raise BlobMissingError("the file is not what the row names")
+    finally:
+        os.close(descriptor)
+
+
+def _check_record(path: Path, offset: int, uid: bytes, size: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        head = os.pread(descriptor, RECORD_HEAD + UID, offset)
+    finally:
+        os.close(descriptor)
+    if not check_record_head(head, UID + sealed_size(size)) or head[RECORD_HEAD:] != uid:
+        raise BlobMissingError("the record is not what the row names")

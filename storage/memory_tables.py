@@ -1,0 +1,112 @@
+"""Tables of the in-memory twin: dictionaries that can take back what failed work did."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from directory.accounts import Account, AppPassword, Operator
+from kephs.domain.mailboxes import Folder, NewItem
+from kephs.domain.messages import Delivery, LedgerEntry, StoredEvidence, Submission
+from kephs.ports import Blob
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Table(Generic[K, V]):
+    """A dictionary of frozen rows whose changes can be undone."""
+
+    def __init__(self, undo: list[Callable[[], None]]) -> None:
+        self._rows: dict[K, V] = {}
+        self._undo = undo
+
+    def get(self, key: K) -> V | None:
+        """Return a row or None."""
+        return self._rows.get(key)
+
+    def __getitem__(self, key: K) -> V:
+        return self._rows[key]
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._rows)
+
+    def values(self) -> Iterable[V]:
+        """Return the rows in the order they came."""
+        return self._rows.values()
+
+    def put(self, key: K, row: V) -> None:
+        """Write a row."""
+        rows = self._rows
+        if key in rows:
+            old = rows[key]
+            self._undo.append(lambda: rows.__setitem__(key, old))
+        else:
+            self._undo.append(lambda: rows.__delitem__(key))
+        rows[key] = row
+
+    def drop(self, key: K) -> None:
+        """Remove a row; undoing brings it back at the end."""
+        rows = self._rows
+        old = rows.pop(key)
+        self._undo.append(lambda: rows.__setitem__(key, old))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """One mailbox item; ``item.flags`` are its flags now."""
+
+    uid: int
+    item: NewItem
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedItem:
+    """What is remembered of an item that was removed."""
+
+    modseq: int
+    delivery_id: str | None
+
+
+@dataclass(slots=True)
+class Tables:
+    """All tables of one memory store, with the undo log of the work that runs."""
+
+    undo: list[Callable[[], None]] = field(default_factory=list)
+    accounts: Table[str, Account] = field(init=False)
+    operators: Table[str, Operator] = field(init=False)
+    passwords: Table[str, AppPassword] = field(init=False)
+    blobs: Table[bytes, Blob] = field(init=False)
+    indexes: Table[bytes, bytes] = field(init=False)
+    messages: Table[str, Submission] = field(init=False)
+    deliveries: Table[str, Delivery] = field(init=False)
+    evidence: Table[str, StoredEvidence] = field(init=False)
+    ledger: Table[int, LedgerEntry] = field(init=False)
+    folders: Table[int, Folder] = field(init=False)
+    items: Table[tuple[int, int], StoredItem] = field(init=False)
+    removed: Table[tuple[int, int], RemovedItem] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.accounts = Table(self.undo)
+        self.operators = Table(self.undo)
+        self.passwords = Table(self.undo)
+        self.blobs = Table(self.undo)
+        self.indexes = Table(self.undo)
+        self.messages = Table(self.undo)
+        self.deliveries = Table(self.undo)
+        self.evidence = Table(self.undo)
+        self.ledger = Table(self.undo)
+        self.folders = Table(self.undo)
+        self.items = Table(self.undo)
+        self.removed = Table(self.undo)
+
+    def take_back(self) -> None:
+        """Undo everything since the log was last cleared."""
+        while self.undo:
+            self.undo.pop()()

@@ -1,0 +1,297 @@
+"""Repositories of the in-memory twin: accounts, content rows, messages, deliveries, evidence."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from directory.accounts import Account, AccountState, AppPassword, Operator
+from evidence.ledger import GENESIS, entry_hash
+from kephs.domain.lifecycle import DeliveryState, MessageState
+from kephs.domain.messages import Delivery, LedgerEntry, StoredEvidence, Submission
+from kephs.ports import Blob, DuplicateEvidenceError
+from storage.errors import ConflictError
+from storage.memory_tables import Tables
+
+
+class MemoryAccounts:
+    """`kephs.ports.Accounts` in memory."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._t = tables
+
+    def add(self, account: Account) -> None:
+        """Open an account; addresses are never given twice (KEP-CL-05)."""
+        if account.account_id in self._t.accounts or self.by_address(str(account.address)):
+            raise ConflictError("the account's id or address is taken")
+        self._t.accounts.put(account.account_id, account)
+
+    def get(self, account_id: str) -> Account | None:
+        """Return an account."""
+        return self._t.accounts.get(account_id)
+
+    def by_address(self, address: str) -> Account | None:
+        """Return the account that has or had this address."""
+        return self.by_addresses((address,)).get(address)
+
+    def by_addresses(self, addresses: Sequence[str]) -> dict[str, Account]:
+        """Return the accounts of those addresses that somebody has."""
+        wanted = set(addresses)
+        return {str(a.address): a for a in self._t.accounts.values() if str(a.address) in wanted}
+
+    def all(self) -> list[Account]:
+        """Return every account, by id."""
+        return sorted(self._t.accounts.values(), key=lambda a: a.account_id)
+
+    def set_state(self, account_id: str, state: AccountState, at: datetime) -> None:
+        """Change an account's state."""
+        self._t.accounts.put(account_id, replace(self._t.accounts[account_id], state=state, state_since=at))
+
+    def add_usage(self, account_id: str, delta: int) -> None:
+        """Change an account's usage by so many bytes."""
+        account = self._t.accounts[account_id]
+        self._t.accounts.put(account_id, replace(account, used_bytes=account.used_bytes + delta))
+
+    def add_operator(self, operator: Operator) -> None:
+        """Add a person who acts for an account."""
+        if operator.operator_id in self._t.operators or operator.account_id not in self._t.accounts:
+            raise ConflictError("the operator's id is taken or the account does not exist")
+        self._t.operators.put(operator.operator_id, operator)
+
+    def operators(self, account_id: str) -> list[Operator]:
+        """Return the persons who act for an account, by id."""
+        found = (o for o in self._t.operators.values() if o.account_id == account_id)
+        return sorted(found, key=lambda o: o.operator_id)
+
+    def operator(self, operator_id: str) -> Operator | None:
+        """Return one person."""
+        return self._t.operators.get(operator_id)
+
+    def add_password(self, password: AppPassword) -> None:
+        """Add an app password."""
+        if password.password_id in self._t.passwords or password.operator_id not in self._t.operators:
+            raise ConflictError("the password's id is taken or the operator does not exist")
+        self._t.passwords.put(password.password_id, password)
+
+    def passwords(self, account_id: str) -> list[AppPassword]:
+        """Return the app passwords of an account that are not revoked, by id."""
+        found = (p for p in self._t.passwords.values() if p.account_id == account_id and not p.revoked_at)
+        return sorted(found, key=lambda p: p.password_id)
+
+    def revoke_password(self, password_id: str, at: datetime) -> bool:
+        """Revoke an app password; False where it is unknown or was revoked before."""
+        password = self._t.passwords.get(password_id)
+        if password is None or password.revoked_at is not None:
+            return False
+        self._t.passwords.put(password_id, replace(password, revoked_at=at))
+        return True
+
+
+class MemoryBlobs:
+    """`kephs.ports.Blobs` in memory."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._t = tables
+
+    def add(self, blob: Blob) -> None:
+        """Name content; a digest that is already named keeps its first place."""
+        if blob.sha256 not in self._t.blobs:
+            self._t.blobs.put(blob.sha256, blob)
+
+    def get(self, sha256: bytes) -> Blob | None:
+        """Return where content lies."""
+        return self._t.blobs.get(sha256)
+
+    def set_index(self, sha256: bytes, index: bytes) -> None:
+        """Keep a message's index, once: later calls change nothing."""
+        if sha256 not in self._t.indexes and sha256 in self._t.blobs:
+            self._t.indexes.put(sha256, index)
+
+    def index(self, sha256: bytes) -> bytes | None:
+        """Return a message's index."""
+        return self._t.indexes.get(sha256)
+
+    def release_unused(self, limit: int) -> list[Blob]:
+        """Drop rows that nothing refers to; see `storage.blob_rows` for what counts as a reference."""
+        used = {item.item.sha256 for item in self._t.items.values()}
+        used.update(e.blob for e in self._t.evidence.values())
+        for message in self._t.messages.values():
+            used.add(message.material or b"")
+            if message.state is MessageState.ACCEPTED:
+                used.update((message.digest_sha256, message.dispatch or b""))
+        loose = [blob for blob in self._t.blobs.values() if blob.sha256 not in used][:limit]
+        for blob in loose:
+            self._t.blobs.drop(blob.sha256)
+            if blob.sha256 in self._t.indexes:
+                self._t.indexes.drop(blob.sha256)
+        return loose
+
+    def all(self) -> Iterable[Blob]:
+        """Return every row, by digest."""
+        return sorted(self._t.blobs.values(), key=lambda b: b.sha256)
+
+
+class MemoryMessages:
+    """`kephs.ports.Messages` in memory."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._t = tables
+
+    def add(self, message: Submission) -> None:
+        """Store a submission."""
+        if message.message_id in self._t.messages or message.account_id not in self._t.accounts:
+            raise ConflictError("the message's id is taken or its account does not exist")
+        if (
+            message.state is not MessageState.REFUSED
+            and message.user_message_id is not None
+            and self.accepted_with(message.account_id, message.user_message_id)
+        ):
+            raise ConflictError("the account's Message-ID was accepted before")
+        self._t.messages.put(message.message_id, message)
+
+    def get(self, message_id: str) -> Submission | None:
+        """Return a submission."""
+        return self._t.messages.get(message_id)
+
+    def accepted_with(self, account_id: str, user_message_id: str) -> Submission | None:
+        """Return the message accepted under this Message-ID."""
+        for message in self._t.messages.values():
+            if (
+                message.account_id == account_id
+                and message.user_message_id == user_message_id
+                and message.state is not MessageState.REFUSED
+            ):
+                return message
+        return None
+
+    def set_dispatch(self, message_id: str, dispatch: bytes) -> None:
+        """Note the KEP message's digest."""
+        self._t.messages.put(message_id, replace(self._t.messages[message_id], dispatch=dispatch))
+
+    def set_state(self, message_id: str, state: MessageState) -> None:
+        """Change a message's state."""
+        self._t.messages.put(message_id, replace(self._t.messages[message_id], state=state))
+
+    def due(self, message_id: str, at: datetime | None, attempts: int) -> None:
+        """Set when the message's work is due; None when nothing is."""
+        row = replace(self._t.messages[message_id], next_at=at, attempts=attempts)
+        self._t.messages.put(message_id, row)
+
+    def claim(self, now: datetime, limit: int, lease_until: datetime) -> list[Submission]:
+        """Return due messages, earliest first, each due again at the end of its lease."""
+        due = sorted(
+            (m.next_at, m.message_id) for m in self._t.messages.values() if m.next_at and m.next_at <= now
+        )
+        claimed = [replace(self._t.messages[key], next_at=lease_until) for _, key in due[:limit]]
+        for message in claimed:
+            self._t.messages.put(message.message_id, message)
+        return claimed
+
+    def next_due(self) -> datetime | None:
+        """Return when the next work is due."""
+        return min((m.next_at for m in self._t.messages.values() if m.next_at), default=None)
+
+    def all(self) -> Iterable[Submission]:
+        """Return every submission, by id."""
+        return sorted(self._t.messages.values(), key=lambda m: m.message_id)
+
+
+class MemoryDeliveries:
+    """`kephs.ports.Deliveries` in memory."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._t = tables
+
+    def add(self, delivery: Delivery) -> None:
+        """Store a delivery."""
+        taken = any(d.number == delivery.number for d in self.of_message(delivery.message_id))
+        if taken or delivery.delivery_id in self._t.deliveries or delivery.message_id not in self._t.messages:
+            raise ConflictError("the delivery exists or its message does not")
+        self._t.deliveries.put(delivery.delivery_id, delivery)
+
+    def get(self, delivery_id: str) -> Delivery | None:
+        """Return a delivery."""
+        return self._t.deliveries.get(delivery_id)
+
+    def of_message(self, message_id: str) -> list[Delivery]:
+        """Return a message's deliveries by recipient number."""
+        found = (d for d in self._t.deliveries.values() if d.message_id == message_id)
+        return sorted(found, key=lambda d: d.number)
+
+    def decide(self, delivery_id: str, state: DeliveryState, evidence_id: str, at: datetime) -> bool:
+        """Move a pending delivery to its end state; False where somebody did so before."""
+        row = self._t.deliveries.get(delivery_id)
+        if row is None or row.state is not DeliveryState.PENDING:
+            return False
+        row = replace(row, state=state, evidence_id=evidence_id, decided_at=at)
+        self._t.deliveries.put(delivery_id, row)
+        return True
+
+    def read(self, delivery_id: str, evidence_id: str) -> bool:
+        """Note the first reading of a delivered message; False where it was noted before."""
+        row = self._t.deliveries.get(delivery_id)
+        if row is None or row.state is not DeliveryState.DELIVERED or row.read_evidence_id is not None:
+            return False
+        row = replace(row, state=DeliveryState.READ, read_evidence_id=evidence_id)
+        self._t.deliveries.put(delivery_id, row)
+        return True
+
+
+class MemoryEvidences:
+    """`kephs.ports.Evidences` in memory."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._t = tables
+
+    def add(self, evidence: StoredEvidence) -> LedgerEntry:
+        """Store an evidence and its ledger entry."""
+        same = (e for e in self.of_message(evidence.message_id) if e.kind is evidence.kind)
+        if evidence.evidence_id in self._t.evidence or any(e.number == evidence.number for e in same):
+            raise DuplicateEvidenceError(evidence.evidence_id)
+        if evidence.message_id not in self._t.messages or evidence.blob not in self._t.blobs:
+            raise ConflictError("the evidence's message or content does not exist")
+        self._t.evidence.put(evidence.evidence_id, evidence)
+        last = self._t.ledger.get(len(self._t.ledger))
+        seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
+        link = entry_hash(seq, previous, evidence.evidence_id, evidence.blob, evidence.event_time)
+        entry = LedgerEntry(seq, evidence.evidence_id, evidence.blob, evidence.event_time, previous, link)
+        self._t.ledger.put(seq, entry)
+        return entry
+
+    def get(self, evidence_id: str) -> StoredEvidence | None:
+        """Return an evidence."""
+        return self._t.evidence.get(evidence_id)
+
+    def of_message(self, message_id: str) -> list[StoredEvidence]:
+        """Return a message's evidence in the order of the events."""
+        found = (e for e in self._t.evidence.values() if e.message_id == message_id)
+        return sorted(found, key=lambda e: (e.event_time, e.kind, e.number or 0))
+
+    def claim_receipts(self, now: datetime, limit: int, lease_until: datetime) -> list[StoredEvidence]:
+        """Return evidence whose receipt is due, earliest first, each leased."""
+        due = sorted(
+            (e.receipt_due, e.evidence_id)
+            for e in self._t.evidence.values()
+            if e.receipt_due and e.receipt_due <= now
+        )
+        claimed = [replace(self._t.evidence[key], receipt_due=lease_until) for _, key in due[:limit]]
+        for evidence in claimed:
+            self._t.evidence.put(evidence.evidence_id, evidence)
+        return claimed
+
+    def receipt_due(self, evidence_id: str, at: datetime | None, attempts: int) -> None:
+        """Set when the receipt is due; None once it is filed."""
+        row = replace(self._t.evidence[evidence_id], receipt_due=at, attempts=attempts)
+        self._t.evidence.put(evidence_id, row)
+
+    def next_due(self) -> datetime | None:
+        """Return when the next receipt is due."""
+        return min((e.receipt_due for e in self._t.evidence.values() if e.receipt_due), default=None)
+
+    def ledger(self, after: int, limit: int) -> list[LedgerEntry]:
+        """Return entries numbered above ``after``, ascending."""
+        last = min(after + limit, len(self._t.ledger))
+        return [self._t.ledger[seq] for seq in range(after + 1, last + 1)]
+
+    def all(self) -> Iterable[StoredEvidence]:
+        """Return every evidence, by id."""
+        return sorted(self._t.evidence.values(), key=lambda e: e.evidence_id)

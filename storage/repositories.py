@@ -1,0 +1,30 @@
+"""One transaction's view of the database: the repositories of all subjects together."""
+
+from storage.accounts import SqlAccounts
+from storage.blob_rows import SqlBlobs
+from storage.evidences import SqlEvidences
+from storage.mailboxes import SqlMailboxes
+from storage.messages import SqlDeliveries, SqlMessages
+from storage.statements import Database
+
+
+class SqlTx:
+    """`kephs.ports.Tx` in SQL; one object per connection, used for one transaction after the other."""
+
+    def __init__(self, database: Database) -> None:
+        blobs = SqlBlobs(database)
+        self.accounts = SqlAccounts(database)
+        self.blobs = blobs
+        self.messages = SqlMessages(database, blobs)
+        self.deliveries = SqlDeliveries(database)
+        self.evidence = SqlEvidences(database, blobs)
+        self.mailboxes = SqlMailboxes(database, blobs)
+
+    def begin(self) -> None:
+        """Forget what an earlier, failed work left."""
+        self.blobs.loose.clear()
+
+    def finish(self) -> None:
+        """Write what is only known at the end of the work."""
+        if self.blobs.loose:
+            self.blobs.settle()

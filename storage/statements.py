@@ -1,0 +1,115 @@
+"""Core statements, compiled once per store and run without SQLAlchemy's per-call machinery.
+
+Compiling once and binding dictionaries straight to the driver is 2-3 times faster than
+`Connection.execute`, and stays portable: the dialect writes the SQL (D3).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from sqlalchemy import ColumnElement, bindparam
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import ClauseElement
+
+from storage.crypto import Vault
+from storage.errors import ConflictError
+
+Row = tuple[Any, ...]
+Params = Mapping[str, object]
+
+_LIST_SIZES: Final = (1, 4, 16, 64, 256)
+
+
+class _Cursor(Protocol):
+    @property
+    def rowcount(self) -> int: ...
+    @property
+    def lastrowid(self) -> int | None: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+
+
+class Connection(Protocol):
+    """What is asked of a driver's connection (sqlite3's; psycopg's has the same)."""
+
+    def execute(self, sql: str, parameters: Any = ..., /) -> _Cursor:
+        """Run a statement."""
+        ...
+
+
+class ListStatement:
+    """A statement over a list of values of any length, in a few fixed sizes so that each compiles once."""
+
+    def __init__(self, build: Callable[[list[ColumnElement[Any]]], ClauseElement]) -> None:
+        self._sizes = {size: build([bindparam(f"v{i}") for i in range(size)]) for size in _LIST_SIZES}
+
+    def parts(self, values: Sequence[object]) -> Iterator[tuple[ClauseElement, dict[str, object]]]:
+        """Yield statements and parameters that cover all values; repeated values fill the gaps."""
+        largest = _LIST_SIZES[-1]
+        for start in range(0, len(values), largest):
+            part = values[start : start + largest]
+            size = next(s for s in _LIST_SIZES if s >= len(part))
+            padded = [*part, *[part[-1]] * (size - len(part))]
+            yield self._sizes[size], {f"v{i}": value for i, value in enumerate(padded)}
+
+
+class Texts:
+    """SQL text of statements for one dialect; filled as statements are first used."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._texts: dict[ClauseElement, str] = {}
+
+    def of(self, statement: ClauseElement) -> str:
+        """Return a statement's SQL."""
+        text = self._texts.get(statement)
+        if text is None:
+            compiled = statement.compile(dialect=self._dialect, compile_kwargs={"render_postcompile": True})
+            text = self._texts[statement] = str(compiled)
+        return text
+
+
+class Database:
+    """One connection with its compiled statements and the key of sealed columns."""
+
+    def __init__(self, connection: Connection, texts: Texts, vault: Vault, conflict: type[Exception]) -> None:
+        self._execute = connection.execute
+        self._text = texts.of
+        self._conflict = conflict
+        self.vault = vault
+
+    def run(self, statement: ClauseElement, params: Params) -> int:
+        """Run a statement; return how many rows it changed.
+
+        Raises:
+            ConflictError: a key is taken, or a row it names does not exist.
+        """
+        return self._change(self._text(statement), params)
+
+    def run_quiet(self, statement: ClauseElement, params: Params) -> bool:
+        """Run an INSERT; False where a unique key is taken already (both dialects spell it alike).
+
+        Raises:
+            ConflictError: a row it names does not exist.
+        """
+        return self._change(self._text(statement) + " ON CONFLICT DO NOTHING", params) == 1
+
+    def _change(self, sql: str, params: Params) -> int:
+        try:
+            return self._execute(sql, params).rowcount
+        except self._conflict as error:
+            raise ConflictError(str(error)) from error
+
+    def row(self, statement: ClauseElement, params: Params) -> Row | None:
+        """Return the first row."""
+        found: Row | None = self._execute(self._text(statement), params).fetchone()
+        return found
+
+    def rows(self, statement: ClauseElement, params: Params) -> list[Row]:
+        """Return all rows."""
+        return self._execute(self._text(statement), params).fetchall()
+
+    def rows_of(self, statement: ListStatement, values: Sequence[object], params: Params) -> Iterator[Row]:
+        """Return the rows of a statement over a list of values."""
+        for part, listed in statement.parts(values):
+            yield from self.rows(part, {**params, **listed})

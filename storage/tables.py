@@ -1,0 +1,235 @@
+"""The tables, as SQLAlchemy Core metadata for SQLite and PostgreSQL.
+
+Times are UTC in integer microseconds since 1970 (`storage.values`). Columns named ``personal``, ``label``
+and ``message_index`` are sealed (`storage.crypto.Vault`): subjects, names, addresses of messages, what
+a message's index shows. Ids, digests, sizes, states and times stay readable for keys and queries.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+# SQLite numbers rows by itself only in a column typed INTEGER.
+_Number: Final = BigInteger().with_variant(Integer, "sqlite")
+
+accounts: Final = Table(
+    "accounts",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("address", Text, nullable=False, unique=True),  # closed ones stay for ever, KEP-CL-05
+    Column("provider", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("personal", LargeBinary, nullable=False),  # holder's name
+    Column("quota_bytes", BigInteger, nullable=False),
+    Column("used_bytes", BigInteger, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("state_since", BigInteger, nullable=False),
+)
+
+operators: Final = Table(
+    "operators",
+    metadata,
+    Column("operator_id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("accounts.account_id"), nullable=False, index=True),
+    Column("personal", LargeBinary, nullable=False),  # name
+    Column("identity_mac", LargeBinary, nullable=False),
+    Column("rights", Integer, nullable=False),
+    Column("is_holder", Boolean, nullable=False),
+    Column("valid_from", BigInteger, nullable=False),
+    Column("valid_until", BigInteger),
+)
+
+app_passwords: Final = Table(
+    "app_passwords",
+    metadata,
+    Column("password_id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("accounts.account_id"), nullable=False, index=True),
+    Column("operator_id", Text, ForeignKey("operators.operator_id"), nullable=False),
+    Column("label", LargeBinary, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
+blobs: Final = Table(
+    "blobs",
+    metadata,
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("sha512", LargeBinary, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("data_key", LargeBinary, nullable=False),
+    Column("message_index", LargeBinary),
+)
+
+# Digests whose last reference may have gone; `Blobs.release_unused` looks at these alone.
+loose_blobs: Final = Table(
+    "loose_blobs",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("sha256", LargeBinary, nullable=False),
+)
+
+messages: Final = Table(
+    "messages",
+    metadata,
+    Column("message_id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("accounts.account_id"), nullable=False),
+    Column("operator_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("user_message_id", Text),
+    Column("digest_sha256", LargeBinary, nullable=False),
+    Column("digest_sha512", LargeBinary, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("personal", LargeBinary, nullable=False),  # subject, sender, recipients, authentication
+    Column("submitted_at", BigInteger, nullable=False),
+    Column("material", LargeBinary),
+    Column("dispatch", LargeBinary),
+    Column("next_at", BigInteger),
+    Column("attempts", Integer, nullable=False),
+)
+_live = messages.c.state != "refused"
+Index(
+    "uq_messages_account_id_user_message_id",
+    messages.c.account_id,
+    messages.c.user_message_id,
+    unique=True,
+    sqlite_where=_live,
+    postgresql_where=_live,
+)
+_due = messages.c.next_at.is_not(None)
+Index("ix_messages_next_at", messages.c.next_at, sqlite_where=_due, postgresql_where=_due)
+# A message refers to its own content only until everybody has it; later the mailboxes alone do.
+_accepted = messages.c.state == "accepted"
+Index(
+    "ix_messages_digest_sha256",
+    messages.c.digest_sha256,
+    sqlite_where=_accepted,
+    postgresql_where=_accepted,
+)
+_dispatched = _accepted & messages.c.dispatch.is_not(None)
+Index("ix_messages_dispatch", messages.c.dispatch, sqlite_where=_dispatched, postgresql_where=_dispatched)
+_with_material = messages.c.material.is_not(None)
+Index(
+    "ix_messages_material",
+    messages.c.material,
+    sqlite_where=_with_material,
+    postgresql_where=_with_material,
+)
+
+deliveries: Final = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", Text, primary_key=True),
+    Column("message_id", Text, ForeignKey("messages.message_id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("account_id", Text),
+    Column("state", Text, nullable=False),
+    Column("decided_at", BigInteger),
+    Column("evidence_id", Text),
+    Column("read_evidence_id", Text),
+    UniqueConstraint("message_id", "number"),
+)
+
+evidence: Final = Table(
+    "evidence",
+    metadata,
+    Column("evidence_id", Text, primary_key=True),
+    Column("message_id", Text, ForeignKey("messages.message_id"), nullable=False),
+    Column("kind", Integer, nullable=False),
+    Column("number", Integer, nullable=False),  # 0 where the kind is about the whole message
+    Column("account_id", Text, nullable=False),
+    Column("blob", LargeBinary, ForeignKey("blobs.sha256"), nullable=False, index=True),
+    Column("event_time", BigInteger, nullable=False),
+    Column("receipt_due", BigInteger),
+    Column("attempts", Integer, nullable=False),
+    UniqueConstraint("message_id", "kind", "number"),
+)
+_receipt = evidence.c.receipt_due.is_not(None)
+Index("ix_evidence_receipt_due", evidence.c.receipt_due, sqlite_where=_receipt, postgresql_where=_receipt)
+
+ledger: Final = Table(
+    "ledger",
+    metadata,
+    Column("seq", _Number, primary_key=True, autoincrement=False),
+    Column("evidence_id", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("previous", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+folders: Final = Table(
+    "folders",
+    metadata,
+    Column("folder_id", _Number, primary_key=True, autoincrement=True),
+    Column("account_id", Text, ForeignKey("accounts.account_id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("uid_validity", BigInteger, nullable=False),
+    Column("uid_next", BigInteger, nullable=False),
+    Column("modseq", BigInteger, nullable=False),
+    Column("messages", BigInteger, nullable=False),
+    Column("unseen", BigInteger, nullable=False),
+    UniqueConstraint("account_id", "name"),
+)
+
+items: Final = Table(
+    "items",
+    metadata,
+    Column("folder_id", BigInteger, ForeignKey("folders.folder_id"), primary_key=True, autoincrement=False),
+    Column("uid", BigInteger, primary_key=True, autoincrement=False),
+    Column("sha256", LargeBinary, ForeignKey("blobs.sha256"), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("flags", Text, nullable=False),
+    Column("modseq", BigInteger, nullable=False),
+    Column("delivery_id", Text, ForeignKey("deliveries.delivery_id")),
+    Column("counts", Boolean, nullable=False),
+    Index("ix_items_sha256", "sha256", "folder_id"),
+    Index("ix_items_modseq", "folder_id", "modseq"),
+    sqlite_with_rowid=False,
+)
+_delivered = items.c.delivery_id.is_not(None)
+Index("ix_items_delivery_id", items.c.delivery_id, sqlite_where=_delivered, postgresql_where=_delivered)
+
+removed_items: Final = Table(
+    "removed_items",
+    metadata,
+    Column("folder_id", BigInteger, ForeignKey("folders.folder_id"), primary_key=True, autoincrement=False),
+    Column("uid", BigInteger, primary_key=True, autoincrement=False),
+    Column("modseq", BigInteger, nullable=False),
+    Column("delivery_id", Text),
+    Index("ix_removed_items_modseq", "folder_id", "modseq"),
+    sqlite_with_rowid=False,
+)
+_was_delivered = removed_items.c.delivery_id.is_not(None)
+Index(
+    "ix_removed_items_delivery_id",
+    removed_items.c.delivery_id,
+    sqlite_where=_was_delivered,
+    postgresql_where=_was_delivered,
+)

@@ -1,0 +1,45 @@
+"""One running instance with its people for all functional tests of a session."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from directory.accounts import ALL_RIGHTS, AccountState, Right, ServiceType
+from kephs.bootstrap import Core
+from tests.functional.site import Site
+
+
+async def _people(site: Site, core: Core) -> SimpleNamespace:
+    people = SimpleNamespace()
+    people.ayse = await site.open(core, "ayse", "Ayşe Yılmaz")
+    people.mehmet = await site.open(core, "mehmet", "Mehmet Demir", issuer="pss")
+    people.fatma = await site.open(core, "fatma", "Fatma Kaya")
+    people.blocked = await site.open(core, "bloke", "Bloke Hesap")
+    people.closed = await site.open(core, "kapali", "Kapalı Hesap")
+    people.full = await site.open(core, "dolu", "Dolu Kutu", quota_bytes=1)
+    people.receiver = await site.open(core, "alici", "Sadece Alıcı", service=ServiceType.RECEIVE_ONLY)
+    people.deputy = await site.add_operator(core, people.ayse, "Vekil Gönderici", ALL_RIGHTS)
+    people.clerk = await site.add_operator(core, people.ayse, "Okuyan Memur", Right.READ)
+    await core.accounts.block(people.blocked.address)
+    await site.force_state(core, people.closed, AccountState.CLOSED)
+    account = await core.accounts.find(people.full.address)
+    await core.store.write(lambda tx: tx.accounts.add_usage(account.account_id, 2))
+    return people
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(tmp_path_factory.mktemp("site") / "hs91")
+    try:
+        made.who = made.with_core(lambda core: _people(made, core))
+        made.start()
+        yield made
+        made.stop()
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def who(site: Site) -> SimpleNamespace:
+    return site.who

@@ -1,0 +1,74 @@
+"""Hostile bytes never do more than raise the parser's own error, and never take long."""
+
+from time import perf_counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evidence import der
+from evidence.certificates import CertificateError, certificate_facts
+from evidence.cms import parse_signed_data
+from evidence.der import DerError
+from evidence.revocation import RevocationError, check_ocsp
+from tests.support.pki import NOW, ayse, shared_pki
+from tests.support.signers import shared_trust, signed_message, verified
+
+_TAGS = st.sampled_from([0x02, 0x03, 0x04, 0x05, 0x06, 0x0C, 0x17, 0x18, 0x30, 0x31, 0xA0, 0xA1, 0x80])
+_TREES = st.recursive(
+    st.builds(der.tlv, _TAGS, st.binary(max_size=12)),
+    lambda inner: st.builds(lambda tag, parts: der.tlv(tag, *parts), _TAGS, st.lists(inner, max_size=5)),
+    max_leaves=25,
+)
+
+
+@given(st.one_of(st.binary(max_size=200), _TREES))
+def test_readers_of_any_bytes_raise_their_own_error_only(data):
+    for reader, error in (
+        (lambda: list(der.walk(der.parse(data, max_size=10_000))), DerError),
+        (lambda: parse_signed_data(data), DerError),
+        (lambda: certificate_facts(data), CertificateError),
+    ):
+        try:
+            reader()
+        except error:
+            pass
+
+
+@given(position=st.integers(0, 10_000), junk=st.binary(max_size=6), cut=st.integers(0, 6))
+def test_a_damaged_certificate_raises_its_own_error_only(position, junk, cut):
+    good = ayse().certificate
+    at = position % len(good)
+    try:
+        certificate_facts(good[:at] + junk + good[at + cut :])
+    except CertificateError:
+        pass
+
+
+@given(position=st.integers(0, 10_000), junk=st.binary(min_size=1, max_size=6), cut=st.integers(0, 6))
+def test_a_damaged_ocsp_response_is_good_or_refused(position, junk, cut):
+    certificate = certificate_facts(ayse().certificate)
+    issuer = certificate_facts(shared_pki().intermediates[0])
+    request = der.seq(der.seq(der.seq(b"")))
+    good = shared_pki().ocsp_response(request, NOW, ca="p384")
+    at = position % len(good)
+    try:
+        check_ocsp(good[:at] + junk + good[at + cut :], certificate, issuer, at=NOW, trust=shared_trust())
+    except RevocationError:
+        pass
+
+
+@given(position=st.integers(0, 10_000), junk=st.binary(min_size=1, max_size=8), cut=st.integers(0, 8))
+def test_a_damaged_message_never_raises(position, junk, cut):
+    good = signed_message(ayse())
+    at = position % len(good)
+    verified(good[:at] + junk + good[at + cut :])
+
+
+def test_a_million_tiny_values_are_refused_quickly():
+    data = der.seq(der.NULL_DER * 500_000)
+    started = perf_counter()
+    try:
+        parse_signed_data(data)
+    except DerError:
+        pass
+    assert perf_counter() - started < 1
