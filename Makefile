@@ -39,6 +39,7 @@ lint: $(VENV)/.dev ## Style, types, layers, spec citations
 fix: $(VENV)/.dev ## Repair format and what ruff can repair
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+	@$(BIN)/python tools/gen_docs.py
 
 lock: ## Recompile both lock files (hashes, no index addresses)
 	@$(PYTHON) tools/setup_venv.py --lock

@@ -109,7 +109,6 @@ class LimitSettings(_Section):
     max_elsewhere_mib: int = Field(description="Decoded content in MiB where a recipient is elsewhere")
     wire_factor: float = Field(description="The wire may carry this many times the decoded limit")
     max_recipients: int = Field(description="Recipients per message")
-    allow_bcc: bool = Field(description="Accept Bcc and strip it at delivery (KEP-MS-07); refused by default")
     opaque_mib: int = Field(description="Largest opaque (application/pkcs7-mime) message, held in memory")
 
 

@@ -4,9 +4,9 @@ spec: KEP-AD-01..05 (KEP Rehberi ve Adres Tebliği m.11).
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from typing import Final
+from unicodedata import combining, normalize
 
 LOCAL_PART_MAX: Final = 64  # spec: RFC5321#4.5.3.1.1, KEP-AD-04
 ADDRESS_MAX: Final = 254  # spec: KEP-AD-04
@@ -38,7 +38,7 @@ _FOLDS: Final = str.maketrans(
     }
 )
 _LOCAL: Final = re.compile(r"[a-z0-9]+(?:\.[a-z0-9]+)*\Z")
-_LABEL: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z")
+_LABEL: Final = re.compile(r"[a-z0-9]{1,63}\Z")  # spec: KEP-AD-01, RFC1035#2.3.4
 _PROVIDER: Final = re.compile(r"hs[0-9]{2}\Z")
 
 
@@ -51,7 +51,7 @@ def fold(text: str) -> str:
 
     Letters that KEP-AD-02 does not name stay as they are, so that `KepAddress.parse` refuses them.
     """
-    folded = unicodedata.normalize("NFC", text).translate(_FOLDS)
+    folded = normalize("NFC", text).translate(_FOLDS)
     return "".join(char.lower() if char.isascii() else char for char in folded)
 
 
@@ -72,6 +72,8 @@ class KepAddress:
         """
         if len(text) > 4 * ADDRESS_MAX:
             raise AddressError("too long")
+        if not all(char.isascii() or ord(char) in _FOLDS or combining(char) for char in text):
+            raise AddressError("letters outside the Turkish and English alphabets")  # such as the Kelvin sign
         local, at, domain = fold(text.strip()).rpartition("@")
         if not at or not local or not domain:
             raise AddressError("no @")

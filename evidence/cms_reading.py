@@ -14,7 +14,7 @@ from evidence.algorithms import (
     digest_algorithm,
     signature_algorithm,
 )
-from evidence.cms_emission import ID_SIGNED_DATA
+from evidence.cms_emission import ID_DATA, ID_SIGNED_DATA
 from evidence.der import (
     INTEGER,
     OCTET_STRING,
@@ -39,8 +39,9 @@ MAX_SIGNED_DATA: Final = 1024 * 1024
 MAX_CERTIFICATES: Final = 64
 MAX_SIGNERS: Final = 8
 MAX_ATTRIBUTES: Final = 64
-_CERTIFICATE_CHOICES: Final = frozenset({SEQUENCE, 0xA0, 0xA1, 0xA2, 0xA3})  # spec: RFC5652#10.2.2
-_VERSIONS: Final = frozenset({1, 3, 4, 5})  # spec: RFC5652#5.1
+# spec: RFC5652#5.1 - 3 is tolerated over id-data; 4 and 5 need kinds of certificates that are refused here
+_DATA_VERSIONS: Final = frozenset({1, 3})
+_OTHER_VERSIONS: Final = frozenset({3})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +125,12 @@ def parse_signed_data(der: bytes, *, max_size: int = MAX_SIGNED_DATA) -> SignedD
         raise DerError("not SignedData")
     cursor = Cursor(inside(outer.take(0xA0), SEQUENCE), limit=6)
     outer.finish()
-    if to_int(cursor.take(INTEGER)) not in _VERSIONS:
-        raise DerError("SignedData version")
+    version = to_int(cursor.take(INTEGER))
     listed_digests = {known(digest_algorithm, node) for node in children(cursor.take(SET), limit=16)}
     encapsulated = Cursor(cursor.take(SEQUENCE), limit=2)
     content_type = to_oid(encapsulated.take(OID))
+    if version not in (_DATA_VERSIONS if content_type == ID_DATA else _OTHER_VERSIONS):
+        raise DerError("SignedData version")
     embedded = encapsulated.optional(0xA0)
     encapsulated.finish()
     span = None
@@ -143,13 +145,13 @@ def parse_signed_data(der: bytes, *, max_size: int = MAX_SIGNED_DATA) -> SignedD
     if not {info.digest_name for info in infos} <= listed_digests:  # spec: RFC5652#5.1 allows to insist
         raise DerError("a signer's digest algorithm is not listed")
     listed = children(certificates, limit=MAX_CERTIFICATES) if certificates is not None else []
-    if any(node.tag not in _CERTIFICATE_CHOICES for node in listed):
-        raise DerError("no kind of certificate")
+    if any(node.tag != SEQUENCE for node in listed):
+        raise DerError("only X.509 certificates may be embedded")
     return SignedData(
         der,
         content_type,
         span,
-        tuple(node.whole for node in listed if node.tag == SEQUENCE),
+        tuple(node.whole for node in listed),
         tuple(n.whole for n in children(crls, limit=64) if n.tag == SEQUENCE) if crls is not None else (),
         infos,
     )

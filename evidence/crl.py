@@ -9,10 +9,10 @@ from typing import Final
 
 from cryptography import x509
 
-from evidence.algorithms import Role, UnknownAlgorithmError, signature_algorithm, verify_signature
+from evidence.algorithms import Role, signature_algorithm, verify_signature
 from evidence.certificates import CRL_SIGN, CertificateFacts
 from evidence.chain import TrustStore
-from evidence.der import BIT_STRING, INTEGER, SEQUENCE, Cursor, DerError, parse
+from evidence.der import BIT_STRING, INTEGER, SEQUENCE, Cursor, parse, to_bits
 from evidence.revocation import (
     DEFAULT_FRESHNESS,
     MAX_CRL,
@@ -94,19 +94,17 @@ def check_crl(der: bytes, issuer: CertificateFacts, *, at: datetime, trust: Trus
         RevocationError: malformed, of another issuer, badly signed, delta, indirect, or of limited reasons.
     """
     try:
-        listed = x509.load_der_x509_crl(der) if len(der) <= MAX_CRL else None
-        if listed is None:
-            raise RevocationError("CRL is too large")
         usage = issuer.extensions.key_usage
         if usage is not None and CRL_SIGN not in usage:
             raise RevocationError("issuer may not sign CRLs")
         _check_signature(der, issuer, at, trust)
+        listed = x509.load_der_x509_crl(der)
         users, authorities = _scope(listed)
         next_update = listed.next_update_utc
         if next_update is None:
             raise RevocationError("CRL without nextUpdate")
         this_update = listed.last_update_utc
-    except (DerError, UnknownAlgorithmError, ValueError) as error:
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension) as error:
         if isinstance(error, RevocationError):
             raise
         raise RevocationError(f"CRL: {error}") from error
@@ -128,7 +126,7 @@ def _check_signature(der: bytes, issuer: CertificateFacts, at: datetime, trust: 
     refusal = trust.algorithms.refusal(Role.AUTHORITY, algorithm, algorithm.hash_name, issuer.key.size, at)
     if refusal is not None:
         raise RevocationError(f"CRL signature: {refusal}")
-    signature = value.content[1:]
+    signature = to_bits(value)
     if not verify_signature(issuer.public_key, algorithm, algorithm.hash_name, signature, data.whole):
         raise RevocationError("CRL signature does not verify")
 

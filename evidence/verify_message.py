@@ -21,18 +21,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from evidence.algorithms import Role
 from evidence.certificates import CertificateFacts
 from evidence.chain import Chain, TrustStore
-from evidence.cms import (
-    ID_DATA,
-    SIGNATURE_TIME_STAMP,
-    SignedData,
-    SignerInfo,
-    parse_signed_data,
-    verify_signer,
-)
-from evidence.cms_frame import frame_problem
+from evidence.cms import parse_signed_data
 from evidence.der import DerError
 from evidence.kep_message import KepMessage, KepMessageError, digest_of_range, parse_kep_message
 from evidence.mime import Part
@@ -40,17 +31,10 @@ from evidence.outer_headers import outer_steps
 from evidence.package import MessagePlan
 from evidence.ports import ByteSource
 from evidence.records import NAMES, EvidenceKind, EvidenceRecord
-from evidence.report import Report, Step, SubIndication, Verdict, conclude
+from evidence.report import Report, Step, SubIndication, conclude
 from evidence.role import DEFAULT_SEAL_POLICY, SealPolicy, domain_of, provider_domains, transaction_problem
-from evidence.verify_evidence import (
-    EvidenceCheck,
-    StampCheck,
-    chain_step,
-    check_evidence,
-    check_stamps,
-    failed,
-    token_problem,
-)
+from evidence.seal import Seal, check_seal, uncovered_problem
+from evidence.verify_evidence import EvidenceCheck, check_evidence, failed
 from evidence.xml_reader import format_time
 
 _DIRECT: Final = frozenset({EvidenceKind.SUBMISSION_ACCEPTANCE})
@@ -114,7 +98,6 @@ def check_kep_message(
     try:
         message = parse_kep_message(source, root)
         signed = parse_signed_data(message.p7s)
-        digest = digest_of_range(source, message.signed_entity)
         original = None if message.original is None else digest_of_range(source, message.original)
     except (KepMessageError, DerError) as error:
         return MessageCheck(conclude(subject, [failed("1", "format", str(error))], at))
@@ -123,7 +106,9 @@ def check_kep_message(
         check_evidence(file.content, trust, at, policy, subject=file.name or "evidence")
         for file in message.evidences
     )
-    seal = _check_seal(signed, digest, trust, at, policy)
+    seal = check_seal(
+        signed, lambda name: digest_of_range(source, message.signed_entity, name), trust, at, policy
+    )
     steps += seal.steps
     steps.append(_evidence_step(message, evidences))
     records = [check.record for check in evidences if check.record is not None]
@@ -133,7 +118,7 @@ def check_kep_message(
     if records:
         steps += [_original_step(original, records), _agreement_step(records)]
         ours = _is_ours(seal, evidences)
-        steps.append(_identity_step(source, message, signed, seal, trust) if ours else NOT_OURS)
+        steps.append(_identity_step(source, message, seal, trust) if ours else NOT_OURS)
         domains = provider_domains(seal.certificate) if seal.certificate else frozenset()
         steps += outer_steps(message, records[0], domains, ours=ours)
     parts = (*(check.report for check in evidences), *seal.stamps.reports)
@@ -154,68 +139,6 @@ def check_kep_message(
         tsa=seal.stamps.best.certificate if seal.stamps.best else None,
         original_sha256=original,
     )
-
-
-# --------------------------------------------------------------------------- the provider's signature
-
-
-@dataclass(frozen=True, slots=True)
-class _Seal:
-    steps: tuple[Step, ...]
-    certificate: CertificateFacts | None
-    chain: Chain | None
-    stamps: StampCheck
-
-    @property
-    def stamped_at(self) -> datetime | None:
-        return self.stamps.best.gen_time if self.stamps.best else None
-
-
-def _check_seal(
-    signed: SignedData, digest: bytes, trust: TrustStore, at: datetime, policy: SealPolicy
-) -> _Seal:
-    """Make steps 2 to 5 over a detached signature of SHA-256 ``digest``."""
-    nothing = StampCheck(Step("3", "time stamp", ok=None, detail="not looked at"), (), None)
-    if len(signed.signers) != 1 or signed.content_type != ID_DATA or signed.content_span is not None:
-        step = failed("2", "signature", "one signer over detached data is needed")
-        return _Seal((step,), None, None, nothing)
-    signer = signed.signers[0]
-    check = verify_signer(
-        signed, signer, digest_of=lambda name: digest if name == "sha256" else b"", number="2"
-    )
-    if not check.ok or check.certificate is None:
-        return _Seal(check.steps, check.certificate, None, nothing)
-    stamps = _stamps(signer, trust, at)
-    stamped_at = stamps.best.gen_time if stamps.best else None
-    chain, step = chain_step(check.certificate, signed.certificates, trust, at, stamped_at, number="4")
-    steps = (
-        *check.steps,
-        stamps.step,
-        step,
-        _algorithm_step(signer, check.certificate, policy, stamped_at or at),
-    )
-    return _Seal(steps, check.certificate, chain, stamps)
-
-
-def _stamps(signer: SignerInfo, trust: TrustStore, at: datetime) -> StampCheck:
-    if any(attribute.oid != SIGNATURE_TIME_STAMP for attribute in signer.unsigned):
-        return StampCheck(failed("3", "time stamp", "an unsigned attribute is unknown"), (), None)
-    tokens = tuple(node.whole for node in signer.unsigned_values(SIGNATURE_TIME_STAMP))
-    return check_stamps(tokens, signer.signature, trust, at, number="3")
-
-
-def _algorithm_step(
-    signer: SignerInfo, certificate: CertificateFacts, policy: SealPolicy, at: datetime
-) -> Step:
-    refusal: str | None = "unknown algorithm"
-    if signer.algorithm is not None and signer.digest_name is not None:
-        refusal = policy.algorithms.refusal(
-            Role.SIGNER, signer.algorithm, signer.digest_name, certificate.key.size, at
-        )
-    if refusal is None:
-        return Step("5", "algorithms", ok=True)
-    sub = SubIndication.CRYPTO_CONSTRAINTS_FAILURE
-    return failed("5", "algorithms", refusal, sub, Verdict.INDETERMINATE)
 
 
 # --------------------------------------------------------------------------- what it holds together
@@ -267,7 +190,7 @@ def _agreement_step(records: list[EvidenceRecord]) -> Step:
     return Step("9", "message", ok=True, detail=records[0].message.kep_message_id)
 
 
-def _is_ours(seal: _Seal, evidences: tuple[EvidenceCheck, ...]) -> bool:
+def _is_ours(seal: Seal, evidences: tuple[EvidenceCheck, ...]) -> bool:
     """Say whether the signer of the message also sealed evidence inside that our writer made."""
     return any(
         check.own and check.chain is not None and check.chain.leaf == seal.certificate for check in evidences
@@ -277,17 +200,12 @@ def _is_ours(seal: _Seal, evidences: tuple[EvidenceCheck, ...]) -> bool:
 def _identity_step(
     source: ByteSource,
     message: KepMessage,
-    signed: SignedData,
-    seal: _Seal,
+    seal: Seal,
     trust: TrustStore,
 ) -> Step:
     """Check what no signature covers, in a message that our own software made."""
     name = "byte identity"
-    path = [] if seal.chain is None else [facts.der for facts in seal.chain.certificates]
-    problem = frame_problem(signed.der, path, unsigned=(SIGNATURE_TIME_STAMP,))
-    if problem is None and seal.stamps.best is not None:
-        token = signed.signers[0].unsigned_values(SIGNATURE_TIME_STAMP)[0].whole
-        problem = token_problem(token, seal.stamps.best, trust)
+    problem = uncovered_problem(seal, trust)
     expected = MessagePlan(b"", b"", b"", message.root.boundary or "").suffix(message.p7s)
     if problem is None and source.read(message.signed_entity.end, len(expected)) != expected:
         problem = "the signature part is not written as we write it"

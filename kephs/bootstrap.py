@@ -47,7 +47,7 @@ from kephs.usecases.receipts import FileReceipts
 from kephs.usecases.records import RecordMaker
 from kephs.usecases.sign_in import SignIn
 from kephs.usecases.submit import Submit, SubmitSettings
-from smtp_gateway.scanner import ClamdScanner
+from smtp_gateway.scanner import ClamdAddress, ClamdScanner
 from storage.files import FileBlobStore
 from storage.unit_of_work import SqliteStore
 
@@ -178,7 +178,7 @@ def open_limits(settings: Settings) -> Limits:
     limits = settings.limits
     return Limits(
         limits.max_local_mib * MIB, limits.max_elsewhere_mib * MIB, limits.wire_factor,
-        limits.max_recipients, limits.allow_bcc,
+        limits.max_recipients,
     )  # fmt: skip
 
 
@@ -212,9 +212,18 @@ def open_signer(settings: Settings) -> SoftSigner:
 
 def open_scanner(settings: Settings) -> Scanner | None:
     """Return the malware scanner, or None where none is configured (doctor warns)."""
-    if not settings.scanner.clamd:
+    address = settings.scanner.clamd
+    if not address:
         return None
-    return ClamdScanner.from_address(settings.scanner.clamd, timeout=settings.scanner.seconds)
+    kind, _, place = address.partition(":")
+    if kind == "unix":
+        where = ClamdAddress(path=place)
+    elif kind == "tcp" and place.rpartition(":")[2].isdigit():
+        host, _, port = place.rpartition(":")
+        where = ClamdAddress(host=host, port=int(port))
+    else:
+        raise SettingsError("scanner.clamd is neither unix:/path nor tcp:host:port")
+    return ClamdScanner(where, scan_timeout=settings.scanner.seconds)
 
 
 def open_tls(settings: Settings) -> ssl.SSLContext:

@@ -89,6 +89,10 @@ class FailingBlobs:
         self._point.reach("blobs.keep.after")
         return blob
 
+    async def put(self, data: bytes) -> Blob:
+        """Put; perhaps die after."""
+        return (await self.put_many([data]))[0]
+
     async def put_many(self, contents: Sequence[bytes]) -> list[Blob]:
         """Put; perhaps die after."""
         blobs = await self._blobs.put_many(contents)

@@ -102,6 +102,14 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def put(self, data: bytes) -> Blob:
+        """Make content durable; concurrent calls with small content share one sync.
+
+        Raises:
+            StoreUnavailableError: nothing was kept.
+        """
+        ...
+
     async def put_many(self, contents: Sequence[bytes]) -> list[Blob]:
         """Make pieces of small content durable together; concurrent calls share one sync.
 

@@ -111,6 +111,7 @@ class SubmissionProtocol(SMTP):
         self._admitted = False
         self._tries = 0
         self._busy = False
+        self._leaving = False
         self._login_deadline: asyncio.TimerHandle | None = None
 
     def _fresh_dialogue(self, *, secure: bool) -> Dialogue:
@@ -145,16 +146,27 @@ class SubmissionProtocol(SMTP):
             else:
                 await self._say(busy())
 
+    def eof_received(self) -> bool | None:
+        """Note that the client is gone; aiosmtpd ends the loop."""
+        self._leaving = True
+        return super().eof_received()
+
+    def _close(self, last: Reply | None = None) -> None:
+        """Hang up once; a closing TLS transport takes neither bytes nor a second close."""
+        if self._leaving or self.transport is None:
+            return
+        self._leaving = True
+        if last is not None:
+            self._writer.write(last.text + b"\r\n")
+        self.transport.close()
+
     def _timeout_cb(self) -> None:
-        if self.transport is not None:
-            self._writer.write(_TIMED_OUT.text + b"\r\n")
-            self.transport.close()
+        self._close(_TIMED_OUT)
 
     def leave(self) -> None:
         """Say 421 and hang up, at once or after the message that is under way."""
-        if not self._busy and self.transport is not None:
-            self._writer.write(busy().text + b"\r\n")
-            self.transport.close()
+        if not self._busy:
+            self._close(busy())
 
     def abort(self) -> None:
         """Hang up without a word."""
@@ -165,8 +177,10 @@ class SubmissionProtocol(SMTP):
 
     async def _say(self, reply: Reply) -> None:
         await self.push(reply.text)
-        if reply.close and self.transport is not None:
-            self.transport.close()
+        if reply.close:
+            self._close()
+            # ends aiosmtpd's loop: commands that were pipelined behind this are not looked at
+            raise ConnectionResetError
 
     async def push(self, status: str | bytes) -> None:
         """Send a reply; the library's own get the enhanced code that we announce."""
@@ -200,6 +214,10 @@ class SubmissionProtocol(SMTP):
     async def smtp_RSET(self, arg: str | None) -> None:  # noqa: ARG002  # the library's signature
         """Answer RSET."""
         await self._say(self._dialogue.reset())
+
+    async def smtp_QUIT(self, arg: str | None) -> None:  # noqa: ARG002  # the library's signature
+        """Answer QUIT."""
+        await self._say(simple(221, "2.0.0", "Bye", close=True))
 
     async def smtp_HELP(self, arg: str | None) -> None:  # noqa: ARG002  # the library's signature
         """Answer HELP."""
@@ -333,9 +351,8 @@ class SubmissionProtocol(SMTP):
             async with asyncio.timeout(_LINGER):
                 while await self._reader.read(_BUFFER):
                     pass
-        if self.transport is not None:
-            self.transport.close()
-        raise ConnectionAbortedError
+        self._close()
+        raise ConnectionResetError
 
 
 def _with_enhanced_code(status: str) -> bytes:

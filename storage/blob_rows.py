@@ -20,7 +20,10 @@ _ADD: Final = insert(blobs).values(
 _COLUMNS: Final = (blobs.c.sha256, blobs.c.sha512, blobs.c.size, blobs.c.place, blobs.c.data_key)
 _GET: Final = select(*_COLUMNS).where(blobs.c.sha256 == bindparam("sha256"))
 _PAGE: Final = (
-    select(*_COLUMNS).where(blobs.c.sha256 > bindparam("after")).order_by(blobs.c.sha256).limit(500)
+    select(*_COLUMNS)
+    .where(blobs.c.sha256 > bindparam("after"))
+    .order_by(blobs.c.sha256)
+    .limit(literal_column("500"))
 )
 _SET_INDEX: Final = (
     update(blobs)

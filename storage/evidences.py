@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, literal_column, select, update
 
 from evidence.ledger import GENESIS, entry_hash
 from evidence.records import EvidenceKind
@@ -43,9 +43,9 @@ _PAGE: Final = (
     select(evidence)
     .where(evidence.c.evidence_id > bindparam("after"))
     .order_by(evidence.c.evidence_id)
-    .limit(500)
+    .limit(literal_column("500"))
 )
-_TAIL: Final = select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(1)
+_TAIL: Final = select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(literal_column("1"))
 _APPEND: Final = insert(ledger)
 _LEDGER: Final = (
     select(ledger).where(ledger.c.seq > bindparam("after")).order_by(ledger.c.seq).limit(bindparam("most"))

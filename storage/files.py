@@ -7,6 +7,7 @@ bytes on disk are noise.
 """
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import re
@@ -29,8 +30,8 @@ from storage.crypto import (
     unwrap_key,
     wrap_key,
 )
-from storage.journal import RECORD_HEAD, SEGMENT_SIZE, Journal, check_record_head
-from storage.sealed import SealedSource, fetch_from_path
+from storage.journal import RECORD_HEAD, SEGMENT_SIZE, Journal, check_record_head, sync_directory
+from storage.sealed import OpenFile, SealedSource, fetch_from_path
 from storage.spool import FILE_HEAD, FILE_MARK, SMALL, FileSpool, settled
 
 WORKERS: Final = 4
@@ -63,8 +64,9 @@ class FileBlobStore:
         self._random = random
         self._journal = Journal(directory / "journal", segment_size=segment_size)
         self._appender: BatchThread[bytes] = BatchThread(
-            "blob journal", self._run_batch, on_start=self._prepare, on_exit=self._journal.close
+            "blob journal", self._run_batch, on_start=self._prepare, on_exit=self._leave
         )
+        self._lock: OpenFile | None = None
         self._pool: ThreadPoolExecutor | None = None
 
     @property
@@ -73,7 +75,13 @@ class FileBlobStore:
         return self._appender.counters
 
     async def start(self) -> None:
-        """Make the directories, cut a torn journal tail, sweep left-over temporary files."""
+        """Make the directories, cut a torn journal tail, sweep left-over temporary files.
+
+        Reading (`open`, `places`) needs no start, so that other processes can look while one writes.
+
+        Raises:
+            StoreUnavailableError: another process writes here.
+        """
         await self._appender.start()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="blob")
 
@@ -114,7 +122,7 @@ class FileBlobStore:
         Raises:
             StoreUnavailableError: nothing was kept.
         """
-        if len(data) <= SMALL:
+        if memoryview(data).nbytes <= SMALL:  # what is not bytes fails here, not in the batch
             return await self._append(data)
         spool = self.spool()
         try:
@@ -122,6 +130,14 @@ class FileBlobStore:
             return await self.keep(spool)
         finally:
             await spool.discard()
+
+    async def put_many(self, contents: Sequence[bytes]) -> list[Blob]:
+        """Make pieces of content durable together; they share one sync.
+
+        Raises:
+            StoreUnavailableError: at least one was not kept; those that were are named by nobody.
+        """
+        return list(await asyncio.gather(*(self.put(content) for content in contents)))
 
     def open(self, blob: Blob) -> ByteSource:
         """Return content for reading any range; reads block briefly and check what they read.
@@ -185,9 +201,16 @@ class FileBlobStore:
     def _prepare(self) -> None:
         for directory in (self._directory, self._files, self._temp, self._directory / "journal"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _lock(self._directory / "lock")
+        sync_directory(self._directory)
+        sync_directory(self._directory.parent)
         for left_over in self._temp.iterdir():
             left_over.unlink()
         self._journal.open()
+
+    def _leave(self) -> None:
+        self._journal.close()
+        self._lock = None
 
     def _run_batch(self, jobs: Sequence[Job[bytes]]) -> None:
         sealed = [self._seal(job.payload) for job in jobs]
@@ -213,6 +236,15 @@ class FileBlobStore:
             for number, start in enumerate(range(0, len(data) or 1, CHUNK))
         ]
         return b"".join((uid, *chunks)), wrap_key(self._master_key, data_key), uid
+
+
+def _lock(path: Path) -> OpenFile:
+    file = OpenFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    try:
+        fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StoreUnavailableError("another process writes to these blobs") from error
+    return file
 
 
 def _check_file(path: Path, uid: bytes, size: int) -> None:

@@ -43,7 +43,7 @@ _BY_ROLE: Final = (
     select(*_FOLDER_COLUMNS)
     .where(folders.c.account_id == bindparam("account_id"), folders.c.role == bindparam("role"))
     .order_by(folders.c.folder_id)
-    .limit(1)
+    .limit(literal_column("1"))
 )
 _COUNTERS: Final = select(folders.c.account_id, folders.c.uid_next, folders.c.modseq).where(
     folders.c.folder_id == bindparam("folder_id")
@@ -53,7 +53,7 @@ _CHANGE: Final = (
     .where(folders.c.folder_id == bindparam("of_folder"))
     .values(
         uid_next=folders.c.uid_next + bindparam("uids"),
-        modseq=folders.c.modseq + 1,
+        modseq=folders.c.modseq + literal_column("1"),
         messages=folders.c.messages + bindparam("more"),
         unseen=folders.c.unseen + bindparam("more_unseen"),
     )

@@ -4,7 +4,7 @@ They keep the rules (unique keys, rollback of failed work, references) and nothi
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from evidence.ports import ByteSource, BytesSource
@@ -138,6 +138,10 @@ class MemoryBlobStore:
         self._contents[place] = data
         key = self._count.to_bytes(40)
         return Blob(hashlib.sha256(data).digest(), hashlib.sha512(data).digest(), len(data), place, key)
+
+    async def put_many(self, contents: Sequence[bytes]) -> list[Blob]:
+        """Keep several pieces of content."""
+        return [await self.put(content) for content in contents]
 
     def open(self, blob: Blob) -> ByteSource:
         """Return content for reading.

@@ -61,7 +61,7 @@ _PAGE: Final = (
     select(messages)
     .where(messages.c.message_id > bindparam("after"))
     .order_by(messages.c.message_id)
-    .limit(500)
+    .limit(literal_column("500"))
 )
 
 _ADD_DELIVERY: Final = insert(deliveries)

@@ -94,15 +94,6 @@ class SealedSource:
         parts[-1] = parts[-1][: (end - 1) % CHUNK + 1]
         return b"".join(parts)
 
-    def check(self) -> None:
-        """Open the last chunk, which proves that the content ends where it should.
-
-        Raises:
-            BlobMissingError: it does not.
-        """
-        last = chunk_count(self._size) - 1
-        self._chunks(last, last + 1)
-
     def _chunks(self, first: int, upto: int) -> list[bytes]:
         """Return chunks ``first`` to before ``upto``, checked."""
         count = chunk_count(self._size)

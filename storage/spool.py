@@ -61,12 +61,11 @@ class TempFile:
         self.sha256.update(block)
         self.sha512.update(block)
         view = memoryview(block)
-        sealed = []
         for start in range(0, len(block), CHUNK):
             final = last and start + CHUNK >= len(block)
-            sealed.append(self.cipher.encrypt(self._chunks, view[start : start + CHUNK], last=final))
+            sealed = self.cipher.encrypt(self._chunks, view[start : start + CHUNK], last=final)
+            write_all(self.file.descriptor, sealed)
             self._chunks += 1
-        write_all(self.file.descriptor, b"".join(sealed))
         self.size += len(block)
         self._unsynced += len(block)
         if self._unsynced >= _SYNC_EVERY:

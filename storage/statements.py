@@ -54,26 +54,38 @@ class ListStatement:
 
 
 class Texts:
-    """SQL text of statements for one dialect; filled as statements are first used."""
+    """SQL text of statements for one dialect; filled as statements are first used.
+
+    Constants should be written with `literal_column` (a partial index serves no parameter); those that
+    the dialect makes parameters all the same are bound to their values here.
+    """
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._texts: dict[ClauseElement, str] = {}
+        self._texts: dict[ClauseElement, tuple[str, Params]] = {}
 
-    def of(self, statement: ClauseElement) -> str:
-        """Return a statement's SQL."""
-        text = self._texts.get(statement)
-        if text is None:
-            compiled = statement.compile(dialect=self._dialect, compile_kwargs={"render_postcompile": True})
-            text = self._texts[statement] = str(compiled)
-        return text
+    def of(self, statement: ClauseElement) -> tuple[str, Params]:
+        """Return a statement's SQL and the parameters that are constants."""
+        known = self._texts.get(statement)
+        if known is None:
+            compiled = statement.compile(dialect=self._dialect)
+            constants = {name: value for name, value in compiled.params.items() if value is not None}
+            known = self._texts[statement] = (str(compiled), constants)
+        return known
 
 
 class Database:
-    """One connection with its compiled statements and the key of sealed columns."""
+    """One connection with its compiled statements and the key of sealed columns.
+
+    Args:
+        connection: in autocommit mode; its owner begins and ends transactions.
+        texts: shared by the connections of one store.
+        vault: seals personal columns.
+        conflict: the driver's exception for broken constraints.
+    """
 
     def __init__(self, connection: Connection, texts: Texts, vault: Vault, conflict: type[Exception]) -> None:
-        self._execute = connection.execute
+        self._run = connection.execute
         self._text = texts.of
         self._conflict = conflict
         self.vault = vault
@@ -84,7 +96,7 @@ class Database:
         Raises:
             ConflictError: a key is taken, or a row it names does not exist.
         """
-        return self._change(self._text(statement), params)
+        return self._change(statement, params, "")
 
     def run_quiet(self, statement: ClauseElement, params: Params) -> bool:
         """Run an INSERT; False where a unique key is taken already (both dialects spell it alike).
@@ -92,24 +104,29 @@ class Database:
         Raises:
             ConflictError: a row it names does not exist.
         """
-        return self._change(self._text(statement) + " ON CONFLICT DO NOTHING", params) == 1
-
-    def _change(self, sql: str, params: Params) -> int:
-        try:
-            return self._execute(sql, params).rowcount
-        except self._conflict as error:
-            raise ConflictError(str(error)) from error
+        return self._change(statement, params, " ON CONFLICT DO NOTHING") == 1
 
     def row(self, statement: ClauseElement, params: Params) -> Row | None:
         """Return the first row."""
-        found: Row | None = self._execute(self._text(statement), params).fetchone()
+        found: Row | None = self._execute(statement, params).fetchone()
         return found
 
     def rows(self, statement: ClauseElement, params: Params) -> list[Row]:
         """Return all rows."""
-        return self._execute(self._text(statement), params).fetchall()
+        return self._execute(statement, params).fetchall()
 
     def rows_of(self, statement: ListStatement, values: Sequence[object], params: Params) -> Iterator[Row]:
         """Return the rows of a statement over a list of values."""
         for part, listed in statement.parts(values):
             yield from self.rows(part, {**params, **listed})
+
+    def _execute(self, statement: ClauseElement, params: Params) -> _Cursor:
+        sql, constants = self._text(statement)
+        return self._run(sql, {**constants, **params} if constants else params)
+
+    def _change(self, statement: ClauseElement, params: Params, ending: str) -> int:
+        sql, constants = self._text(statement)
+        try:
+            return self._run(sql + ending, {**constants, **params} if constants else params).rowcount
+        except self._conflict as error:
+            raise ConflictError(str(error)) from error

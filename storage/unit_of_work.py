@@ -33,6 +33,12 @@ _WRITER_PRAGMAS: Final = (
 _READER_PRAGMAS: Final = ("query_only=ON", "cache_size=-16384")
 
 
+def is_outage(error: BaseException) -> bool:
+    """Say whether the database failed (disk full, I/O, locked, corrupt), not the work given to it."""
+    outages = (sqlite3.OperationalError, sqlite3.InternalError)
+    return isinstance(error, outages) or type(error) is sqlite3.DatabaseError
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Return a connection in autocommit mode; transactions are begun and ended by hand."""
     return sqlite3.connect(
@@ -154,7 +160,7 @@ class SqliteStore:
         finally:
             self._connection = self._tx = None
             for job in jobs:
-                if job.error is None or isinstance(job.error, sqlite3.Error):
+                if job.error is None:
                     job.error = StoreUnavailableError(f"nothing was written: {type(error).__name__}")
                     job.error.__cause__ = error
 
@@ -169,11 +175,11 @@ class SqliteStore:
                 return work(tx)
             finally:
                 connection.execute("ROLLBACK")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY:
-                raise ReadOnlyError("work given to read() wrote") from error
-            raise StoreUnavailableError("the database cannot be read") from error
         except BaseException as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY:
+                raise ReadOnlyError("work given to read() wrote") from error
+            if is_outage(error):
+                raise StoreUnavailableError("the database cannot be read") from error
             failure = for_caller(error)
             if failure is error:
                 raise
@@ -208,7 +214,7 @@ def _run_one(connection: sqlite3.Connection, tx: SqlTx, job: Job[Work]) -> None:
         tx.finish()
     except BaseException as error:  # noqa: BLE001 - one item never hurts the others
         job.error = error
-        if isinstance(error, sqlite3.Error):
+        if is_outage(error):
             job.error = StoreUnavailableError(f"the database refused: {type(error).__name__}")
             job.error.__cause__ = error
         if connection.in_transaction:

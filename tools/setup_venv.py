@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Make the virtual environment from a lock file, or recompile the lock files.
 
 Standard library only: it runs before anything is installed.

@@ -10,7 +10,7 @@ import click
 from config import settings
 from directory.accounts import Account, AccountKind, AccountState, AppPassword, Operator, Right, ServiceType
 from directory.identity import is_identity_number
-from kephs.bootstrap import Core, open_core
+from kephs.cli.beside import Beside, open_beside
 from kephs.cli.output import (
     ExitError,
     guarded,
@@ -132,7 +132,7 @@ def close(directory: Path, address: str, as_json: bool) -> None:  # noqa: FBT001
 def show(directory: Path, address: str, as_json: bool) -> None:  # noqa: FBT001
     """Show one account, who may act for it, its passwords (never their text) and its folders."""
 
-    async def look(core: Core) -> dict[str, Any]:
+    async def look(core: Beside) -> dict[str, Any]:
         account = await core.accounts.find(address)
         return await core.store.read(lambda tx: _whole(tx, account))
 
@@ -199,7 +199,7 @@ def add_password(
     """Make an app password for mail clients and print it: it is shown this once only."""
     shown = _text(label, "--label")
 
-    async def add(core: Core) -> str:
+    async def add(core: Beside) -> str:
         for _ in range(_SELECTOR_TRIES):
             secret = new_app_password()
             try:
@@ -222,7 +222,7 @@ def add_password(
 def revoke_password(directory: Path, address: str, password_id: str, as_json: bool) -> None:  # noqa: FBT001
     """Revoke the app password with this id, as `kephs account show` lists it."""
 
-    async def revoke(core: Core) -> bool:
+    async def revoke(core: Beside) -> bool:
         account = await core.accounts.find(address)
         now = core.clock.now()
 
@@ -244,9 +244,9 @@ def revoke_password(directory: Path, address: str, password_id: str, as_json: bo
 # --------------------------------------------------------------------------- shared
 
 
-def _with_core(directory: Path, work: Callable[[Core], Awaitable[T]]) -> T:
+def _with_core(directory: Path, work: Callable[[Beside], Awaitable[T]]) -> T:
     async def inside() -> T:
-        async with open_core(settings.load(directory)) as core:
+        async with open_beside(settings.load(directory)) as core:
             return await work(core)
 
     return run(inside())

@@ -17,7 +17,8 @@ from kephs.imap.server import ImapServer
 from kephs.observability import configure_logging
 from kephs.worker import Worker
 from smtp_gateway.authenticator import Authenticator
-from smtp_gateway.server import EdgeSettings, SubmissionServer
+from smtp_gateway.server import SubmissionServer
+from smtp_gateway.settings import EdgeSettings
 from storage.errors import SchemaError
 
 ROLES: Final = ("smtp", "imap", "worker")

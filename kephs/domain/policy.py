@@ -24,7 +24,6 @@ class Limits:
     max_elsewhere: int = 25 * MIB
     wire_factor: float = 1.4
     max_recipients: int = 500
-    allow_bcc: bool = False
 
     @property
     def max_wire(self) -> int:
@@ -151,9 +150,7 @@ def _from(facts: Facts) -> Refusal | None:
 
 
 def _bcc(facts: Facts) -> Refusal | None:
-    if facts.form.bcc_present and not facts.limits.allow_bcc:
-        return Refusal(RefusalCode.BCC_PRESENT)
-    return None
+    return Refusal(RefusalCode.BCC_PRESENT) if facts.form.bcc_present else None  # spec: KEP-MS-07
 
 
 def _recipients(facts: Facts) -> Refusal | None:

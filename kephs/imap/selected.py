@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from directory.accounts import Right
+from kephs.domain.mailboxes import ItemSummary
 from kephs.domain.messages import Person
 from kephs.imap import commands as c
-from kephs.imap import render
 from kephs.imap.fetch import Fetcher, FetchPolicy
 from kephs.imap.search import Header, Known, Matcher, text_of
 from kephs.imap.view import View
@@ -167,9 +167,10 @@ class Selected:
                 Known(number, self._searchable(uid))
                 for number, uid in enumerate(uids[start : start + _SEARCH_BATCH], start + 1)
             ]
-            verdicts = matcher.decide_all(batch)
-            if count > _SEARCH_BATCH:
+            if count > _SEARCH_BATCH:  # a big folder is looked through beside the loop
                 verdicts = await self._offload.run(matcher.decide_all, batch)
+            else:
+                verdicts = matcher.decide_all(batch)
             open_ones: list[Known] = []
             for known, verdict in zip(batch, verdicts, strict=True):
                 if verdict:
@@ -181,5 +182,53 @@ class Selected:
         numbers = sorted(uid if command.uid else number for number, uid in found)
         return b"* SEARCH" + b"".join(b" %d" % number for number in numbers) + b"\r\n"
 
-    def _searchable(self, uid: int) -> "c.ItemSummaryLike":
-        raise NotImplementedError
+    def _searchable(self, uid: int) -> ItemSummary:
+        summary = self.view.summaries[uid]
+        return summary if Right.READ in self.rights else replace(summary, gated=True)
+
+    async def _search_deeper(self, matcher: Matcher, batch: Sequence[Known]) -> list[tuple[int, int]]:
+        """Decide what flags, dates and sizes could not: by headers, then by text."""
+        rows, _ = await self._service.rows(
+            self._person, self._place(), [known.summary.uid for known in batch]
+        )
+        found: list[tuple[int, int]] = []
+        for known in batch:
+            row = rows.get(known.summary.uid)
+            if row is None:
+                continue
+            try:
+                verdict = await self._decide_deeper(matcher, known, row)
+            except BlobMissingError:
+                verdict = False
+            if verdict:
+                found.append((known.number, known.summary.uid))
+        return found
+
+    async def _decide_deeper(self, matcher: Matcher, known: Known, row: Row) -> bool:
+        known = replace(known, header=Header.of(await self._service.header(row)))
+        verdict = matcher.decide(known)
+        if verdict is None and row.blob is not None:
+            source = await self._service.source(row.blob)
+            root = (await self._service.index(row)).root
+            text = await self._offload.run(text_of, source, root)
+            verdict = matcher.decide(replace(known, text=text))
+        return bool(verdict)
+
+
+def _changer(command: c.Store) -> Callable[[Flags], Flags]:
+    """Return what the command makes of a message's flags; keywords compare without case."""
+    given = {flag.lower(): flag for flag in command.flags}
+
+    def change(flags: Flags) -> Flags:
+        before = {flag.lower(): flag for flag in flags}
+        if command.mode is c.StoreMode.REMOVE:
+            after = {low: flag for low, flag in before.items() if low not in given}
+        elif command.mode is c.StoreMode.ADD:
+            after = given | before
+        else:
+            after = {low: before.get(low, flag) for low, flag in given.items()}
+        if len(after) > KEYWORDS_MAX:
+            raise TooManyKeywordsError
+        return frozenset(after.values())
+
+    return change

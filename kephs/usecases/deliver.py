@@ -13,7 +13,7 @@ from directory.accounts import Account, AccountState
 from evidence.mime import scan
 from evidence.package import Boundaries, Envelope, MessagePlan, plan_dispatch, transfer_label
 from evidence.ports import ByteSource
-from evidence.records import EvidenceKind, Party, Reason, SealedEvidence
+from evidence.records import EvidenceKind, Reason, SealedEvidence
 from evidence.rem_xml import read as read_record
 from evidence.sealing import Sealer
 from kephs.domain.lifecycle import (
@@ -144,13 +144,11 @@ class Deliver:
         return self._blobs.open(original), SealedEvidence(read_record(xml), xml)
 
     def _plan(self, message: Submission, evidence: SealedEvidence, label: str) -> MessagePlan:
-        parties = {role: tuple(
-            Party(str(r.address), r.name) for r in message.recipients if r.role is role
-        ) for role in Role}  # fmt: skip
+        addresses = {
+            role: tuple(str(r.address) for r in message.recipients if r.role is role) for role in Role
+        }
         envelope = Envelope(
-            service_address=self._records.issuer.address,
-            to=parties[Role.TO],
-            cc=parties[Role.CC],
+            service_address=self._records.issuer.address, to=addresses[Role.TO], cc=addresses[Role.CC]
         )
         boundaries = Boundaries.of(self._ids.token())
         return plan_dispatch(

@@ -48,7 +48,7 @@ class FileReceipts:
         record, now = sealed.record, self._clock.now()
         envelope = Envelope(
             service_address=self._records.issuer.address,
-            to=(record.sender,),
+            to=(record.sender.address,),
         )
         plan = plan_receipt(envelope, sealed, boundaries=Boundaries.of(self._ids.token()))
         return plan.finish(await self._sealer.sign_entity(plan.digest(), now))

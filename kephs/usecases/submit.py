@@ -4,7 +4,6 @@ spec: KEP-EV-03, KEP-EV-04, R-15, architecture "Life of a message" 1-7.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
 from directory.accounts import Account, Operator, Right
@@ -18,7 +17,7 @@ from evidence.sealing import Sealer
 from kephs.domain.lifecycle import DeliveryState, MessageEvent, MessageState, MessageStep, advance_message
 from kephs.domain.mailboxes import FolderRole, NewItem
 from kephs.domain.message_index import encode as encode_index
-from kephs.domain.messages import Delivery, Submission
+from kephs.domain.messages import Delivery, Person, Submission
 from kephs.domain.policy import Facts, Limits, SenderFacts, SignatureFacts, decide
 from kephs.domain.refusals import TEXTS, Refusal, RefusalCode
 from kephs.ports import (
@@ -55,11 +54,30 @@ class SubmitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class _Earlier:
+    """The message accepted before under the same Message-ID."""
+
+    digest: bytes
+    message_id: str
+    evidence_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the store knows about the sender, in one look."""
+
+    account: Account
+    operators: tuple[Operator, ...]
+    earlier: _Earlier | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Draft:
     """What is known once the content lies in the store."""
 
     incoming: Incoming
     account: Account
+    operators: tuple[Operator, ...]
     blob: Blob
     source: ByteSource
     form: Form
@@ -96,50 +114,29 @@ class Submit:
         source = incoming.spool.source()
         form = await self._offload.run(read_form, incoming, source, self._settings.register)
         blob = await self._blobs.keep(incoming.spool)
-        person = incoming.person
-        account, operator = await self._store.read(
-            lambda tx: (tx.accounts.get(person.account_id), tx.accounts.operator(person.operator_id))
-        )
-        if account is None or operator is None:  # the account vanished between login and message
+        known = await self._store.read(lambda tx: _known(tx, incoming.person, form.user_message_id))
+        if known is None:  # the account vanished between login and message
             return Refused(Refusal(RefusalCode.NO_RIGHT_TO_SEND))
-        draft = _Draft(incoming, account, blob, source, form)
-        earlier = await self._store.read(lambda tx: self._earlier(tx, draft))
-        if earlier is not None:
-            return await self._answer_again(draft, earlier)
-        return await self._decide(draft, operator)
+        draft = _Draft(incoming, known.account, known.operators, blob, source, form)
+        if known.earlier is not None:
+            return await self._answer_again(draft, known.earlier)
+        return await self._decide(draft)
 
-    # --- duplicates: R-15 ---------------------------------------------------------------------
-
-    def _earlier(self, tx: Tx, draft: _Draft) -> tuple[Submission, str] | None:
-        message_id = draft.form.user_message_id
-        found = tx.messages.accepted_with(draft.account.account_id, message_id) if message_id else None
-        if found is None:
-            return None
-        first = next(
-            e
-            for e in tx.evidence.of_message(found.message_id)
-            if e.kind is EvidenceKind.SUBMISSION_ACCEPTANCE
-        )
-        return found, first.evidence_id
-
-    async def _answer_again(self, draft: _Draft, earlier: tuple[Submission, str]) -> Accepted | Refused:
-        message, evidence_id = earlier
-        if message.digest_sha256 == draft.blob.sha256:
-            return Accepted(evidence_id, message.message_id)
+    async def _answer_again(self, draft: _Draft, earlier: _Earlier) -> Accepted | Refused:
+        """Same Message-ID: same bytes get the first answer, other bytes are refused (R-15)."""
+        if earlier.digest == draft.blob.sha256:
+            return Accepted(earlier.evidence_id, earlier.message_id)
         return await self._refuse(draft, Refusal(RefusalCode.DUPLICATE_ID))
 
     # --- facts and decision -------------------------------------------------------------------
 
-    async def _decide(self, draft: _Draft, operator: Operator) -> Accepted | Refused:
-        facts = self._form_facts(draft, operator)
+    async def _decide(self, draft: _Draft) -> Accepted | Refused:
+        facts = self._form_facts(draft)
         refusal = decide(facts)
         if refusal is None:
             report = await self._verify(draft)
             draft = replace(draft, report=report)
-            operators = await self._store.read(lambda tx: tx.accounts.operators(draft.account.account_id))
-            facts = replace(
-                facts, signature=self._signature_facts(report, operators, draft.incoming.received_at)
-            )
+            facts = replace(facts, signature=self._signature_facts(report, draft))
             refusal = decide(facts)
         if refusal is None and self._scanner is not None:
             verdict = await self._scanner.scan(draft.source)
@@ -150,22 +147,21 @@ class Submit:
             return Refused(refusal)
         return await self._refuse(draft, refusal)
 
-    def _form_facts(self, draft: _Draft, operator: Operator) -> Facts:
-        account = draft.account
-        may_send = operator.may(Right.SEND, draft.incoming.received_at)
-        sender = SenderFacts(
-            str(account.address),
-            account.state,
-            account.service,
-            may_send,
-            account.used_bytes,
-            account.quota_bytes,
+    def _form_facts(self, draft: _Draft) -> Facts:
+        account, person = draft.account, draft.incoming.person
+        may_send = any(
+            operator.operator_id == person.operator_id
+            and operator.may(Right.SEND, draft.incoming.received_at)
+            for operator in draft.operators
         )
+        sender = SenderFacts(
+            str(account.address), account.state, account.service, may_send,
+            account.used_bytes, account.quota_bytes,
+        )  # fmt: skip
         return Facts(sender, draft.form.facts, self._settings.limits)
 
     async def _verify(self, draft: _Draft) -> SenderReport:
-        at = draft.incoming.received_at
-        root = draft.form.root
+        at, root = draft.incoming.received_at, draft.form.root
         assert root is not None  # policy refused it otherwise
         prepared = await self._offload.run(
             lambda: prepare(draft.source, root, trust=self._trust, policy=self._settings.nes_policy, at=at)
@@ -176,14 +172,12 @@ class Submit:
         }
         return conclude(prepared, answers, at)
 
-    def _signature_facts(
-        self, report: SenderReport, operators: list[Operator], at: datetime
-    ) -> SignatureFacts:
-        allowed = {operator.identity_mac for operator in operators if operator.may(Right.SEND, at)}
+    def _signature_facts(self, report: SenderReport, draft: _Draft) -> SignatureFacts:
+        at = draft.incoming.received_at
+        allowed = {operator.identity_mac for operator in draft.operators if operator.may(Right.SEND, at)}
         macs = [self._identity.mac(signer.tckn) for signer in report.signers if signer.tckn]
         authorised = bool(macs) and len(macs) == len(report.signers) and all(mac in allowed for mac in macs)
-        detail = f"{report.sub_indication or ''}"
-        return SignatureFacts(report.verdict, report.sub_indication, detail, authorised)
+        return SignatureFacts(report.verdict, report.sub_indication, report.sub_indication or "", authorised)
 
     # --- outcomes -----------------------------------------------------------------------------
 
@@ -197,8 +191,8 @@ class Submit:
         submission = replace(submission, material=material.sha256)
         index = encode_index(draft.source, draft.form.root)
 
-        def commit(tx: Tx) -> Accepted | tuple[Submission, str]:
-            earlier = self._earlier(tx, draft)
+        def commit(tx: Tx) -> Accepted | _Earlier:
+            earlier = _earlier(tx, submission.account_id, submission.user_message_id)
             if earlier is not None:
                 return earlier
             for blob in (draft.blob, evidence_blob, material):
@@ -283,6 +277,24 @@ class Submit:
             folder.folder_id,
             NewItem(draft.blob.sha256, submission.size, submission.submitted_at, frozenset({"\\Seen"})),
         )
+
+
+def _known(tx: Tx, person: Person, user_message_id: str | None) -> _Known | None:
+    account = tx.accounts.get(person.account_id)
+    if account is None:
+        return None
+    operators = tuple(tx.accounts.operators(person.account_id))
+    return _Known(account, operators, _earlier(tx, person.account_id, user_message_id))
+
+
+def _earlier(tx: Tx, account_id: str, user_message_id: str | None) -> _Earlier | None:
+    found = tx.messages.accepted_with(account_id, user_message_id) if user_message_id else None
+    if found is None:
+        return None
+    first = next(
+        e for e in tx.evidence.of_message(found.message_id) if e.kind is EvidenceKind.SUBMISSION_ACCEPTANCE
+    )
+    return _Earlier(found.digest_sha256, found.message_id, first.evidence_id)
 
 
 def _reason(refusal: Refusal) -> Reason:

@@ -1,5 +1,6 @@
 """Hostile bytes never do more than raise the parser's own error, and never take long."""
 
+import contextlib
 from time import perf_counter
 
 from hypothesis import given
@@ -9,7 +10,7 @@ from evidence import der
 from evidence.certificates import CertificateError, certificate_facts
 from evidence.cms import parse_signed_data
 from evidence.der import DerError
-from evidence.revocation import RevocationError, check_ocsp
+from evidence.revocation import RevocationError, check_ocsp, ocsp_request
 from tests.support.pki import NOW, ayse, shared_pki
 from tests.support.signers import shared_trust, signed_message, verified
 
@@ -28,33 +29,27 @@ def test_readers_of_any_bytes_raise_their_own_error_only(data):
         (lambda: parse_signed_data(data), DerError),
         (lambda: certificate_facts(data), CertificateError),
     ):
-        try:
+        with contextlib.suppress(error):
             reader()
-        except error:
-            pass
 
 
 @given(position=st.integers(0, 10_000), junk=st.binary(max_size=6), cut=st.integers(0, 6))
 def test_a_damaged_certificate_raises_its_own_error_only(position, junk, cut):
     good = ayse().certificate
     at = position % len(good)
-    try:
+    with contextlib.suppress(CertificateError):
         certificate_facts(good[:at] + junk + good[at + cut :])
-    except CertificateError:
-        pass
 
 
 @given(position=st.integers(0, 10_000), junk=st.binary(min_size=1, max_size=6), cut=st.integers(0, 6))
 def test_a_damaged_ocsp_response_is_good_or_refused(position, junk, cut):
     certificate = certificate_facts(ayse().certificate)
     issuer = certificate_facts(shared_pki().intermediates[0])
-    request = der.seq(der.seq(der.seq(b"")))
+    request = ocsp_request(certificate, issuer)
     good = shared_pki().ocsp_response(request, NOW, ca="p384")
     at = position % len(good)
-    try:
+    with contextlib.suppress(RevocationError):
         check_ocsp(good[:at] + junk + good[at + cut :], certificate, issuer, at=NOW, trust=shared_trust())
-    except RevocationError:
-        pass
 
 
 @given(position=st.integers(0, 10_000), junk=st.binary(min_size=1, max_size=8), cut=st.integers(0, 8))
@@ -67,8 +62,6 @@ def test_a_damaged_message_never_raises(position, junk, cut):
 def test_a_million_tiny_values_are_refused_quickly():
     data = der.seq(der.NULL_DER * 500_000)
     started = perf_counter()
-    try:
+    with contextlib.suppress(DerError):
         parse_signed_data(data)
-    except DerError:
-        pass
     assert perf_counter() - started < 1

@@ -110,7 +110,14 @@ def account(account_id: str = "a1", address: str = "ayse.yilmaz@hs91.kep.tr", **
 def operator(operator_id: str = "o1", account_id: str = "a1") -> Operator:
     """Return an operator with all rights."""
     return Operator(
-        operator_id, account_id, "Çiğdem Şahin", b"mac" * 10, ALL_RIGHTS, is_holder=True, valid_from=T0, valid_until=None
+        operator_id,
+        account_id,
+        "Çiğdem Şahin",
+        b"mac" * 10,
+        ALL_RIGHTS,
+        is_holder=True,
+        valid_from=T0,
+        valid_until=None,
     )
 
 
@@ -145,9 +152,7 @@ def message(message_id: str = "m1", account_id: str = "a1", **changes: object) -
 
 def delivery(delivery_id: str = "d1", message_id: str = "m1", number: int = 1) -> Delivery:
     """Return a pending delivery."""
-    return Delivery(
-        delivery_id, message_id, number, "veli.demir@hs91.kep.tr", "a1", DeliveryState.PENDING
-    )
+    return Delivery(delivery_id, message_id, number, "veli.demir@hs91.kep.tr", "a1", DeliveryState.PENDING)
 
 
 def evidence(

@@ -130,7 +130,9 @@ def test_a_signature_that_did_not_pass_is_refused_by_its_cause(sub, code):
 
 @pytest.mark.parametrize("sub", [sub for sub in SubIndication if sub is not SubIndication.TRY_LATER])
 def test_only_missing_data_lets_a_signature_wait(sub):
-    refusal = decide(replace(FACTS, signature=SignatureFacts(Verdict.INDETERMINATE, sub, "", authorised=True)))
+    refusal = decide(
+        replace(FACTS, signature=SignatureFacts(Verdict.INDETERMINATE, sub, "", authorised=True))
+    )
     assert refusal is not None
     assert not refusal.text.temporary
 
@@ -145,11 +147,6 @@ def test_malware_is_refused_even_in_a_well_signed_message():
     refusal = decide(replace(FACTS, malware="Eicar"))
     assert refusal is not None
     assert refusal.code is RefusalCode.MALWARE
-
-
-def test_bcc_passes_where_the_provider_allows_it():
-    facts = replace(FACTS, form=replace(FORM, bcc_present=True), limits=Limits(allow_bcc=True))
-    assert decide(facts) is None
 
 
 def test_bad_recipients_are_named_to_the_sender():

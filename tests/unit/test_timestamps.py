@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evidence.chain import TrustStore
-from evidence.der import DerError, explicit, integer, octets, oid, seq
+from evidence.cms import ID_TST_INFO, CmsSigner
+from evidence.der import DerError, explicit, generalized_time, integer, octets, oid, seq
 from evidence.report import SubIndication, Verdict
 from evidence.timestamps import (
     TimestampRefusedError,
@@ -220,6 +221,47 @@ def test_a_token_over_sha512_passes_where_the_caller_can_compute_it():
     assert (
         verdict_of(token, imprint=lambda name: hashlib.new(name, b"signature value").digest())[0]
         is Verdict.PASSED
+    )
+
+
+def signed_content(content: bytes, content_type: str = ID_TST_INFO) -> bytes:
+    """Sign any bytes as the TSA would sign a TSTInfo."""
+    tsa = shared_pki().tsa
+    signer = CmsSigner(tsa.certificate, tsa.chain, content_type=content_type)
+    draft = signer.to_be_signed(hashlib.sha256(content).digest(), None)
+    return signer.assemble(draft, sign_digest(tsa.key, draft.digest), content=content)
+
+
+def tst_info(*tail: bytes, version: int = 1, imprint: bytes | None = None) -> bytes:
+    stamped = imprint or seq(seq(oid("2.16.840.1.101.3.4.2.1")), octets(DIGEST))
+    return seq(integer(version), oid("1.2.3.4"), stamped, integer(1), generalized_time(NOW), *tail)
+
+
+def test_optional_fields_of_a_token_are_read():
+    extension = seq(oid("1.2.3.4"), octets(b""))
+    tail = (seq(integer(1)), b"\x01\x01\xff", integer(NONCE), explicit(0, seq()), explicit(1, extension))
+    token = signed_content(tst_info(*tail))
+    assert read_token(token).info.nonce == NONCE
+    assert verdict_of(token)[0] is Verdict.PASSED
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type"),
+    [
+        (tst_info(), "1.2.840.113549.1.7.1"),
+        (tst_info(version=2), ID_TST_INFO),
+        (tst_info(imprint=seq(seq(oid("1.3.14.3.2.26")), octets(bytes(20)))), ID_TST_INFO),
+        (tst_info(explicit(1, seq(oid("1.2.3.4"), b"\x01\x01\xff", octets(b"")))), ID_TST_INFO),
+        (tst_info(integer(1), integer(2)), ID_TST_INFO),
+        (tst_info() + b"\0", ID_TST_INFO),
+    ],
+    ids=["id-data", "version", "SHA-1 imprint", "critical extension", "unknown field", "trailing byte"],
+)
+def test_what_is_signed_well_but_no_token_is_refused(content, content_type):
+    assert verdict_of(signed_content(content, content_type)) == (
+        Verdict.FAILED,
+        SubIndication.FORMAT_FAILURE,
+        "1",
     )
 
 

@@ -1,0 +1,386 @@
+"""Verify a bundle of one message (``.kepdelil``) offline; its layout stands in `evidence.bundle`.
+
+The steps, in this order; the earliest failing one decides:
+
+1. container: a plain archive within the caps; ours byte for byte where it says so
+2. manifest: readable, of our format
+3. manifest signature: value, chain, algorithms (as steps 2 to 5 of `evidence.verify_message`), and time stamp
+4. manifest role: a transaction certificate of a provider whose evidence is inside
+5. files: exactly those listed, with their sizes and digests
+6. evidence: each verified, named by what it says, with a time stamp
+7. message: evidence, original and KEP message are about one message and one digest
+8. KEP message: verified, and the acceptance evidence inside it is the one in the folder
+9. ledger: every entry's hash holds and its digest is that of the evidence in the folder
+10. revocation: every transaction certificate was good when its stamp was made (none: INDETERMINATE)
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+
+from evidence.bundle import (
+    DISPATCH,
+    EVIDENCE_FOLDER,
+    FORMAT,
+    MANIFEST,
+    MANIFEST_SIGNATURE,
+    MARK,
+    ORIGINAL,
+    REVOCATION_FOLDER,
+    digest_of,
+)
+from evidence.certificates import CertificateFacts
+from evidence.chain import Chain, TrustStore
+from evidence.cms import parse_signed_data
+from evidence.crl import check_crl
+from evidence.der import DerError
+from evidence.ledger import entry_hash
+from evidence.ports import ByteSource
+from evidence.records import EvidenceKind, file_stem
+from evidence.report import Report, Step, SubIndication, Verdict, conclude
+from evidence.revocation import (
+    RevocationAnswer,
+    RevocationError,
+    RevocationStatus,
+    check_ocsp,
+)
+from evidence.role import DEFAULT_SEAL_POLICY, SealPolicy, domain_of, transaction_problem
+from evidence.seal import Seal, check_seal, uncovered_problem
+from evidence.verify_evidence import EvidenceCheck, check_evidence, failed
+from evidence.verify_message import MessageCheck, check_kep_message
+from evidence.xml_reader import XML_SIZE_MAX
+from evidence.zip_store import Archive, ArchiveError, Member, read_archive
+
+MANIFEST_MAX: Final = 4 << 20
+SIGNATURE_MAX: Final = 1 << 20
+REVOCATION_MAX: Final = 20 << 20
+
+
+@dataclass(slots=True)
+class _Bundle:
+    """One bundle while it is being checked."""
+
+    archive: Archive
+    trust: TrustStore
+    at: datetime
+    policy: SealPolicy
+    members: dict[str, Member]
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    parts: list[Report] = field(default_factory=list)
+    seal: Seal | None = None
+    evidences: dict[str, EvidenceCheck] = field(default_factory=dict)
+    message: MessageCheck | None = None
+
+    def source(self, name: str) -> ByteSource:
+        return self.archive.open(self.members[name])
+
+    def content(self, name: str, limit: int) -> bytes:
+        member = self.members.get(name)
+        if member is None or member.size > limit:
+            raise ArchiveError(f"{name} is missing or too large")
+        return self.archive.open(member).read(0, member.size)
+
+    def in_folder(self, folder: str) -> list[str]:
+        return sorted(name for name in self.members if name.startswith(folder))
+
+
+def verify_bundle(
+    source: ByteSource, trust: TrustStore | None, at: datetime, policy: SealPolicy = DEFAULT_SEAL_POLICY
+) -> Report:
+    """Verify a bundle and return the report; see the module's docstring for the steps.
+
+    Args:
+        source: the archive; stored members are read in place, never held.
+        trust: configured roots; None or empty: at best INDETERMINATE. Roots inside are never trusted.
+        at: the verification time, UTC.
+        policy: which certificates seal.
+    """
+    try:
+        archive = read_archive(source)
+        bundle = _Bundle(
+            archive,
+            TrustStore(()) if trust is None else trust,
+            at,
+            policy,
+            {member.name: member for member in archive.members},
+        )
+        _check(bundle)
+    except ArchiveError as error:
+        return conclude("bundle", [failed("1", "container", str(error))], at)
+    records = [check.record for check in bundle.evidences.values() if check.record is not None]
+    facts: dict[str, object] = {
+        "message_id": bundle.manifest.get("message_id"),
+        "evidence": sorted(name.removeprefix(EVIDENCE_FOLDER) for name in bundle.evidences),
+        "sender": records[0].sender.address if records else None,
+        "subject": records[0].message.subject if records else None,
+    }
+    return conclude("bundle", bundle.steps, at, facts=facts, parts=tuple(bundle.parts))
+
+
+def _check(bundle: _Bundle) -> None:
+    bundle.steps.append(_container_step(bundle.archive))
+    manifest_step = _read_manifest(bundle)
+    bundle.steps.append(manifest_step)
+    if not manifest_step.ok:
+        return
+    bundle.steps += _manifest_signature_steps(bundle)
+    bundle.steps.append(_files_step(bundle))
+    for name in bundle.in_folder(EVIDENCE_FOLDER):
+        content = bundle.content(name, XML_SIZE_MAX)
+        check = check_evidence(content, bundle.trust, bundle.at, bundle.policy, subject=name)
+        bundle.evidences[name] = check
+        bundle.parts.append(check.report)
+    bundle.steps += [_role_step(bundle), _evidence_step(bundle), _message_step(bundle)]
+    if DISPATCH in bundle.members:
+        bundle.message = check_kep_message(
+            bundle.source(DISPATCH), bundle.trust, bundle.at, bundle.policy, subject=DISPATCH
+        )
+        bundle.parts.append(bundle.message.report)
+        bundle.steps.append(_dispatch_step(bundle, bundle.message))
+    bundle.steps += [_ledger_step(bundle), _revocation_step(bundle)]
+
+
+# --------------------------------------------------------------------------- container and manifest
+
+
+def _container_step(archive: Archive) -> Step:
+    if archive.exact and archive.comment == MARK:
+        return Step("1", "container", ok=True)
+    if archive.comment:
+        return failed("1", "container", "the archive is not as its mark says")
+    return Step("1", "container", ok=None, detail="repacked: only the files are covered, not the archive")
+
+
+def _read_manifest(bundle: _Bundle) -> Step:
+    try:
+        manifest = json.loads(bundle.content(MANIFEST, MANIFEST_MAX))
+    except (ArchiveError, ValueError, RecursionError) as error:
+        return failed("2", "manifest", f"not readable: {error}", SubIndication.SIGNED_DATA_NOT_FOUND)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        return failed("2", "manifest", "unknown format")
+    bundle.manifest = manifest
+    return Step("2", "manifest", ok=True, detail=str(manifest.get("created_at")))
+
+
+def _manifest_signature_steps(bundle: _Bundle) -> list[Step]:
+    """Check the signature over the manifest; for a bundle the stamp is needed."""
+    manifest = bundle.content(MANIFEST, MANIFEST_MAX)
+    try:
+        signed = parse_signed_data(bundle.content(MANIFEST_SIGNATURE, SIGNATURE_MAX))
+    except (ArchiveError, DerError) as error:
+        return [failed("3", "manifest signature", str(error), SubIndication.SIGNED_DATA_NOT_FOUND)]
+    seal = check_seal(
+        signed,
+        lambda name: hashlib.new(name, manifest).digest(),
+        bundle.trust,
+        bundle.at,
+        bundle.policy,
+        prefix="3.",
+    )
+    bundle.seal = seal
+    bundle.parts += seal.stamps.reports
+    steps = list(seal.steps)
+    if seal.intact and seal.stamps.best is None:
+        sub = SubIndication.NO_POE
+        steps.append(failed("3.6", "proof of time", "the manifest has no stamp", sub, Verdict.INDETERMINATE))
+    if seal.chain is not None and (problem := uncovered_problem(seal, bundle.trust)) is not None:
+        steps.append(failed("3.7", "byte identity", problem))
+    return steps
+
+
+def _files_step(bundle: _Bundle) -> Step:
+    """Compare the archive with the list: nothing dropped, swapped or added."""
+    listed = bundle.manifest.get("files")
+    if not isinstance(listed, list) or any(not isinstance(item, dict) for item in listed):
+        return failed("5", "files", "the list is not readable")
+    expected = {str(item.get("name")): (item.get("size"), item.get("sha256")) for item in listed}
+    present = set(bundle.members) - {MANIFEST, MANIFEST_SIGNATURE}
+    if len(expected) != len(listed):
+        return failed("5", "files", "a file is listed twice")
+    problems = [f"dropped: {name}" for name in sorted(expected.keys() - present)]
+    problems += [f"added: {name}" for name in sorted(present - expected.keys())]
+    for name in sorted(present & expected.keys()):
+        content = bundle.source(name)
+        if (content.size, digest_of(content).hex()) != expected[name]:
+            problems.append(f"changed: {name}")
+    if problems:
+        return failed("5", "files", ", ".join(problems), SubIndication.HASH_FAILURE)
+    return Step("5", "files", ok=True, detail=str(len(expected)))
+
+
+# --------------------------------------------------------------------------- content
+
+
+def _role_step(bundle: _Bundle) -> Step:
+    certificate = bundle.seal.certificate if bundle.seal is not None else None
+    if certificate is None:
+        return Step("4", "manifest role", ok=None, detail="no signer")
+    domains = {domain_of(record.issuer.address) for record in _records(bundle)}
+    problem = transaction_problem(certificate, domains, bundle.policy)
+    if problem is None:
+        return Step("4", "manifest role", ok=True, detail=certificate.subject_text)
+    return failed("4", "manifest role", problem, SubIndication.CHAIN_CONSTRAINTS_FAILURE)
+
+
+def _records(bundle: _Bundle) -> list[Any]:
+    return [check.record for check in bundle.evidences.values() if check.record is not None]
+
+
+def _evidence_step(bundle: _Bundle) -> Step:
+    if not bundle.evidences:
+        return failed("6", "evidence", "no evidence inside", SubIndication.SIGNED_DATA_NOT_FOUND)
+    for name, check in bundle.evidences.items():
+        if not check.passed:
+            step = check.report.failing_step
+            sub = check.report.sub_indication or SubIndication.GENERIC
+            detail = f"{name}: {step.name}: {step.detail}" if step else name
+            return failed("6", "evidence", detail, sub, check.report.verdict)
+        record = check.record
+        if record is None or name != f"{EVIDENCE_FOLDER}{file_stem(record.kind, record.refers_to)}.xml":
+            return failed("6", "evidence", f"{name} is not what its name says")
+        if check.stamped_at is None:
+            detail = f"{name} has no time stamp"
+            return failed("6", "evidence", detail, SubIndication.NO_POE, Verdict.INDETERMINATE)
+    ids = [record.evidence_id for record in _records(bundle)]
+    if len(set(ids)) != len(ids):
+        return failed("6", "evidence", "one evidence stands under two names")
+    return Step("6", "evidence", ok=True, detail=str(len(bundle.evidences)))
+
+
+def _message_step(bundle: _Bundle) -> Step:
+    """Check that all parts are about one message and the original has the recorded digest."""
+    if ORIGINAL not in bundle.members:
+        return failed("7", "message", "no original inside", SubIndication.SIGNED_DATA_NOT_FOUND)
+    digest = digest_of(bundle.source(ORIGINAL))
+    wanted = (bundle.manifest.get("message_id"), digest)
+    records = _records(bundle)
+    if any((record.message.kep_message_id, record.message.digest_sha256) != wanted for record in records):
+        detail = "evidence of another message, or the original was changed"
+        return failed("7", "message", detail, SubIndication.HASH_FAILURE)
+    kinds = {record.kind for record in records}
+    if not kinds & {EvidenceKind.SUBMISSION_ACCEPTANCE, EvidenceKind.SUBMISSION_REJECTION}:
+        detail = "neither acceptance nor rejection inside"
+        sub = SubIndication.SIGNED_DATA_NOT_FOUND
+        return failed("7", "message", detail, sub, Verdict.INDETERMINATE)
+    return Step("7", "message", ok=True, detail=str(wanted[0]))
+
+
+def _dispatch_step(bundle: _Bundle, message: MessageCheck) -> Step:
+    name = "KEP message"
+    if not message.passed:
+        step = message.report.failing_step
+        sub = message.report.sub_indication or SubIndication.GENERIC
+        detail = f"{step.name}: {step.detail}" if step else ""
+        return failed("8", name, detail, sub, message.report.verdict)
+    known = {sha256(bundle.content(entry, XML_SIZE_MAX)).digest() for entry in bundle.evidences}
+    inside = message.message.evidences if message.message is not None else ()
+    if any(sha256(file.content).digest() not in known for file in inside):
+        return failed("8", name, "evidence inside it is not in the folder", SubIndication.HASH_FAILURE)
+    if message.original_sha256 != digest_of(bundle.source(ORIGINAL)):
+        return failed("8", name, "it carries another original", SubIndication.HASH_FAILURE)
+    return Step("8", name, ok=True)
+
+
+def _ledger_step(bundle: _Bundle) -> Step:
+    """Check each entry by itself: the whole chain is the provider's, a bundle has single links of it."""
+    listed = bundle.manifest.get("ledger")
+    if not listed:
+        return Step("9", "ledger", ok=None, detail="no entries inside")
+    digests = {
+        check.record.evidence_id: sha256(bundle.content(name, XML_SIZE_MAX)).digest()
+        for name, check in bundle.evidences.items()
+        if check.record is not None
+    }
+    try:
+        for item in listed:
+            digest = bytes.fromhex(item["evidence_sha256"])
+            if digests.get(item["evidence_id"]) != digest:
+                return failed("9", "ledger", "an entry is about other evidence", SubIndication.HASH_FAILURE)
+            made = entry_hash(
+                item["number"],
+                bytes.fromhex(item["previous"]),
+                item["evidence_id"],
+                digest,
+                datetime.fromisoformat(item["at"]),
+            )
+            if made.hex() != item["hash"]:
+                return failed("9", "ledger", "an entry's hash does not hold", SubIndication.HASH_FAILURE)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        return failed("9", "ledger", f"not readable: {error}")
+    return Step("9", "ledger", ok=True, detail=str(len(listed)))
+
+
+# --------------------------------------------------------------------------- revocation
+
+
+def _revocation_step(bundle: _Bundle) -> Step:
+    """Every transaction certificate needs an answer that covers its stamp; authorities are a warning."""
+    files = [(name, bundle.content(name, REVOCATION_MAX)) for name in bundle.in_folder(REVOCATION_FOLDER)]
+    exported = bundle.seal.stamped_at if bundle.seal is not None else None
+    unknown: list[str] = []
+    for chain, stamped_at in _sealed(bundle):
+        for position, (certificate, issuer) in enumerate(chain.links):
+            answer = _answer(files, certificate, issuer, (stamped_at, exported, bundle.at), bundle.trust)
+            if answer is not None and _was_revoked(answer, stamped_at):
+                detail = f"{certificate.subject_text} was revoked"
+                return failed("10", "revocation", detail, SubIndication.REVOKED)
+            if answer is not None:
+                continue
+            if position == 0:
+                detail = f"no revocation data for {certificate.subject_text}"
+                sub = SubIndication.TRY_LATER
+                return failed("10", "revocation", detail, sub, Verdict.INDETERMINATE)
+            unknown.append(certificate.subject_text)
+    if unknown:
+        detail = f"no data for authorities: {'; '.join(sorted(set(unknown)))}"
+        return Step("10", "revocation", ok=None, detail=detail)
+    return Step("10", "revocation", ok=True)
+
+
+def _sealed(bundle: _Bundle) -> Iterable[tuple[Chain, datetime | None]]:
+    """Return the chain and the proven time of every provider's signature in the bundle, each once."""
+    checks: list[EvidenceCheck | MessageCheck | Seal] = [*bundle.evidences.values()]
+    checks += [check for check in (bundle.message, bundle.seal) if check is not None]
+    found: dict[tuple[bytes, datetime | None], Chain] = {}
+    for check in checks:
+        if check.chain is not None:
+            found[check.chain.leaf.sha256, check.stamped_at] = check.chain
+    return [(chain, stamped_at) for (_, stamped_at), chain in found.items()]
+
+
+def _was_revoked(answer: RevocationAnswer, stamped_at: datetime | None) -> bool:
+    """A revocation after the proven time leaves what was sealed before it valid (signing §1)."""
+    if answer.status is not RevocationStatus.REVOKED:
+        return answer.status is not RevocationStatus.GOOD
+    return stamped_at is None or answer.revoked_at is None or answer.revoked_at <= stamped_at
+
+
+def _answer(
+    files: list[tuple[str, bytes]],
+    certificate: CertificateFacts,
+    issuer: CertificateFacts,
+    times: tuple[datetime | None, ...],
+    trust: TrustStore,
+) -> RevocationAnswer | None:
+    """Return an answer on a certificate that covers one of the times (sealing, export, now)."""
+    stamped_at = times[0]
+    for name, content in files:
+        for time in times:
+            if time is None:
+                continue
+            try:
+                if name.endswith(".crl"):
+                    found = check_crl(content, issuer, at=time, trust=trust).answer(certificate, time)
+                else:
+                    found = check_ocsp(content, certificate, issuer, at=time, trust=trust)
+            except RevocationError:
+                continue
+            end = found.next_update or found.this_update
+            if stamped_at is None or end >= stamped_at:  # an answer older than the seal says nothing of it
+                return found
+    return None

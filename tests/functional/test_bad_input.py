@@ -1,0 +1,514 @@
+"""The whole list of bad input: the SMTP answer, the stable code, and evidence 11 in Deliller where it is due."""
+
+import smtplib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+
+from evidence.records import EvidenceKind, ReasonCode
+from kephs.domain.refusals import TEXTS, RefusalCode
+from tests.functional.site import (
+    LOCAL_MIB,
+    Answer,
+    Holder,
+    Site,
+    compose,
+    fresh_message_id,
+    now,
+    sign,
+    until,
+)
+
+MEHMET = "mehmet@hs91.kep.tr"
+_FOLD = str.maketrans("çğıöşüâîûÇĞİÖŞÜÂÎÛ", "cgiosuaiuCGIOSUAIU")
+
+
+@dataclass(frozen=True)
+class Try:
+    """One submission: who is signed in, what they send, to whom they tell the server to send it."""
+
+    sender: Holder
+    message: bytes
+    recipients: tuple[str, ...] = (MEHMET,)
+    envelope_from: str | None = None
+
+
+Make = Callable[[Site, object], Try]
+CASES: dict[str, tuple[RefusalCode, Make]] = {}
+
+
+def case(name: str, code: RefusalCode) -> Callable[[Make], Make]:
+    def note(make: Make) -> Make:
+        CASES[name] = (code, make)
+        return make
+
+    return note
+
+
+def _spoiled(site: Site, who, **defect) -> Try:
+    """Ayşe's message, signed with a certificate of hers that has one defect."""
+    bad = site.issue("Ayşe Yılmaz", who.ayse.tckn, **defect)
+    return Try(who.ayse, sign(compose(who.ayse.address, MEHMET), bad))
+
+
+def _edited(who, old: bytes, new: bytes, **message) -> Try:
+    signed = sign(compose(who.ayse.address, MEHMET, **message), who.ayse.issued)
+    assert old in signed
+    return Try(who.ayse, signed.replace(old, new, 1))
+
+
+# --------------------------------------------------------------------------- the signature
+
+
+@case("unsigned", RefusalCode.UNSIGNED)
+def _(site, who):
+    return Try(who.ayse, compose(who.ayse.address, MEHMET))
+
+
+@case("signed, but inside an unsigned mixed body", RefusalCode.UNSIGNED)
+def _(site, who):
+    inner = sign(compose(who.ayse.address, MEHMET), who.ayse.issued)
+    head, _, _ = inner.partition(b"Content-Type: multipart/signed")
+    entity = inner[len(head) :]
+    mixed = b"Content-Type: multipart/mixed; boundary=xx\r\n\r\n--xx\r\n" + entity + b"\r\n--xx--\r\n"
+    return Try(who.ayse, head + mixed)
+
+
+@case("signature broken by one byte of the text", RefusalCode.SIGNATURE_BROKEN)
+def _(site, who):
+    return _edited(who, b"yenilenmeyecektir", b"yenilenmeyecektiR")
+
+
+@case("signature broken by one byte of the signature", RefusalCode.SIGNATURE_BROKEN)
+def _(site, who):
+    signed = bytearray(sign(compose(who.ayse.address, MEHMET), who.ayse.issued))
+    place = signed.rindex(b"\r\n--b") - 40  # well inside the signature value
+    signed[place] = ord("A") if signed[place] != ord("A") else ord("B")
+    return Try(who.ayse, bytes(signed))
+
+
+@case("signed by a person who is no operator", RefusalCode.SIGNER_NOT_AUTHORISED)
+def _(site, who):
+    return Try(who.ayse, sign(compose(who.ayse.address, MEHMET), who.mehmet.issued))
+
+
+@case("signed by an operator who may only read", RefusalCode.SIGNER_NOT_AUTHORISED)
+def _(site, who):
+    return Try(who.ayse, sign(compose(who.ayse.address, MEHMET), who.clerk.issued))
+
+
+@case("certificate expired", RefusalCode.CERTIFICATE_EXPIRED)
+def _(site, who):
+    return _spoiled(site, who, not_before=now() - timedelta(days=400), not_after=now() - timedelta(days=1))
+
+
+@case("certificate not valid yet", RefusalCode.CERTIFICATE_EXPIRED)
+def _(site, who):
+    return _spoiled(site, who, not_before=now() + timedelta(days=1))
+
+
+@case("certificate revoked", RefusalCode.CERTIFICATE_REVOKED)
+def _(site, who):
+    bad = site.issue("Ayşe Yılmaz", who.ayse.tckn)
+    site.pki.revoke(bad.serial, now() - timedelta(minutes=1))
+    return Try(who.ayse, sign(compose(who.ayse.address, MEHMET), bad))
+
+
+@case("certificate not qualified", RefusalCode.CERTIFICATE_NOT_QUALIFIED)
+def _(site, who):
+    return _spoiled(site, who, qualified=False)
+
+
+@case("certificate without the statement of law 5070", RefusalCode.CERTIFICATE_NOT_QUALIFIED)
+def _(site, who):
+    return _spoiled(site, who, btk=False)
+
+
+@case("certificate without nonRepudiation", RefusalCode.CERTIFICATE_NOT_QUALIFIED)
+def _(site, who):
+    return _spoiled(site, who, non_repudiation=False)
+
+
+@case("a qualified seal where a person must sign", RefusalCode.CERTIFICATE_NOT_QUALIFIED)
+def _(site, who):
+    return _spoiled(site, who, seal=True)
+
+
+@case("a transaction certificate", RefusalCode.CERTIFICATE_NOT_QUALIFIED)
+def _(site, who):
+    return Try(who.ayse, sign(compose(who.ayse.address, MEHMET), site.pki.transactions["hs91.kep.tr"]))
+
+
+@case("an impostor's authority of the same name", RefusalCode.SIGNATURE_UNTRUSTED)
+def _(site, who):
+    return _spoiled(site, who, impostor=True)
+
+
+@case("a key that is too short", RefusalCode.ALGORITHM_NOT_ALLOWED)
+def _(site, who):
+    return _spoiled(site, who, key="rsa1024")
+
+
+@case("subject outside differs from the signed one", RefusalCode.HEADERS_DIFFER)
+def _(site, who):
+    entity = (
+        b"Content-Type: message/rfc822\r\n\r\n"
+        b"From: ayse@hs91.kep.tr\r\nTo: mehmet@hs91.kep.tr\r\nSubject: Baska bir konu\r\n\r\nMerhaba\r\n"
+    )
+    outer = compose(who.ayse.address, MEHMET).partition(b"Content-Type:")[0]
+    return Try(who.ayse, sign(outer + entity, who.ayse.issued))
+
+
+# --------------------------------------------------------------------------- recipients and sender
+
+
+@case("a recipient at Gmail", RefusalCode.RECIPIENT_NOT_KEP)
+def _(site, who):
+    message = sign(compose(who.ayse.address, f"{MEHMET}, birisi@gmail.com"), who.ayse.issued)
+    return Try(who.ayse, message, (MEHMET, "birisi@gmail.com"))
+
+
+@case("a recipient at a provider nobody knows", RefusalCode.PROVIDER_UNKNOWN)
+def _(site, who):
+    message = sign(compose(who.ayse.address, "birisi@hs99.kep.tr"), who.ayse.issued)
+    return Try(who.ayse, message, ("birisi@hs99.kep.tr",))
+
+
+@case("a recipient more on the envelope than in To and Cc", RefusalCode.RECIPIENTS_DIFFER)
+def _(site, who):
+    message = sign(compose(who.ayse.address, MEHMET), who.ayse.issued)
+    return Try(who.ayse, message, (MEHMET, who.fatma.address))
+
+
+@case("a recipient less on the envelope than in To and Cc", RefusalCode.RECIPIENTS_DIFFER)
+def _(site, who):
+    message = sign(compose(who.ayse.address, MEHMET, cc=who.fatma.address), who.ayse.issued)
+    return Try(who.ayse, message, (MEHMET,))
+
+
+@case("Bcc", RefusalCode.BCC_PRESENT)
+def _(site, who):
+    message = sign(compose(who.ayse.address, MEHMET, more=f"Bcc: {who.fatma.address}"), who.ayse.issued)
+    return Try(who.ayse, message, (MEHMET, who.fatma.address))
+
+
+@case("From is another account", RefusalCode.FROM_DIFFERS)
+def _(site, who):
+    return Try(who.ayse, sign(compose(who.fatma.address, MEHMET), who.ayse.issued))
+
+
+@case("envelope sender is another account", RefusalCode.FROM_DIFFERS)
+def _(site, who):
+    message = sign(compose(who.ayse.address, MEHMET), who.ayse.issued)
+    return Try(who.ayse, message, envelope_from=who.fatma.address)
+
+
+@case("sender's account is blocked", RefusalCode.ACCOUNT_BLOCKED)
+def _(site, who):
+    return Try(who.blocked, sign(compose(who.blocked.address, MEHMET), who.blocked.issued))
+
+
+@case("sender may only receive", RefusalCode.ACCOUNT_RECEIVE_ONLY)
+def _(site, who):
+    return Try(who.receiver, sign(compose(who.receiver.address, MEHMET), who.receiver.issued))
+
+
+@case("an operator who may only read is signed in", RefusalCode.NO_RIGHT_TO_SEND)
+def _(site, who):
+    return Try(who.clerk, sign(compose(who.ayse.address, MEHMET), who.ayse.issued))
+
+
+@case("sender's mailbox is over its quota", RefusalCode.OVER_QUOTA)
+def _(site, who):
+    return Try(who.full, sign(compose(who.full.address, MEHMET), who.full.issued))
+
+
+# --------------------------------------------------------------------------- size and form
+
+
+@case("too big", RefusalCode.TOO_BIG)
+def _(site, who):
+    body = ("Ş" * 400 + "\r\n") * (LOCAL_MIB * 1_310)
+    return Try(who.ayse, sign(compose(who.ayse.address, MEHMET, body=body), who.ayse.issued))
+
+
+@case("not MIME", RefusalCode.NOT_MIME)
+def _(site, who):
+    return _edited(who, b"MIME-Version: 1.0\r\n", b"")
+
+
+@case("more structure than any message has", RefusalCode.NOT_MIME)
+def _(site, who):
+    signed = sign(compose(who.ayse.address, MEHMET), who.ayse.issued)
+    return Try(who.ayse, b"".join(b"X-%d: x\r\n" % number for number in range(3_000)) + signed)
+
+
+@case("two From fields", RefusalCode.HEADER_INVALID)
+def _(site, who):
+    message = sign(compose(who.ayse.address, MEHMET, more=f"From: {who.ayse.address}"), who.ayse.issued)
+    return Try(who.ayse, message)
+
+
+@case("NUL", RefusalCode.NUL_BYTE)
+def _(site, who):
+    return _edited(who, b"yenilenmeyecektir", b"yenilenmeye\0ektir")
+
+
+@case("a line of 999 characters", RefusalCode.LINE_TOO_LONG)
+def _(site, who):
+    return _edited(who, b"yenilenmeyecektir", b"x" * 999)
+
+
+@case("a very long line", RefusalCode.LINE_TOO_LONG)
+def _(site, who):
+    return _edited(who, b"yenilenmeyecektir", b"x" * 200_000)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_refused_with_its_code_both_texts_and_evidence_11(site: Site, who, name: str):
+    code, make = CASES[name]
+    attempt = make(site, who)
+    before = site.rows("SELECT count(*) FROM items")[0][0]
+    answer = site.submit(
+        attempt.sender, attempt.message, list(attempt.recipients), envelope_from=attempt.envelope_from
+    )
+    _check_refusal(site, attempt.sender, answer, code)
+    assert not site.rows(
+        "SELECT 1 FROM evidence e JOIN deliveries d USING (message_id) WHERE e.evidence_id = ?",
+        answer.evidence_id,
+    )
+    after = site.rows("SELECT count(*) FROM items WHERE delivery_id IS NOT NULL")[0][0]
+    assert after <= before
+
+
+def _check_refusal(site: Site, sender: Holder, answer: Answer, code: RefusalCode) -> None:
+    public = TEXTS[code]
+    assert (answer.code, answer.enhanced, answer.stable_code) == (public.smtp, public.enhanced, code.value)
+    assert public.english in answer.text
+    assert public.turkish.translate(_FOLD) in answer.text
+    assert answer.evidence_id
+    _, check = site.receipt(sender, answer.evidence_id)
+    record = check.record
+    assert record is not None
+    assert record.kind is EvidenceKind.SUBMISSION_REJECTION
+    assert [reason.code for reason in record.reasons] == [public.reason]
+    assert record.reasons[0].details.startswith(code.value)
+    assert record.sender.address == sender.address
+
+
+# --------------------------------------------------------------------------- EICAR
+
+_EICAR = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$" + "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
+
+
+@pytest.mark.tools
+def test_malware_is_refused_with_evidence_11(site: Site, who):
+    message = sign(compose(who.ayse.address, MEHMET, body=_EICAR + "\r\n"), who.ayse.issued)
+    answer = site.submit(who.ayse, message, [MEHMET])
+    _check_refusal(site, who.ayse, answer, RefusalCode.MALWARE)
+
+
+# --------------------------------------------------------------------------- one recipient of several
+
+
+@pytest.mark.parametrize(
+    ("local", "reason"),
+    [
+        ("hickimse", ReasonCode.UNKNOWN_RECIPIENT),
+        ("kapali", ReasonCode.UNKNOWN_RECIPIENT),
+        ("bloke", ReasonCode.POLICY_VIOLATION),
+    ],
+)
+def test_an_address_that_cannot_receive_gets_41_while_the_others_get_the_message(
+    site: Site, who, local: str, reason: ReasonCode
+):
+    address = f"{local}@hs91.kep.tr"
+    message = sign(compose(who.ayse.address, f"{address}, {MEHMET}"), who.ayse.issued)
+    answer = site.submit(who.ayse, message, [address, MEHMET])
+    assert answer.code == 250, answer
+    (failed,) = site.wait_evidence(answer.message_id, 41)
+    (delivered,) = site.wait_evidence(answer.message_id, 40)
+    record = site.receipt(who.ayse, failed)[1].record
+    assert [one.code for one in record.reasons] == [reason]
+    assert record.recipients[record.refers_to - 1].address == address
+    record = site.receipt(who.ayse, delivered)[1].record
+    assert record.recipients[record.refers_to - 1].address == MEHMET
+
+
+def test_a_full_mailbox_still_receives(site: Site, who):
+    message = sign(compose(who.ayse.address, who.full.address), who.ayse.issued)
+    answer = site.submit(who.ayse, message, [who.full.address])
+    assert answer.code == 250
+    assert site.wait_evidence(answer.message_id, 40)
+
+
+# --------------------------------------------------------------------------- duplicates
+
+
+def test_the_same_message_again_gets_the_first_answer_and_no_new_evidence(site: Site, who):
+    message = sign(compose(who.ayse.address, MEHMET), who.ayse.issued)
+    first = site.submit(who.ayse, message, [MEHMET])
+    site.wait_evidence(first.message_id, 40)
+    before = site.evidence_count()
+    again = site.submit(who.ayse, message, [MEHMET])
+    assert (again.code, again.evidence_id, again.message_id) == (250, first.evidence_id, first.message_id)
+    assert site.evidence_count() == before
+
+
+def test_the_same_message_id_with_other_bytes_is_refused(site: Site, who):
+    same = fresh_message_id()
+    first = sign(compose(who.ayse.address, MEHMET, message_id=same), who.ayse.issued)
+    other = sign(compose(who.ayse.address, MEHMET, message_id=same, body="Baska.\r\n"), who.ayse.issued)
+    assert site.submit(who.ayse, first, [MEHMET]).code == 250
+    answer = site.submit(who.ayse, other, [MEHMET])
+    _check_refusal(site, who.ayse, answer, RefusalCode.DUPLICATE_ID)
+
+
+def test_a_refused_message_id_may_be_used_again(site: Site, who):
+    same = fresh_message_id()
+    unsigned = compose(who.ayse.address, MEHMET, message_id=same)
+    assert site.submit(who.ayse, unsigned, [MEHMET]).code == 550
+    assert site.submit(who.ayse, sign(unsigned, who.ayse.issued), [MEHMET]).code == 250
+
+
+# --------------------------------------------------------------------------- before DATA: no evidence
+
+
+def test_501_recipients_are_refused_for_good_and_as_a_whole(site: Site, who):
+    addresses = [f"alici{number}@hs91.kep.tr" for number in range(501)]
+    to = ",\r\n ".join(addresses)
+    message = sign(compose(who.ayse.address, to), who.ayse.issued)
+    answer = site.submit(who.ayse, message, addresses)
+    assert set(answer.recipients[:500]) == {250}
+    assert answer.recipients[500] == 550
+    _check_refusal(site, who.ayse, answer, RefusalCode.TOO_MANY_RECIPIENTS)
+
+
+def test_a_declared_size_beyond_the_limit_is_refused_before_the_content(site: Site, who):
+    before = site.evidence_count()
+    with site.smtp(who.ayse) as client:
+        client.ehlo_or_helo_if_needed()
+        code, text = client.mail(who.ayse.address, [f"SIZE={LOCAL_MIB * 2 << 20}"])
+    assert (code, text.split()[0]) == (552, b"5.3.4")
+    assert b"[too-big]" in text
+    assert site.evidence_count() == before
+
+
+def test_nobody_sends_without_signing_in(site: Site, who):
+    with site.smtp() as client:
+        client.ehlo()
+        code, text = client.mail(who.ayse.address)
+    assert (code, text.split()[0]) == (530, b"5.7.0")
+
+
+def test_a_wrong_password_is_refused_alike_for_known_and_unknown_addresses(site: Site, who):
+    answers = []
+    for address in (who.fatma.address, "hickimse@hs91.kep.tr"):
+        with site.smtp() as client, pytest.raises(smtplib.SMTPAuthenticationError) as caught:
+            client.login(address, "yanlis-yanli-yanli-yanli-yanli")
+        answers.append((caught.value.smtp_code, caught.value.smtp_error))
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 535
+    assert answers[0][1].startswith(b"5.7.8")
+
+
+@pytest.mark.parametrize("bare", [b"\n", b"\r"], ids=["LF", "CR"])
+def test_a_bare_line_ending_ends_the_connection_without_evidence(site: Site, who, bare: bytes):
+    message = sign(compose(who.ayse.address, MEHMET), who.ayse.issued)
+    before = site.evidence_count()
+    with _raw(site, who.ayse, [MEHMET]) as client:
+        client.sock.sendall(
+            message.replace(b"yenilenmeyecektir", b"yenilen" + bare + b"meyecektir") + b"\r\n.\r\n"
+        )
+        code, text = client.getreply()
+        assert (code, text.split()[0]) == (521, b"5.5.2")
+        assert b"[bare-line-ending]" in text
+        assert client.sock.recv(1) == b""
+    assert site.evidence_count() == before
+
+
+def test_smuggling_with_a_bare_lf_dot_is_refused(site: Site, who):
+    smuggled = b"merhaba\n.\nMAIL FROM:<ayse@hs91.kep.tr>\r\n"
+    message = sign(compose(who.ayse.address, MEHMET), who.ayse.issued)
+    before = site.evidence_count()
+    with _raw(site, who.ayse, [MEHMET]) as client:
+        client.sock.sendall(message + smuggled + b".\r\n")
+        assert client.getreply()[0] == 521
+    assert site.evidence_count() == before
+
+
+# --------------------------------------------------------------------------- connections that break
+
+
+def test_a_connection_cut_in_data_leaves_nothing(site: Site, who):
+    message_id = fresh_message_id()
+    message = sign(compose(who.ayse.address, MEHMET, message_id=message_id), who.ayse.issued)
+    before = site.evidence_count()
+    with _raw(site, who.ayse, [MEHMET]) as client:
+        client.sock.sendall(message[: len(message) // 2])
+        client.close()
+    answer = site.submit(who.ayse, message, [MEHMET])  # nothing stands in the way of a second try
+    assert answer.code == 250
+    site.wait_evidence(answer.message_id, 40)
+    assert site.evidence_count() == before + 2
+
+
+def test_a_client_that_never_saw_the_reply_gets_the_first_answer_on_its_second_try(site: Site, who):
+    message_id = fresh_message_id()
+    message = sign(compose(who.ayse.address, MEHMET, message_id=message_id), who.ayse.issued)
+    with _raw(site, who.ayse, [MEHMET]) as client:
+        client.sock.sendall(message + b".\r\n")
+        client.sock.shutdown(socket.SHUT_RD)
+        client.close()
+    query = "SELECT message_id FROM messages WHERE user_message_id = ? AND state <> 'refused'"
+    ((stored,),) = until(lambda: site.rows(query, message_id), "the message that was committed")
+    answer = site.submit(who.ayse, message, [MEHMET])
+    assert (answer.code, answer.message_id) == (250, stored)
+    assert site.evidence_ids(stored, 10) == [answer.evidence_id]
+
+
+class _raw:  # noqa: N801  # a context manager used like a function
+    """A connection that stands right after the 354."""
+
+    def __init__(self, site: Site, sender: Holder, recipients: list[str]) -> None:
+        self.client = site.smtp(sender)
+        self.client.mail(sender.address)
+        for recipient in recipients:
+            self.client.rcpt(recipient)
+        assert self.client.docmd("DATA")[0] == 354
+
+    def __enter__(self) -> smtplib.SMTP_SSL:
+        return self.client
+
+    def __exit__(self, *caught: object) -> None:
+        self.client.close()
+
+
+# --------------------------------------------------------------------------- outside services are silent
+
+
+def test_silent_ocsp_and_crl_mean_try_later_and_leave_no_trace(site: Site, who):
+    fresh = site.issue("Ayşe Yılmaz", who.ayse.tckn)  # nobody has asked about this one yet
+    message = sign(compose(who.ayse.address, MEHMET), fresh)
+    before = site.evidence_count()
+    with site.silent_pki():
+        answer = site.submit(who.ayse, message, [MEHMET])
+    assert (answer.code, answer.enhanced, answer.stable_code) == (451, "4.7.5", "revocation-unknown")
+    assert answer.evidence_id is None
+    assert site.evidence_count() == before
+    until(lambda: site.submit(who.ayse, message, [MEHMET]).code == 250, "the same message to be accepted")
+
+
+def test_a_silent_time_stamper_means_try_later_and_leaves_no_trace(site: Site, who):
+    first = sign(compose(who.ayse.address, MEHMET), who.ayse.issued)
+    assert site.submit(who.ayse, first, [MEHMET]).code == 250  # OCSP's answer is fresh from now on
+    message = sign(compose(who.ayse.address, MEHMET), who.ayse.issued)
+    with site.silent_pki():
+        before = site.evidence_count()
+        answer = site.submit(who.ayse, message, [MEHMET])
+        assert site.evidence_count() == before
+    assert (answer.code, answer.enhanced, answer.stable_code) == (451, "4.3.0", "sealing-unavailable")
+    assert site.submit(who.ayse, message, [MEHMET]).code == 250

@@ -1,0 +1,158 @@
+"""Sealed evidence, KEP messages and bundles of the shared TEST PKI, made as the product makes them."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cache
+from hashlib import sha256
+from io import BytesIO
+
+from evidence.adapters.soft_signer import SoftSigner
+from evidence.bundle import BundleContents, RevocationFile, plan_bundle
+from evidence.certificates import certificate_facts
+from evidence.chain import TrustStore
+from evidence.ledger import LedgerEntry, append
+from evidence.package import Boundaries, Envelope, plan_dispatch, plan_receipt
+from evidence.ports import BytesSource
+from evidence.records import EvidenceKind, EvidenceRecord, Issuer, Party, SealedEvidence
+from evidence.revocation import ocsp_request
+from evidence.sealing import Sealer
+from evidence.timestamps import build_request, parse_response
+from kephs.testpki.issued import Issued
+from tests.support.evidence_samples import AT, HS91, record
+from tests.support.pki import shared_pki
+
+STAMPED = AT + timedelta(minutes=7)
+LATER = AT + timedelta(minutes=30)
+"""A good time to verify at: after the stamp, within the shared PKI's answers."""
+ORIGINAL = (
+    b"From: ayse@hs91.kep.tr\r\nTo: kurum@hs91.kep.tr\r\nCc: mehmet@hs91.kep.tr\r\n"
+    b"Subject: Deneme\r\nMIME-Version: 1.0\r\n\r\nMerhaba\r\n"
+)
+HS92 = replace(HS91, name="TEST Ikinci", address="kep-hizmet@hs92.kep.tr")
+DIGEST = sha256(ORIGINAL).digest()
+
+
+@dataclass
+class LocalTimestamper:
+    """Tokens of the TEST TSA without the network."""
+
+    at: datetime = STAMPED
+
+    async def stamp(self, digest: bytes) -> bytes:
+        return parse_response(shared_pki().timestamp_reply(build_request(digest, 2**65 + 1), self.at))
+
+
+def signer_of(issued: Issued) -> SoftSigner:
+    return SoftSigner(issued.key, issued.certificate, issued.chain)
+
+
+def sealer(domain: str = "hs91.kep.tr", *, issued: Issued | None = None, at: datetime = STAMPED) -> Sealer:
+    return Sealer(signer_of(issued or shared_pki().transactions[domain]), LocalTimestamper(at))
+
+
+def trust() -> TrustStore:
+    return TrustStore((shared_pki().root,))
+
+
+def seal(item: EvidenceRecord, **options: object) -> SealedEvidence:
+    domain = item.issuer.address.rpartition("@")[2]
+    options.setdefault("domain", domain)
+    return asyncio.run(sealer(**options).seal(item))  # type: ignore[arg-type]
+
+
+def about(original: bytes, kind: EvidenceKind, **changes: object) -> EvidenceRecord:
+    """Return a record about this original."""
+    made = record(kind, **changes)
+    return replace(made, message=replace(made.message, digest_sha256=sha256(original).digest()))
+
+
+@cache
+def accepted() -> SealedEvidence:
+    return seal(about(ORIGINAL, EvidenceKind.SUBMISSION_ACCEPTANCE))
+
+
+@cache
+def delivered() -> SealedEvidence:
+    return seal(about(ORIGINAL, EvidenceKind.DELIVERY))
+
+
+def dispatch(
+    evidence: SealedEvidence | None = None, original: bytes = ORIGINAL, *, by: Sealer | None = None
+) -> bytes:
+    """Return a whole dispatch to both recipients."""
+    evidence = evidence or accepted()
+    to, *cc = (party.address for party in evidence.record.recipients)
+    envelope = Envelope(evidence.record.issuer.address, (to,), tuple(cc))
+    label = "8bit" if max(original) > 127 else "7bit"
+    plan = plan_dispatch(envelope, evidence, label=label, boundaries=Boundaries.of("0123456789abcdef"))
+    digest = sha256(plan.entity_head + original + plan.entity_tail).digest()
+    p7s = asyncio.run((by or sealer()).sign_entity(digest, AT))
+    return b"".join((plan.prefix, plan.entity_head, original, plan.entity_tail, plan.suffix(p7s)))
+
+
+def receipt(
+    evidence: SealedEvidence | None = None, *, by: Sealer | None = None, service: str = HS91.address
+) -> bytes:
+    """Return a whole receipt to the sender."""
+    evidence = evidence or delivered()
+    envelope = Envelope(service, (evidence.record.sender.address,))
+    plan = plan_receipt(envelope, evidence, boundaries=Boundaries.of("fedcba9876543210"))
+    return plan.finish(asyncio.run((by or sealer()).sign_entity(plan.digest(), AT)))
+
+
+def ocsp_files(issued: Iterable[Issued], at: datetime = LATER) -> list[RevocationFile]:
+    """Return OCSP responses for leaf and issuer of each certificate."""
+    pki, files = shared_pki(), {}
+    for item in issued:
+        leaf, issuer = certificate_facts(item.certificate), certificate_facts(item.chain[0])
+        root = certificate_facts(pki.root)
+        name = "pss" if issuer.subject == certificate_facts(pki.authorities["pss"].certificate).subject else "p384"
+        for certificate, above, ca in ((leaf, issuer, name), (issuer, root, "root")):
+            answer = pki.ocsp_response(ocsp_request(certificate, above), at, ca=ca)
+            files[f"{certificate.serial:x}.ocsp"] = answer
+    return [RevocationFile(name, content) for name, content in files.items()]
+
+
+def ledger_of(evidences: Iterable[SealedEvidence]) -> list[LedgerEntry]:
+    entries: list[LedgerEntry] = []
+    for item in evidences:
+        entries.append(
+            append(
+                entries[-1] if entries else None,
+                evidence_id=item.record.evidence_id,
+                evidence_sha256=sha256(item.xml).digest(),
+                at=STAMPED,
+            )
+        )
+    return entries
+
+
+def contents(**changes: object) -> BundleContents:
+    evidences = (accepted(), delivered())
+    made = BundleContents(
+        original=BytesSource(ORIGINAL),
+        evidences=evidences,
+        dispatch=BytesSource(dispatch()),
+        revocation=ocsp_files([shared_pki().transactions["hs91.kep.tr"]]),
+        roots=(shared_pki().root,),
+        ledger=ledger_of(evidences),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def bundle(made: BundleContents | None = None, *, by: Sealer | None = None) -> bytes:
+    plan = plan_bundle(made or contents(), created_at=LATER)
+    signature = asyncio.run((by or sealer(at=LATER - timedelta(minutes=1))).sign_entity(plan.digest, AT))
+    out = BytesIO()
+    plan.write(signature, out)
+    return out.getvalue()
+
+
+def issuer_of(domain: str) -> Issuer:
+    return replace(HS91, address=f"kep-hizmet@{domain}")
+
+
+def party(address: str) -> Party:
+    return Party(address)

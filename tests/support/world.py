@@ -1,0 +1,285 @@
+"""A whole provider in memory: real rules, real signatures, twins of the stores, a clock that tests move."""
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from email.message import EmailMessage
+from email.policy import SMTP
+
+from directory.accounts import ALL_RIGHTS, AccountKind, ServiceType
+from directory.providers import ProviderRegister
+from evidence.adapters.soft_signer import SoftSigner
+from evidence.chain import TrustStore
+from evidence.ports import TimestampUnavailableError
+from evidence.qualified import NesPolicy
+from evidence.records import EvidenceKind, EvidenceRecord, Issuer
+from evidence.rem_xml import read as read_record
+from evidence.revocation import check_ocsp, ocsp_request
+from evidence.sealing import Sealer
+from evidence.smime_sign import sign_message
+from evidence.timestamps import build_request as timestamp_request
+from evidence.timestamps import parse_response
+from kephs.domain.mailboxes import FolderRole
+from kephs.domain.messages import Person
+from kephs.domain.policy import Limits
+from kephs.ports import ScanVerdict
+from kephs.system import LocalChanges
+from kephs.testpki.issued import Issued
+from kephs.usecases.accounts import AccountWork, Opening
+from kephs.usecases.deliver import Deliver
+from kephs.usecases.read import Reader
+from kephs.usecases.receipts import FileReceipts
+from kephs.usecases.records import RecordMaker
+from kephs.usecases.results import Incoming
+from kephs.usecases.sign_in import PASSWORD_METHOD, SignIn
+from kephs.usecases.submit import Submit, SubmitSettings
+from kephs.worker import Worker
+from storage.memory import MemoryBlobStore, MemoryStore
+from tests.support.pki import AYSE_TCKN, MEHMET_TCKN, NOW, shared_pki
+
+DOMAIN = "hs91.kep.tr"
+AYSE, MEHMET, KURUM = f"ayse.yilmaz@{DOMAIN}", f"mehmet.demir@{DOMAIN}", f"ornekkurum@{DOMAIN}"
+PASSWORD = "abcdef-ghijk-lmnop-qrstu-vwxyz"
+ISSUER = Issuer("TEST hs91", f"kep-hizmet@{DOMAIN}", "urn:oid:2.25.1", "Örnek Cd. 1", "Ankara", "06000", "TR")
+
+
+class Clock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.at = NOW + timedelta(minutes=1)
+
+    def now(self) -> datetime:
+        """Return the test's time."""
+        return self.at
+
+
+class Ids:
+    """Counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def new(self) -> str:
+        """Return the next id."""
+        self.count += 1
+        return f"01test{self.count:020d}"
+
+    def token(self) -> str:
+        """Return a boundary seed."""
+        self.count += 1
+        return f"{self.count:032x}"
+
+
+class Inline:
+    """Runs offloaded work at once."""
+
+    async def run(self, function, *args):
+        """Call it."""
+        return function(*args)
+
+
+class PlainPasswords:
+    """Passwords that need no stretching in tests."""
+
+    async def hash(self, password):
+        """Return it marked."""
+        return f"plain:{password}"
+
+    async def verify(self, stored, password):
+        """Compare."""
+        return stored == f"plain:{password}"
+
+
+class PlainIdentity:
+    """Identity hashes one can read."""
+
+    def mac(self, identity_number):
+        """Return the number as bytes."""
+        return identity_number.encode()
+
+
+@dataclass
+class LocalTsa:
+    """The TEST PKI's TSA without HTTP; ``down`` makes it silent."""
+
+    clock: Clock
+    down: bool = False
+    stamps: int = 0
+
+    async def stamp(self, digest: bytes) -> bytes:
+        """Return a token."""
+        if self.down:
+            raise TimestampUnavailableError("down")
+        self.stamps += 1
+        request = timestamp_request(digest, secrets.randbits(64))
+        return parse_response(shared_pki().timestamp_reply(request, self.clock.now()))
+
+
+@dataclass
+class LocalOcsp:
+    """The TEST PKI's OCSP without HTTP; ``down`` makes OCSP and CRL silent."""
+
+    clock: Clock
+    trust: TrustStore
+    down: bool = False
+
+    async def status(self, certificate, issuer, at):
+        """Return a checked answer."""
+        if self.down:
+            return None
+        names = {shared_pki().authorities[n].certificate: n for n in ("root", "p384", "pss")}
+        request = ocsp_request(certificate, issuer)
+        response = shared_pki().ocsp_response(request, self.clock.now(), ca=names[issuer.der])
+        return check_ocsp(response, certificate, issuer, at=at, trust=self.trust)
+
+
+@dataclass
+class Eicar:
+    """A scanner that knows one signature; ``down`` makes it raise."""
+
+    found: str = ""
+    error: Exception | None = None
+
+    async def scan(self, content):
+        """Say what the test wants."""
+        if self.error:
+            raise self.error
+        return ScanVerdict(not self.found, self.found)
+
+
+@dataclass
+class World:
+    """One provider with two people and an institution."""
+
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        pki = shared_pki()
+        self.clock, self.ids, self.changes = Clock(), Ids(), LocalChanges()
+        self.store, self.blobs = MemoryStore(), MemoryBlobStore()
+        self.trust = TrustStore([pki.root], intermediates=pki.intermediates)
+        self.tsa, self.scanner = LocalTsa(self.clock), Eicar()
+        self.ocsp = LocalOcsp(self.clock, self.trust)
+        key = pki.transactions[DOMAIN]
+        self.sealer = Sealer(SoftSigner(key.key, key.certificate, key.chain), self.tsa)
+        register = ProviderRegister(DOMAIN)
+        self.records = RecordMaker(ISSUER, DOMAIN, self.clock, self.ids)
+        offload = Inline()
+        self.submit = Submit(
+            store=self.store, blobs=self.blobs, sealer=self.sealer, revocation=self.ocsp,
+            scanner=self.scanner, identity=PlainIdentity(), offload=offload, clock=self.clock, ids=self.ids,
+            changes=self.changes, trust=self.trust,
+            settings=SubmitSettings(ISSUER, register, self.limits, NesPolicy()),
+        )  # fmt: skip
+        work = {
+            "store": self.store, "blobs": self.blobs, "sealer": self.sealer, "records": self.records,
+            "offload": offload, "clock": self.clock, "ids": self.ids, "changes": self.changes,
+        }  # fmt: skip
+        self.deliver, self.receipts = Deliver(**work), FileReceipts(**work)
+        self.reader = Reader(
+            store=self.store, blobs=self.blobs, sealer=self.sealer, records=self.records, changes=self.changes
+        )
+        self.worker = Worker(
+            store=self.store, clock=self.clock, changes=self.changes,
+            deliver=self.deliver, receipts=self.receipts,
+        )  # fmt: skip
+        self.accounts = AccountWork(
+            store=self.store, identity=PlainIdentity(), passwords=PlainPasswords(), clock=self.clock,
+            ids=self.ids, register=register,
+        )  # fmt: skip
+        self.sign_in = SignIn(
+            store=self.store, passwords=PlainPasswords(), clock=self.clock, register=register
+        )
+
+    async def open_accounts(self) -> "World":
+        """Open the accounts of the cast."""
+        for address, kind, holder, person, tckn in (
+            (AYSE, AccountKind.REAL_PERSON, "Ayşe Yılmaz", "Ayşe Yılmaz", AYSE_TCKN),
+            (MEHMET, AccountKind.REAL_PERSON, "Mehmet Demir", "Mehmet Demir", MEHMET_TCKN),
+            (KURUM, AccountKind.LEGAL_PERSON, "Örnek Kurum A.Ş.", "Zeynep Işık", "10000000382"),
+        ):
+            await self.accounts.open(
+                Opening(address, kind, ServiceType.SEND_AND_RECEIVE, holder, person, tckn)
+            )
+            await self.accounts.add_password(address, PASSWORD, label="test")
+        return self
+
+    async def person(self, address: str) -> Person:
+        """Sign in."""
+        person = await self.sign_in.sign_in(address, PASSWORD)
+        assert person is not None
+        assert person.authentication.method == PASSWORD_METHOD
+        return person
+
+    async def send(self, message: bytes, *, sender: str = AYSE, to=(MEHMET,), **faults):
+        """Submit bytes as an edge would."""
+        spool = self.blobs.spool()
+        await spool.write(message)
+        given = {
+            "person": await self.person(sender), "envelope_from": sender, "attempted": tuple(to),
+            "any_refused": False, "spool": spool, "nul": False, "line_too_long": False,
+            "received_at": self.clock.now(),
+        } | faults  # fmt: skip
+        return await self.submit.submit(Incoming(**given))
+
+    async def work(self) -> None:
+        """Do all work that is due."""
+        while await self.worker.round():
+            pass
+
+    async def evidence(self) -> list[EvidenceRecord]:
+        """Return all evidence there is, read back from its signed bytes, in ledger order."""
+        entries = await self.store.read(lambda tx: tx.evidence.ledger(0, 10_000))
+        found = []
+        for entry in entries:
+            blob = await self.store.read(
+                lambda tx, entry=entry: tx.blobs.get(tx.evidence.get(entry.evidence_id).blob)
+            )
+            source = self.blobs.open(blob)
+            found.append(read_record(source.read(0, source.size)))
+        return found
+
+    async def kinds(self) -> list[EvidenceKind]:
+        """Return the kinds of all evidence in ledger order."""
+        return [record.kind for record in await self.evidence()]
+
+    async def count(self, address: str, role: FolderRole) -> int:
+        """Return how many items a folder has."""
+
+        def look(tx):
+            account = tx.accounts.by_address(address)
+            return len(tx.mailboxes.summaries(tx.mailboxes.by_role(account.account_id, role).folder_id))
+
+        return await self.store.read(look)
+
+
+def compose(
+    sender: str = AYSE, to=(MEHMET,), cc=(), subject="İhtarname", message_id="<1@test>", **extra
+) -> bytes:
+    """Return an unsigned message."""
+    message = EmailMessage(policy=SMTP)
+    message["From"] = sender
+    message["To"] = ", ".join(to)
+    if cc:
+        message["Cc"] = ", ".join(cc)
+    message["Subject"] = subject
+    message["Date"] = "Sat, 21 Nov 2026 12:00:00 +0300"
+    if message_id:
+        message["Message-ID"] = message_id
+    for name, value in extra.items():
+        message[name] = value
+    message.set_content("Sayın Yetkili, bildiririz.", cte="quoted-printable")
+    return message.as_bytes()
+
+
+async def signed(unsigned: bytes, by: Issued, at: datetime = NOW) -> bytes:
+    """Return the message signed by a holder."""
+    signer = SoftSigner(by.key, by.certificate, by.chain)
+    return await sign_message(unsigned, signer, at, boundary=f"b-{secrets.token_hex(12)}")
+
+
+async def new_world(**settings) -> World:
+    """Return a world with its accounts open."""
+    assert ALL_RIGHTS
+    return await World(**settings).open_accounts()
