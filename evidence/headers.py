@@ -9,6 +9,7 @@ import binascii
 import codecs
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -66,7 +67,8 @@ def unfold(raw: bytes) -> bytes:
 
     spec: RFC5322#2.2.3
     """
-    return raw.replace(b"\r\n", b"").strip(b" \t")
+    value = raw.strip(b" \t")
+    return value.replace(b"\r\n", b"").strip(b" \t") if b"\r" in value else value
 
 
 def raw_text(raw: bytes) -> str:
@@ -175,6 +177,10 @@ def structured(raw: bytes) -> tuple[str, Params, bool]:
     The flag is False where something had to be skipped.
     """
     # spec: RFC2045#5.1
+    return _structured_once(raw) if len(raw) <= _CACHED_MAX else _structured(raw)
+
+
+def _structured(raw: bytes) -> tuple[str, Params, bool]:
     line, clean = strip_comments(unfold(raw))
     head, semicolon, rest = line.partition(b";")
     value = raw_text(head.strip(b" \t")).lower()
@@ -197,6 +203,11 @@ def structured(raw: bytes) -> tuple[str, Params, bool]:
         clean = clean and not match[4].strip(b" \t")
         params.append((raw_text(match[1].lower()), raw_text(text)))
     return value, tuple(params), clean
+
+
+# the same few values come again and again; a long one is nobody's habit
+_CACHED_MAX: Final = 200
+_structured_once = lru_cache(maxsize=1024)(_structured)
 
 
 def parameter(params: Params, name: str) -> str | None:

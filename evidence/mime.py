@@ -164,9 +164,12 @@ class _Scanner:
             after = offset + len(one.needle)
             closing = self._data.startswith(b"--", after)
             after += 2 if closing else 0
-            tail = self._data[after : after + PADDING_MAX + 2]
-            padding = len(tail) - len(tail.lstrip(b" \t"))
-            rest = tail[padding : padding + 2]
+            padding = 0
+            rest = self._data[after : after + 2]
+            if rest != b"\r\n":
+                tail = self._data[after : after + PADDING_MAX + 2]
+                padding = len(tail) - len(tail.lstrip(b" \t"))
+                rest = tail[padding : padding + 2]
             if rest == b"\r\n" or (not rest and self._base + after + padding == self._size):
                 early = hit < self._counted  # its CRLF was counted with the line before
                 if not early:

@@ -3,8 +3,10 @@
 Callers import these names from `evidence.mime`.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from evidence.headers import Params, parameter, raw_text, structured, unfold
@@ -13,6 +15,8 @@ BOUNDARY_MAX: Final = 256  # spec: RFC2046#5.1.1 says 70; clients exceed it
 _ONCE: Final = frozenset({"content-type", "content-transfer-encoding", "mime-version"})
 IDENTITY: Final = frozenset({"7bit", "8bit", "binary"})
 _NAME: Final = bytes(range(33, 127)).replace(b":", b"")  # spec: RFC5322#2.2
+# possessive by construction: each piece begins with what the one before cannot hold
+_FIELD: Final = re.compile(rb"([!-9;-~]{1,256}):([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?:\r\n|\Z)")
 _TEXTS: Final = {
     "content-id": "content_id",
     "content-description": "description",
@@ -147,7 +151,7 @@ class Head:
         """Take one field in; of fields that may stand once the first counts."""
         name = one.name
         self.fields.append(one)
-        if not name.startswith(("content-", "mime-")):
+        if not name.startswith(("content-", "mime-version")):
             return
         if name in _ONCE and any(earlier.name == name for earlier in self.fields[:-1]):
             self.defects[f"duplicate-{name}"] = None
@@ -200,30 +204,47 @@ def read_head(block: bytes, start: int, default: str, most_fields: int) -> Head:
     """
     kind, _, subtype = default.partition("/")
     head = Head(kind, subtype)
-    lines = block.split(b"\r\n", most_fields * 40)  # folded lines too
-    if len(lines) > most_fields * 40:
-        raise MimeLimitError("too many header lines")
-    first = at = 0  # of the field, of the line
-    seen = 0
-    for line in lines:
-        if line[:1] not in (b" ", b"\t", b"") or not line:
-            if at > first:
-                seen += 1
-                if seen > most_fields:
-                    raise MimeLimitError("too many header fields")
-                _field(head, block[first:at], start + first)
-            first = at
-        at += len(line) + 2
-        if not line:
-            break
-    else:
-        _field(head, block[first:], start + first)
+    at = seen = 0
+    end = len(block)
+    while at < end:
+        match = _FIELD.match(block, at)
+        if match is not None:  # nearly every line of nearly every header
+            name, raw_name = _names(match[1])
+            stop = match.end()
+            head.add(HeaderField(name, raw_name, match[2], Range(start + at, start + stop)))
+        else:
+            stop = _line_end(block, at)
+            if block.startswith(b"\r\n", at):
+                break  # the blank line
+            _odd_field(head, block[at:stop], start + at)
+        at = stop
+        seen += 1
+        if seen > most_fields:
+            raise MimeLimitError("too many header fields")
     if head.type == "multipart" and head.encoding not in IDENTITY:
         head.defects["encoded-multipart"] = None
     return head
 
 
-def _field(head: Head, whole: bytes, start: int) -> None:
+def _line_end(block: bytes, at: int) -> int:
+    """Return where the field that begins at ``at`` ends, with its folded lines and CRLF."""
+    while True:
+        found = block.find(b"\r\n", at)
+        if found < 0:
+            return len(block)
+        at = found + 2
+        if block[at : at + 1] not in (b" ", b"\t"):
+            return at
+
+
+@lru_cache(maxsize=512)
+def _names(raw: bytes) -> tuple[str, str]:
+    text = raw.decode("ascii")
+    return text.lower(), text
+
+
+def _odd_field(head: Head, whole: bytes, start: int) -> None:
+    """Take in a line that is no plain field: an obsolete form, or no field at all."""
     name, colon, value = whole.partition(b":")
     bare = name.rstrip(b" \t")
     if not colon or not bare or bare.translate(None, _NAME):
@@ -232,6 +253,5 @@ def _field(head: Head, whole: bytes, start: int) -> None:
         return
     if bare != name:
         head.defects["blank-before-colon"] = None
-    raw_name = bare.decode("ascii")
     value = value.removesuffix(b"\r\n")
-    head.add(HeaderField(raw_name.lower(), raw_name, value, Range(start, start + len(whole))))
+    head.add(HeaderField(*_names(bare), value, Range(start, start + len(whole))))

@@ -7,6 +7,7 @@ Ids; every algorithm from a short list. Callers read business data from `XadesSi
 very bytes that were hashed.
 """
 
+import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
@@ -61,6 +62,7 @@ _METHODS: Final[Mapping[str, SignatureAlgorithm]] = MappingProxyType(
         for name in ("sha256", "sha384", "sha512")
     }
 )
+_AFTER_COMMA: Final = re.compile(r"(?<!\\)\s*,\s*")
 _ID_NAMES: Final = ("Id", "ID", "id", "{http://www.w3.org/XML/1998/namespace}id")
 
 
@@ -350,9 +352,12 @@ def _names(issuer_serial: tuple[str, str], facts: CertificateFacts) -> bool:
     if name == issuer_name(certificate):
         return True
     try:
-        return set(x509.Name.from_rfc4514_string(name.strip())) == set(certificate.issuer)
+        read = x509.Name.from_rfc4514_string(_AFTER_COMMA.sub(",", name.strip()))
     except ValueError:
         return False
+    return {(part.oid, part.value) for part in read} == {
+        (part.oid, part.value) for part in certificate.issuer
+    }
 
 
 def _tokens(qualifying: XmlElement) -> tuple[tuple[bytes, ...], bool]:

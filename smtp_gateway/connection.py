@@ -7,7 +7,6 @@ aiosmtpd gives the command loop alone (D9); the dialogue, authentication and DAT
 import asyncio
 import contextlib
 import re
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import structlog
@@ -27,6 +26,7 @@ from smtp_gateway.authenticator import (
 )
 from smtp_gateway.data_stream import BareLineEndingError, DataEndedEarlyError, Received, receive
 from smtp_gateway.replies import Reply, busy, coded, simple
+from smtp_gateway.settings import EdgeSettings
 from smtp_gateway.submission import Dialogue, DialogueSettings
 
 log = structlog.get_logger(__name__)
@@ -44,24 +44,6 @@ _LINGER: Final = 2.0  # seconds in which a client that is still sending may read
 
 _LIBRARY_REPLY: Final = re.compile(r"([2-5])(\d\d) (?!\d\.\d)(?:Error: )?(.*)\Z", re.DOTALL)
 _ENHANCED: Final = {"221": "2.0.0", "250": "2.0.0", "500": "5.5.2", "501": "5.5.4", "502": "5.5.1"}
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeSettings:
-    """Limits of the listener. Times in seconds, rates in bytes per second."""
-
-    hostname: str
-    max_wire: int
-    max_recipients: int = 500
-    max_sessions: int = 500
-    max_sessions_per_network: int = 50
-    auth_tries: int = 3
-    login_timeout: float = 60.0  # from the greeting to a successful AUTH
-    idle_timeout: float = 300.0  # spec: RFC5321#4.5.3.2.7
-    data_idle_timeout: float = 180.0  # spec: RFC5321#4.5.3.2.5
-    data_grace: float = 300.0  # after this the minimum rate counts
-    data_min_rate: int = 4096
-    drain_timeout: float = 30.0
 
 
 class Hub(Protocol):

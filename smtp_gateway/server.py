@@ -13,9 +13,10 @@ import structlog
 from kephs.ports import Clock, Spool
 from kephs.usecases.results import Accepted, Incoming, Refused
 from smtp_gateway.authenticator import Authenticator
-from smtp_gateway.connection import EdgeSettings, SubmissionProtocol
+from smtp_gateway.connection import SubmissionProtocol
 from smtp_gateway.data_stream import Received
 from smtp_gateway.replies import Reply, accepted, refused, simple
+from smtp_gateway.settings import EdgeSettings
 from smtp_gateway.submission import Dialogue
 
 log = structlog.get_logger(__name__)

@@ -12,6 +12,7 @@ from struct import Struct
 from typing import Final
 
 SEGMENT_SIZE: Final = 64 << 20
+SMALLEST_BODY: Final = 32  # uid and an empty chunk's tag; zeroes after a crash are no records
 LARGEST_BODY: Final = 1 << 20
 
 _SEGMENT: Final = Struct(">8sQ")
@@ -131,7 +132,7 @@ class Journal:
                     if len(head) < RECORD_HEAD:
                         break
                     mark, length, _ = _RECORD.unpack_from(head)
-                    if mark != _RECORD_MARK or length > LARGEST_BODY:
+                    if mark != _RECORD_MARK or not SMALLEST_BODY <= length <= LARGEST_BODY:
                         break
                     yield number, offset, length, head[RECORD_HEAD:]
                     offset += RECORD_HEAD + length
@@ -172,7 +173,7 @@ def _record_end(data: bytes, offset: int) -> int | None:
         return None
     mark, length, crc = _RECORD.unpack_from(data, offset)
     begin = offset + RECORD_HEAD
-    if mark != _RECORD_MARK or length > LARGEST_BODY or len(data) - begin < length:
+    if mark != _RECORD_MARK or not SMALLEST_BODY <= length <= min(LARGEST_BODY, len(data) - begin):
         return None
     return begin + length if zlib.crc32(memoryview(data)[begin : begin + length]) == crc else None
 

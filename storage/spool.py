@@ -3,9 +3,10 @@
 import asyncio
 import hashlib
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from evidence.ports import ByteSource, BytesSource
 from kephs.ports import StoreUnavailableError
@@ -13,6 +14,7 @@ from storage.crypto import CHUNK, ChunkCipher
 from storage.journal import sync_directory, write_all
 from storage.sealed import JoinedSource, OpenFile, SealedSource, fetch_from_descriptor
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 SMALL: Final = 256 * 1024  # content up to here goes into the journal
@@ -107,6 +109,7 @@ class FileSpool:
         self._flushed = 0
         self._usable = True
         self._kept = False
+        self._opening: Future[TempFile] | None = None
         self._file: TempFile | None = None
 
     async def write(self, data: bytes) -> None:
@@ -148,9 +151,11 @@ class FileSpool:
             self._pending = None
         if not self._kept:
             self._tail = bytearray()
-        file, self._file = self._file, None
-        if file is not None:
-            await settled(self._pool.submit(file.unlink))
+        opening, self._opening, self._file = self._opening, None, None
+        if opening is not None:
+            await settled(opening)  # a cancelled write may have left it behind
+            if opening.exception() is None:
+                opening.result().unlink()
 
     @property
     def small(self) -> bytes | None:
@@ -168,12 +173,18 @@ class FileSpool:
         self._usable = False  # written once
         await self._drain()
         assert self._file is not None  # callers ask `small` first
-        future = self._pool.submit(self._file.publish, bytes(self._tail), path)
+        future = self._submit(self._file.publish, bytes(self._tail), path)
         await settled(future)
         _raise(future)
         self._kept = True
         self._tail = bytearray()
         return self._file
+
+    def _submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
+        try:
+            return self._pool.submit(function, *args, **kwargs)
+        except RuntimeError as error:
+            raise StoreUnavailableError("the blob store is closed") from error
 
     def _check_usable(self) -> None:
         if not self._usable:
@@ -182,11 +193,11 @@ class FileSpool:
     async def _flush(self) -> None:
         await self._drain()
         if self._file is None:
-            opened = self._pool.submit(TempFile, self._path, self._data_key, self.uid)
-            await settled(opened)
-            self._file = _raise(opened)
+            self._opening = self._submit(TempFile, self._path, self._data_key, self.uid)
+            await settled(self._opening)
+            self._file = _raise(self._opening)
         block, self._tail = bytes(self._tail), bytearray()
-        self._pending = (self._pool.submit(self._file.add, block, last=False), block)
+        self._pending = (self._submit(self._file.add, block, last=False), block)
 
     async def _drain(self) -> None:
         if self._pending is not None:

@@ -1,6 +1,7 @@
 """``kephs account``: accounts, operators and app passwords from the shell. Works while the server runs."""
 
 import secrets
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -253,7 +254,7 @@ def _with_core(directory: Path, work: Callable[[Beside], Awaitable[T]]) -> T:
 
 
 def _identity(given: str) -> str:
-    number = click.get_text_stream("stdin").readline().strip() if given == "-" else given.strip()
+    number = sys.stdin.readline().strip() if given == "-" else given.strip()
     if not is_identity_number(number):
         raise ExitError(
             "identity-invalid",

@@ -7,13 +7,16 @@ A command never ends in a stack trace: what it knows becomes an `ExitError`, any
 import asyncio
 import functools
 import json
+import logging
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import click
+import structlog
 
 from config.settings import SettingsError
 from evidence.adapters.soft_signer import KeyMaterialError
@@ -91,13 +94,34 @@ class Usage64Command(click.Command):
             raise UsageExitError(error.format_message(), error.ctx) from None
 
 
+def usage_error(text: str) -> UsageExitError:
+    """Return a usage error that exits 64."""
+    return UsageExitError(text, click.get_current_context(silent=True))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the library's events out of a command's output: it says itself what matters."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        logger_factory=structlog.ReturnLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
     """Turn every failure of a command into a clear sentence with code and cure."""
 
     @functools.wraps(command)
     def run_guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with quiet():
+                return command(*args, **kwargs)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BaseExceptionGroup as group:

@@ -13,12 +13,14 @@ import structlog
 
 from config.settings import Settings, SettingsError, load
 from kephs.bootstrap import Core, open_core, open_limits, open_tls
-from kephs.imap.server import ImapServer
+from kephs.imap.fetch import FetchPolicy
+from kephs.imap.server import ImapServer, ServerLimits
+from kephs.imap.session import SessionParts
 from kephs.observability import configure_logging
 from kephs.worker import Worker
 from smtp_gateway.authenticator import Authenticator
+from smtp_gateway.connection import EdgeSettings
 from smtp_gateway.server import SubmissionServer
-from smtp_gateway.settings import EdgeSettings
 from storage.errors import SchemaError
 
 ROLES: Final = ("smtp", "imap", "worker")
@@ -99,11 +101,15 @@ async def _run_smtp(core: Core, stopping: asyncio.Event) -> None:
 
 async def _run_imap(core: Core, stopping: asyncio.Event) -> None:
     network = core.settings.network
-    server = ImapServer(
-        mailbox=core.mailbox, sign_in=core.sign_in, offload=core.offload, tls=open_tls(core.settings),
-        max_connections=network.max_connections,
-    )  # fmt: skip
-    await server.run(network.host, network.imap_port, stopping)
+    parts = SessionParts(
+        core.mailbox, core.sign_in, core.offload, FetchPolicy(imap_body=core.settings.read.trigger_imap_body)
+    )
+    limits = ServerLimits(connections=network.max_connections)
+    server = ImapServer(parts, open_tls(core.settings), limits=limits)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve(network.host, network.imap_port), name="imap listener")
+        await stopping.wait()
+        server.drain()
 
 
 async def _run_worker(core: Core, stopping: asyncio.Event) -> None:

@@ -62,7 +62,6 @@ class _Message:
         self._row = row
         self.summary = summary
         self.size = summary.size
-        self.stub = False
         self._index: MessageIndex | None = None
         self._header: bytes | None = None
         self._source: ByteSource | None = None
@@ -73,7 +72,6 @@ class _Message:
         self._source = source
         self._header = self._index.header
         self.size = source.size
-        self.stub = True
 
     async def header(self) -> bytes:
         if self._header is None:
@@ -137,7 +135,7 @@ class Fetcher:
             NotPermittedError: content is asked and the person may not read.
             ContentLostError: the answer broke off inside a literal.
         """
-        marks = not read_only and any(shows_content(item) and not item.peek for item in items)
+        marks = not read_only and any(not item.peek for item in items)  # spec: RFC3501#6.4.5
         held: list[bytes] = []
         size = 0
         for start in range(0, len(uids), BATCH):
@@ -205,7 +203,7 @@ class Fetcher:
         unseen = {
             message.summary.uid: self._view.summaries[message.summary.uid].flags
             for message in messages
-            if not message.stub and SEEN not in self._view.summaries[message.summary.uid].flags
+            if not message.summary.gated and SEEN not in self._view.summaries[message.summary.uid].flags
         }
         if not unseen:
             return frozenset()

@@ -27,8 +27,8 @@ from kephs.domain.refusals import Refusal, RefusalCode
 from kephs.ports import StoreUnavailableError
 from kephs.usecases.results import Accepted, Incoming, Refused
 from smtp_gateway.authenticator import Authenticator, ThrottleSettings
-from smtp_gateway.connection import EdgeSettings
 from smtp_gateway.server import SubmissionServer
+from smtp_gateway.settings import EdgeSettings
 from storage.memory import MemorySpool
 
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)

@@ -108,7 +108,11 @@ def ocsp_files(issued: Iterable[Issued], at: datetime = LATER) -> list[Revocatio
     for item in issued:
         leaf, issuer = certificate_facts(item.certificate), certificate_facts(item.chain[0])
         root = certificate_facts(pki.root)
-        name = "pss" if issuer.subject == certificate_facts(pki.authorities["pss"].certificate).subject else "p384"
+        name = (
+            "pss"
+            if issuer.subject == certificate_facts(pki.authorities["pss"].certificate).subject
+            else "p384"
+        )
         for certificate, above, ca in ((leaf, issuer, name), (issuer, root, "root")):
             answer = pki.ocsp_response(ocsp_request(certificate, above), at, ca=ca)
             files[f"{certificate.serial:x}.ocsp"] = answer

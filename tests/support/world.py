@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
+from hashlib import sha256
 
 from directory.accounts import ALL_RIGHTS, AccountKind, ServiceType
 from directory.providers import ProviderRegister
@@ -39,8 +40,12 @@ from tests.support.pki import AYSE_TCKN, MEHMET_TCKN, NOW, shared_pki
 
 DOMAIN = "hs91.kep.tr"
 AYSE, MEHMET, KURUM = f"ayse.yilmaz@{DOMAIN}", f"mehmet.demir@{DOMAIN}", f"ornekkurum@{DOMAIN}"
-PASSWORD = "abcdef-ghijk-lmnop-qrstu-vwxyz"
 ISSUER = Issuer("TEST hs91", f"kep-hizmet@{DOMAIN}", "urn:oid:2.25.1", "Örnek Cd. 1", "Ankara", "06000", "TR")
+
+
+def password_of(address: str) -> str:
+    """Return the app password of a test account; its first six characters select it."""
+    return f"{sha256(address.encode()).hexdigest()[:6]}-ghijk-lmnop-qrstu-vwxyz"
 
 
 class Clock:
@@ -202,12 +207,12 @@ class World:
             await self.accounts.open(
                 Opening(address, kind, ServiceType.SEND_AND_RECEIVE, holder, person, tckn)
             )
-            await self.accounts.add_password(address, PASSWORD, label="test")
+            await self.accounts.add_password(address, password_of(address), label="test")
         return self
 
     async def person(self, address: str) -> Person:
         """Sign in."""
-        person = await self.sign_in.sign_in(address, PASSWORD)
+        person = await self.sign_in.sign_in(address, password_of(address))
         assert person is not None
         assert person.authentication.method == PASSWORD_METHOD
         return person

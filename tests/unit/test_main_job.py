@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cryptography.x509 import ReasonFlags
 
 from directory.accounts import AccountState
 from evidence.records import EvidenceKind, ReasonCode
@@ -197,7 +198,7 @@ async def test_a_certificate_with_one_fault_is_refused(world, spoil, code):
 
 async def test_a_revoked_certificate_is_refused(world):
     revoked = shared_pki().issue_user("Ayşe Yılmaz", AYSE_TCKN)
-    shared_pki().revoke(revoked.serial, NOW - timedelta(hours=1), "key_compromise")
+    shared_pki().revoke(revoked.serial, NOW - timedelta(hours=1), ReasonFlags.key_compromise)
     assert refused(await world.send(await signed(compose(), revoked))) is RefusalCode.CERTIFICATE_REVOKED
 
 

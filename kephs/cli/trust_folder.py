@@ -1,0 +1,69 @@
+"""A folder of trusted certificates, as ``--trust`` names it: PEM or DER files, nothing trusted by default."""
+
+import re
+from base64 import b64decode
+from binascii import Error as Base64Error
+from pathlib import Path
+from typing import Final
+
+from evidence.certificates import CertificateError, certificate_facts
+from evidence.chain import TrustStore
+
+_SUFFIXES: Final = frozenset({".pem", ".crt", ".cer", ".der"})
+_PEM: Final = re.compile(
+    rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----", re.ASCII
+)
+_SIZE_MAX: Final = 16 << 20
+_INTERMEDIATES: Final = "intermediates"
+
+
+class TrustFolderError(Exception):
+    """The folder cannot be used; the text says which file and why."""
+
+
+def read_trust(folder: Path) -> TrustStore:
+    """Read the roots of a folder, and the intermediates of ``intermediates`` below it, if there are any.
+
+    An own PEM reader, because Turkish roots exist that `cryptography` refuses to load.
+
+    Raises:
+        TrustFolderError: no such folder, or a file in it holds no readable certificate.
+    """
+    if not folder.is_dir():
+        raise TrustFolderError(f"{folder} is no folder")
+    roots = _certificates(folder)
+    below = folder / _INTERMEDIATES
+    return TrustStore(roots, intermediates=_certificates(below) if below.is_dir() else ())
+
+
+def certificates_of(data: bytes) -> list[bytes]:
+    """Return the certificates of one file, DER, each readable.
+
+    Raises:
+        CertificateError: there is none, or one cannot be read.
+    """
+    try:
+        found = [b64decode(match[1]) for match in _PEM.finditer(data)] or [data]
+    except (Base64Error, ValueError) as error:
+        raise CertificateError("not base64") from error
+    for der in found:
+        certificate_facts(der)
+    return found
+
+
+def _certificates(folder: Path) -> list[bytes]:
+    found: list[bytes] = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+            continue
+        try:
+            found += certificates_of(_content(path))
+        except (OSError, CertificateError) as error:
+            raise TrustFolderError(f"{path}: {error}") from error
+    return found
+
+
+def _content(path: Path) -> bytes:
+    if path.stat().st_size > _SIZE_MAX:
+        raise CertificateError("too large")
+    return path.read_bytes()

@@ -1,0 +1,178 @@
+"""``kephs verify``: evidence, KEP messages, bundles and senders' signatures, offline."""
+
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from evidence.certificates import TEST_TRANSACTION_POLICY
+from evidence.chain import TrustStore
+from evidence.ports import BytesSource
+from evidence.report import Report, Step, SubIndication, Verdict, conclude
+from evidence.role import SealPolicy
+from evidence.verify import exit_code, verify_source
+from kephs.cli.output import Usage64Command, guarded, json_option, print_json, usage_error
+from kephs.cli.sender_report import RevocationData, sender_report
+from kephs.cli.trust_folder import TrustFolderError, read_trust
+from kephs.system import SystemClock
+
+_WORDS: Final[dict[Verdict, str]] = {
+    Verdict.PASSED: "GEÇERLİ / valid",
+    Verdict.FAILED: "GEÇERSİZ / not valid",
+    Verdict.INDETERMINATE: "BELİRSİZ / undecided",
+}
+_MARKS: Final[dict[bool | None, str]] = {True: "ok  ", None: "note", False: "FAIL"}
+_file = click.Path(path_type=Path)
+
+
+@click.command(cls=Usage64Command)
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=_file)
+@click.option("--trust", type=_file, help="Folder of trusted roots, PEM or DER. Without it nothing can pass.")
+@click.option(
+    "--at", "at_text", metavar="TIME", help="Verify for this time (ISO 8601 with zone). Default: now."
+)
+@click.option(
+    "--sender",
+    "senders",
+    multiple=True,
+    type=_file,
+    metavar="MSG.eml",
+    help="Report on the holder's signature of a message (or of the original inside a KEP message).",
+)
+@click.option(
+    "--revocation",
+    multiple=True,
+    type=_file,
+    metavar="FILE",
+    help="OCSP response or CRL, DER, that --sender may rely on; bundles carry them in dogrulama/.",
+)
+@click.option(
+    "--transaction-policy",
+    "policies",
+    multiple=True,
+    metavar="OID",
+    help="Policy of transaction certificates, beside that of the TEST PKI.",
+)
+@json_option
+@guarded
+def command(
+    paths: tuple[Path, ...], trust: Path | None, at_text: str | None, senders: tuple[Path, ...],
+    revocation: tuple[Path, ...], policies: tuple[str, ...], as_json: bool,  # noqa: FBT001
+) -> None:  # fmt: skip
+    """Verify evidence XML, KEP messages (.eml) and bundles (.kepdelil) without any network.
+
+    Exit status: 0 all valid, 1 something is not valid or cannot be read, 2 something cannot be decided,
+    64 wrong usage.
+    """
+    if not paths and not senders:
+        raise usage_error("name at least one file")
+    at = _time(at_text)
+    store = _trust(trust)
+    policy = SealPolicy(transaction_policies=frozenset((TEST_TRANSACTION_POLICY, *policies)))
+    data = RevocationData.of(revocation)
+    reports = [(path, _evidence(path, store, at, policy)) for path in paths]
+    reports += [(path, _sender(path, store, at, data, policy)) for path in senders]
+    code = exit_code(report for _, report in reports)
+    if as_json:
+        print_json(_plain(reports, code))
+    else:
+        _print(reports, trusting=not store.empty)
+    raise click.exceptions.Exit(code)
+
+
+def _time(text: str | None) -> datetime:
+    if text is None:
+        return SystemClock().now()
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise usage_error(f"--at {text}: write it as 2026-11-21T09:00:00Z") from None
+    if time.tzinfo is None:
+        raise usage_error(f"--at {text}: name the zone, for example Z or +03:00")
+    return time
+
+
+def _trust(folder: Path | None) -> TrustStore:
+    if folder is None:
+        return TrustStore(())
+    try:
+        return read_trust(folder)
+    except (TrustFolderError, OSError) as error:
+        raise usage_error(f"--trust {error}") from None
+
+
+def _evidence(path: Path, trust: TrustStore, at: datetime, policy: SealPolicy) -> Report:
+    try:
+        with _opened(path) as source:
+            return verify_source(source, trust, at, policy, subject=path.name)
+    except OSError as error:
+        return _unreadable(path, at, error)
+
+
+def _sender(path: Path, trust: TrustStore, at: datetime, data: RevocationData, policy: SealPolicy) -> Report:
+    try:
+        with _opened(path) as source:
+            report = sender_report(source, trust, at, data, policy.transaction_policies)
+    except OSError as error:
+        return _unreadable(path, at, error)
+    return replace(report, subject=path.name)
+
+
+def _unreadable(path: Path, at: datetime, error: OSError) -> Report:
+    step = Step(
+        "0", "read", ok=False, detail=error.strerror or str(error),
+        sub_indication=SubIndication.SIGNED_DATA_NOT_FOUND, verdict=Verdict.FAILED,
+    )  # fmt: skip
+    return conclude(path.name, [step], at)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BytesSource]:
+    """Map a file; nothing of it is held in memory that is not being looked at."""
+    with path.open("rb") as file:
+        if path.stat().st_size == 0:
+            yield BytesSource(b"")
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            yield BytesSource(mapped)
+
+
+# --------------------------------------------------------------------------- showing
+
+
+def _plain(reports: Iterable[tuple[Path, Report]], code: int) -> dict[str, Any]:
+    listed = [{"path": str(path), **report.to_json()} for path, report in reports]
+    verdict = {0: Verdict.PASSED, 1: Verdict.FAILED, 2: Verdict.INDETERMINATE}[code]
+    return {"exit": code, "verdict": verdict.value, "reports": listed}
+
+
+def _print(reports: Sequence[tuple[Path, Report]], *, trusting: bool) -> None:
+    for path, report in reports:
+        sub = f" ({report.sub_indication.value})" if report.sub_indication else ""
+        click.echo(f"{_shown(str(path))}: {report.verdict.value}{sub}: {_WORDS[report.verdict]}")
+        for name, value in report.facts.items():
+            if isinstance(value, str) and value:
+                click.echo(f"  {name}: {_shown(value)}")
+        _print_steps(report, "  ")
+    if not trusting:
+        click.echo("no root is trusted: give --trust DIR (güvenilen kök yok: --trust KLASÖR verin)", err=True)
+
+
+def _print_steps(report: Report, indent: str) -> None:
+    for step in report.steps:
+        detail = f": {_shown(step.detail)}" if step.detail else ""
+        click.echo(f"{indent}{_MARKS[step.ok]} {step.number:<7} {_shown(step.name)}{detail}")
+    for part in report.parts:
+        sub = f" ({part.sub_indication.value})" if part.sub_indication else ""
+        click.echo(f"{indent}- {_shown(part.subject)}: {part.verdict.value}{sub}")
+        _print_steps(part, indent + "    ")
+
+
+def _shown(text: str) -> str:
+    """Return text from a verified file so that it cannot steer the terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
