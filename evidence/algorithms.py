@@ -5,9 +5,10 @@ md. 6, current set to 31.12.2027) or of ETSI TS 119 312 is a settings change. (s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -29,6 +30,7 @@ from evidence.der import (
     children,
     inside,
     oid,
+    parse,
     seq,
     to_int,
     to_oid,
@@ -104,6 +106,9 @@ _SIGNATURES: Final[Mapping[str, tuple[Family, str | None]]] = MappingProxyType(
 )
 
 
+_IDENTIFIER_MAX: Final = 512
+
+
 class UnknownAlgorithmError(ValueError):
     """The algorithm, or its parameters, is none that this library knows."""
 
@@ -132,7 +137,14 @@ def digest_algorithm(identifier: Node) -> str:
         DerError: malformed.
         UnknownAlgorithmError: a digest that is not known.
     """
-    cursor = Cursor(identifier, limit=2)
+    if identifier.length > _IDENTIFIER_MAX:
+        raise DerError("algorithm identifier is too long")
+    return _digest_algorithm(identifier.whole)
+
+
+@lru_cache(maxsize=256)  # pure memos: signatures name the same few algorithms over and over
+def _digest_algorithm(der: bytes) -> str:
+    cursor = Cursor(parse(der, max_size=1024), limit=2)
     dotted = to_oid(cursor.take(OID))
     if (null := cursor.optional(NULL)) is not None and null.length:
         raise DerError("NULL with content")
@@ -152,7 +164,14 @@ def signature_algorithm(identifier: Node) -> SignatureAlgorithm:
         DerError: malformed.
         UnknownAlgorithmError: unknown algorithm or parameters.
     """
-    members = children(identifier, limit=2, tag=SEQUENCE)
+    if identifier.length > _IDENTIFIER_MAX:
+        raise DerError("algorithm identifier is too long")
+    return _signature_algorithm(identifier.whole)
+
+
+@lru_cache(maxsize=256)
+def _signature_algorithm(der: bytes) -> SignatureAlgorithm:
+    members = children(parse(der, max_size=1024), limit=2, tag=SEQUENCE)
     if not members:
         raise DerError("empty algorithm identifier")
     dotted = to_oid(members[0])
@@ -292,6 +311,11 @@ class AlgorithmPolicy:
     )
     hashes: tuple[HashRule, ...] = _hash_rules()
     enforce_end: bool = False
+    first_end: datetime | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        ends = [row.until for row in self.keys] + [row.until for row in self.hashes]
+        object.__setattr__(self, "first_end", min((end for end in ends if end is not None), default=None))
 
     def refusal(
         self, role: Role, algorithm: SignatureAlgorithm, hash_name: str, bits: int, at: datetime
@@ -308,9 +332,8 @@ class AlgorithmPolicy:
         return None
 
     def lapsed(self, at: datetime) -> bool:
-        """Say whether the table as a whole is past its date and wants a review."""
-        ends = [row.until for row in self.keys] + [row.until for row in self.hashes]
-        return any(end is not None and at >= end for end in ends)
+        """Say whether a row of the table is past its date, so that it wants a review."""
+        return self.first_end is not None and at >= self.first_end
 
     def _ended(self, until: datetime | None, at: datetime) -> bool:
         return self.enforce_end and until is not None and at >= until

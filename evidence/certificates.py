@@ -171,8 +171,14 @@ class CertificateFacts:
         return any(statement.oid == oid for statement in self.extensions.qc_statements)
 
     def _one(self, oid: str) -> str | None:
-        found = [text for kind, text in self.subject_attributes if kind == oid]
-        return found[0] if len(found) == 1 else None
+        return _only(self.subject_attributes, oid)
+
+
+@lru_cache(maxsize=1024)
+def _only(attributes: tuple[tuple[str, str], ...], oid: str) -> str | None:
+    """Return the only value of an attribute; None where it is missing or ambiguous."""
+    found = [text for kind, text in attributes if kind == oid]
+    return found[0] if len(found) == 1 else None
 
 
 def certificate_facts(der: bytes) -> CertificateFacts:
@@ -250,6 +256,7 @@ def name_attributes(name: Node) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=1024)  # a pure memo: reports name the same few issuers over and over
 def _name_text(attributes: tuple[tuple[str, str], ...]) -> str:
     parts = []
     for kind, text in reversed(attributes):

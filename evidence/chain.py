@@ -75,7 +75,7 @@ class TrustStore:
         CertificateError: one of them cannot be read.
     """
 
-    __slots__ = ("_by_subject", "_links", "_roots", "algorithms")
+    __slots__ = ("_by_subject", "_links", "_paths", "_roots", "algorithms")
 
     def __init__(
         self,
@@ -92,6 +92,7 @@ class TrustStore:
             if facts not in known:
                 known.append(facts)
         self._links: dict[tuple[bytes, bytes], bool] = {}
+        self._paths: dict[bytes, Chain] = {}
         self.algorithms = algorithms
 
     @property
@@ -130,6 +131,24 @@ class TrustStore:
             self._links[key] = known
         return known
 
+    def known_path(self, leaf: CertificateFacts, at: datetime) -> Chain | None:
+        """Return a path found before, if every certificate of it is valid at ``at`` too.
+
+        A path depends on the candidates only for being found; with dated algorithm rows it is not reused.
+        """
+        path = self._paths.get(leaf.sha256)
+        if path is None or not all(facts.valid_at(at) for facts in path.certificates):
+            return None
+        return path
+
+    def remember_path(self, path: Chain) -> None:
+        """Remember a path that `build_chain` found."""
+        if self.algorithms.enforce_end:
+            return
+        if len(self._paths) >= _CACHE_SIZE:
+            self._paths.clear()
+        self._paths[path.leaf.sha256] = path
+
 
 def certificate_algorithm(facts: CertificateFacts) -> SignatureAlgorithm | None:
     """Return the algorithm of the certificate's own signature, None where unknown.
@@ -157,6 +176,9 @@ def build_chain(
         trust: roots and intermediates.
         at: the time the path must be valid at, aware.
     """
+    known = trust.known_path(leaf, at)
+    if known is not None:
+        return known
     problem = _leaf_problem(leaf, at)
     if problem is not None:
         return problem
@@ -165,7 +187,11 @@ def build_chain(
         offered.setdefault(facts.subject, []).append(facts)
     search = _Search(offered, trust, at)
     path = search.extend((leaf,))
-    return Chain(path) if path is not None else search.failure()
+    if path is None:
+        return search.failure()
+    found = Chain(path)
+    trust.remember_path(found)
+    return found
 
 
 def _leaf_problem(leaf: CertificateFacts, at: datetime) -> ChainFailure | None:

@@ -6,7 +6,7 @@ Nothing is judged here but form: what the attributes and signatures mean is `evi
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from evidence.algorithms import (
     SignatureAlgorithm,
@@ -44,8 +44,7 @@ _DATA_VERSIONS: Final = frozenset({1, 3})
 _OTHER_VERSIONS: Final = frozenset({3})
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(NamedTuple):  # a tuple: several per signature, and frozen dataclasses are slow to make
     """One CMS attribute: its values as read, usually exactly one."""
 
     oid: str
@@ -74,12 +73,15 @@ class SignerInfo:
         Raises:
             DerError: missing, twice, or without exactly one value (spec: signing.md 2.4 rule 2).
         """
-        found = [attribute for attribute in self.attributes if attribute.oid == kind]
-        if not found:
+        found: tuple[Node, ...] | None = None
+        for attribute in self.attributes:
+            if attribute.oid == kind:
+                if found is not None or len(attribute.values) != 1:
+                    raise DerError(f"signed attribute {kind} must stand once with one value")
+                found = attribute.values
+        if found is None:
             raise DerError(f"signed attribute {kind} is missing")
-        if len(found) != 1 or len(found[0].values) != 1:
-            raise DerError(f"signed attribute {kind} must stand once with one value")
-        return found[0].values[0]
+        return found[0]
 
     def unsigned_values(self, kind: str) -> tuple[Node, ...]:
         """Return all values of an unsigned attribute."""

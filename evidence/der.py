@@ -9,6 +9,7 @@ The builders come from `evidence.der_build`.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -177,9 +178,16 @@ def children(node: Node, *, limit: int = MAX_CHILDREN, tag: int | None = None) -
     while position < end:
         if len(found) >= limit:
             raise DerError(f"more than {limit} members")
-        child = read(data, position, end)
-        found.append(child)
-        position = child.end
+        if end - position >= 2 and data[position] & 0x1F != 0x1F and data[position + 1] < 0x80:
+            after = position + 2 + data[position + 1]  # the short form, read without a call: most values
+            if after > end:
+                raise DerError("value runs past its container")
+            found.append(Node(data, data[position], position, position + 2, after))
+            position = after
+        else:
+            child = read(data, position, end)
+            found.append(child)
+            position = child.end
     return found
 
 
@@ -266,13 +274,18 @@ def to_oid(node: Node) -> str:
     Raises:
         DerError: another type, padded or cut arcs, or more than 64 octets.
     """
-    if node.tag != OID:
+    if node.tag != OID or node.end - node.body > MAX_OID_OCTETS:
         raise DerError("expected an object identifier")
     return oid_text(node.data[node.body : node.end])
 
 
+@lru_cache(maxsize=1024)  # a pure memo: signatures name the same dozen over and over
 def oid_text(content: bytes) -> str:
-    """Return the content octets of an OBJECT IDENTIFIER as dotted text."""
+    """Return the content octets of an OBJECT IDENTIFIER as dotted text.
+
+    Raises:
+        DerError: padded or cut arcs, or more than 64 octets.
+    """
     if not content or len(content) > MAX_OID_OCTETS or content[-1] & 0x80:
         raise DerError("malformed object identifier")
     arcs: list[int] = []

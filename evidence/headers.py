@@ -401,9 +401,11 @@ def _addr_spec(tokens: list[bytes]) -> str:
     if text.startswith('"'):
         quoted = next(token for token in words if token.startswith(b'"'))
         rest = text[len(quoted.decode()) :].lstrip(" ")
-        content = _ESCAPE.sub(rb"\1", quoted[1:-1]).decode()
-        if len(quoted) < 2 or not rest.startswith("@") or not content.isprintable():
+        if not _QUOTED.fullmatch(quoted) or not rest.startswith("@"):
             raise AddressSyntaxError("a quoted local part that is not one")
+        content = _ESCAPE.sub(rb"\1", quoted[1:-1]).decode()
+        if not content.isprintable():
+            raise AddressSyntaxError("a control character in a local part")
         local = content if _DOT_ATOM.match(content) else quoted.decode()
         domain = rest[1:].strip(" ")
     else:

@@ -13,7 +13,9 @@ from evidence.records import Party
 
 CRLF: Final = b"\r\n"
 LINE_SOFT_MAX: Final = 76  # spec: RFC2047#2
-ENCODED_WORD_OCTETS: Final = 45  # 45 octets make 60 base64 characters: 72 with the frame, below 75
+ENCODED_WORD_OCTETS: Final = (
+    39  # 52 base64 characters and the frame: 64, so the first fits beside a field name
+)
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _PLAIN: Final = re.compile("[\x20-\x7e]*")

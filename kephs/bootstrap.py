@@ -47,6 +47,7 @@ from kephs.usecases.receipts import FileReceipts
 from kephs.usecases.records import RecordMaker
 from kephs.usecases.sign_in import SignIn
 from kephs.usecases.submit import Submit, SubmitSettings
+from kephs.usecases.tidy import Tidy
 from smtp_gateway.scanner import ClamdAddress, ClamdScanner
 from storage.files import FileBlobStore
 from storage.unit_of_work import SqliteStore
@@ -73,6 +74,7 @@ class Core:
     submit: Submit
     deliver: Deliver
     receipts: FileReceipts
+    tidy: Tidy
     reader: Reader
     sign_in: SignIn
     accounts: AccountWork
@@ -120,6 +122,7 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> Core:
         ),
         deliver=Deliver(**work),  # type: ignore[arg-type]
         receipts=FileReceipts(**work),  # type: ignore[arg-type]
+        tidy=Tidy(store=store, blobs=blobs),
         reader=reader,
         sign_in=SignIn(store=store, passwords=passwords, clock=clock, register=register),
         accounts=AccountWork(
@@ -140,7 +143,7 @@ def open_trust(settings: Settings) -> TrustStore:
     roots = read_certificates(settings.trust.roots)
     if not settings.test_pki.enabled and any(is_test_root(root) for root in roots):
         raise SettingsError(
-            f"{settings.trust.roots} holds a TEST root; take it out: this instance was made without --test-pki"
+            f"{settings.trust.roots} holds a TEST root: take it out, this instance is not for tests"
         )
     try:
         return TrustStore(roots, intermediates=read_certificates(settings.trust.intermediates))

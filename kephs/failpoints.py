@@ -99,6 +99,10 @@ class FailingBlobs:
         self._point.reach("blobs.put.after")
         return blobs
 
+    async def erase(self, blob: Blob) -> None:
+        """Erase; nothing dies here."""
+        await self._blobs.erase(blob)
+
     def open(self, blob: Blob) -> ByteSource:
         """Open; nothing dies here."""
         return self._blobs.open(blob)

@@ -126,6 +126,10 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def erase(self, blob: Blob) -> None:
+        """Erase the bytes of released content; safe to call twice."""
+        ...
+
 
 class Accounts(Protocol):
     """Accounts, operators and app passwords."""

@@ -16,12 +16,14 @@ from kephs.ports import Clock, Store, StoreUnavailableError, Tx
 from kephs.system import LocalChanges
 from kephs.usecases.deliver import Deliver
 from kephs.usecases.receipts import FileReceipts
+from kephs.usecases.tidy import Tidy
 
 T = TypeVar("T")
 log = structlog.get_logger()
 
 LEASE: Final = timedelta(minutes=5)
 BATCH: Final = 20
+TIDY_EVERY: Final = timedelta(seconds=10)
 IDLE: Final = 5.0  # seconds between looks when nothing wakes us
 _LATER: Final = (TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError)
 
@@ -35,10 +37,18 @@ class Worker:
     """Delivers accepted messages and files receipts."""
 
     def __init__(
-        self, *, store: Store, clock: Clock, changes: LocalChanges, deliver: Deliver, receipts: FileReceipts
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        changes: LocalChanges,
+        deliver: Deliver,
+        receipts: FileReceipts,
+        tidy: Tidy,
     ) -> None:
         self._store, self._clock, self._changes = store, clock, changes
-        self._deliver, self._receipts = deliver, receipts
+        self._deliver, self._receipts, self._tidy = deliver, receipts, tidy
+        self._tidied: datetime | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until told to stop; what is under way is finished first."""
@@ -61,7 +71,21 @@ class Worker:
             return 0
         await self._all(messages, self._deliver_one)
         await self._all(receipts, self._file_one)
+        await self._tidy_up(now)
         return len(messages) + len(receipts)
+
+    async def _tidy_up(self, now: datetime) -> None:
+        """Release content now and then, a batch at a time: erasing many files at once slows everybody."""
+        if self._tidied is not None and now - self._tidied < TIDY_EVERY:
+            return
+        self._tidied = now
+        try:
+            released = await self._tidy.release()
+        except (StoreUnavailableError, OSError) as error:
+            log.warning("worker.not_tidied", cause=str(error))
+            return
+        if released:
+            log.info("worker.released", blobs=released)
 
     async def _all(self, work: Sequence[T], one: Callable[[T], Awaitable[None]]) -> None:
         async with asyncio.TaskGroup() as group:

@@ -19,8 +19,8 @@ from kephs.imap.session import SessionParts
 from kephs.observability import configure_logging
 from kephs.worker import Worker
 from smtp_gateway.authenticator import Authenticator
-from smtp_gateway.connection import EdgeSettings
 from smtp_gateway.server import SubmissionServer
+from smtp_gateway.settings import EdgeSettings
 from storage.errors import SchemaError
 
 ROLES: Final = ("smtp", "imap", "worker")
@@ -85,16 +85,24 @@ async def _test_pki(directory: Path, stopping: asyncio.Event) -> AsyncIterator[N
 
 async def _run_smtp(core: Core, stopping: asyncio.Event) -> None:
     network, limits = core.settings.network, open_limits(core.settings)
+    loop = asyncio.get_running_loop()
+    edge = EdgeSettings(
+        hostname=core.settings.provider.domain,
+        max_wire=limits.max_wire,
+        max_recipients=limits.max_recipients,
+        max_sessions=network.max_connections,
+        idle_timeout=network.idle_seconds,
+    )
     server = SubmissionServer(
-        host=network.host, port=network.submission_port, ssl_context=open_tls(core.settings),
-        submit=core.submit, authenticator=Authenticator(core.sign_in, clock=asyncio.get_running_loop().time), spools=core.blobs.spool,
+        host=network.host,
+        port=network.submission_port,
+        ssl_context=open_tls(core.settings),
+        submit=core.submit,
+        authenticator=Authenticator(core.sign_in, clock=loop.time),
+        spools=core.blobs.spool,
         clock=core.clock,
-        settings=EdgeSettings(
-            hostname=core.settings.provider.domain, max_wire=limits.max_wire,
-            max_recipients=limits.max_recipients, max_sessions=network.max_connections,
-            idle_timeout=network.idle_seconds,
-        ),
-    )  # fmt: skip
+        settings=edge,
+    )
     async with server:
         await stopping.wait()
 
@@ -114,7 +122,12 @@ async def _run_imap(core: Core, stopping: asyncio.Event) -> None:
 
 async def _run_worker(core: Core, stopping: asyncio.Event) -> None:
     worker = Worker(
-        store=core.store, clock=core.clock, changes=core.changes, deliver=core.deliver, receipts=core.receipts
+        store=core.store,
+        clock=core.clock,
+        changes=core.changes,
+        deliver=core.deliver,
+        receipts=core.receipts,
+        tidy=core.tidy,
     )
     await worker.run(stopping)
 

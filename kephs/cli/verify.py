@@ -166,7 +166,8 @@ def _print(reports: Sequence[tuple[Path, Report]], *, trusting: bool) -> None:
 def _print_steps(report: Report, indent: str) -> None:
     for step in report.steps:
         detail = f": {_shown(step.detail)}" if step.detail else ""
-        click.echo(f"{indent}{_MARKS[step.ok]} {step.number:<7} {_shown(step.name)}{detail}")
+        mark = "??  " if step.verdict is Verdict.INDETERMINATE and step.ok is False else _MARKS[step.ok]
+        click.echo(f"{indent}{mark} {step.number:<7} {_shown(step.name)}{detail}")
     for part in report.parts:
         sub = f" ({part.sub_indication.value})" if part.sub_indication else ""
         click.echo(f"{indent}- {_shown(part.subject)}: {part.verdict.value}{sub}")

@@ -199,7 +199,10 @@ class Fetcher:
         return shown
 
     async def _mark_seen(self, messages: Sequence[_Message]) -> frozenset[int]:
-        r"""Set ``\Seen`` on what is about to be shown, and return whose flags changed by that."""
+        r"""Set ``\Seen`` on what is about to be shown, and return whose flags changed by that.
+
+        A message still behind the gate keeps looking unread: only its header or a stub is shown.
+        """
         unseen = {
             message.summary.uid: self._view.summaries[message.summary.uid].flags
             for message in messages

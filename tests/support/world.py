@@ -34,6 +34,7 @@ from kephs.usecases.records import RecordMaker
 from kephs.usecases.results import Incoming
 from kephs.usecases.sign_in import PASSWORD_METHOD, SignIn
 from kephs.usecases.submit import Submit, SubmitSettings
+from kephs.usecases.tidy import Tidy
 from kephs.worker import Worker
 from storage.memory import MemoryBlobStore, MemoryStore
 from tests.support.pki import AYSE_TCKN, MEHMET_TCKN, NOW, shared_pki
@@ -188,6 +189,7 @@ class World:
         self.worker = Worker(
             store=self.store, clock=self.clock, changes=self.changes,
             deliver=self.deliver, receipts=self.receipts,
+            tidy=Tidy(store=self.store, blobs=self.blobs),
         )  # fmt: skip
         self.accounts = AccountWork(
             store=self.store, identity=PlainIdentity(), passwords=PlainPasswords(), clock=self.clock,

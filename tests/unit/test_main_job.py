@@ -290,3 +290,25 @@ async def deliveries(world):
 def refused(answer) -> RefusalCode:
     assert isinstance(answer, Refused), answer
     return answer.refusal.code
+
+
+async def test_content_deleted_by_everybody_loses_its_key_while_evidence_stays(world):
+    await world.send(await signed(compose(), ayse()))
+    await world.work()
+    (message,) = await world.store.read(lambda tx: list(tx.messages.all()))
+    for address, role in ((MEHMET, FolderRole.INBOX), (AYSE, FolderRole.SENT)):
+        assert await world.store.read(lambda tx: tx.blobs.get(message.digest_sha256)) is not None
+        await world.store.write(lambda tx, a=address, r=role: empty(tx, a, r))
+    assert await world.worker.round() == 0
+    world.clock.at += timedelta(minutes=1)
+    await world.worker.round()
+    gone = await world.store.read(
+        lambda tx: (tx.blobs.get(message.digest_sha256), tx.blobs.get(message.dispatch))
+    )
+    assert gone == (None, None)
+    assert await world.kinds() == [K.SUBMISSION_ACCEPTANCE, K.DELIVERY]
+
+
+def empty(tx, address, role):
+    folder = tx.mailboxes.by_role(tx.accounts.by_address(address).account_id, role).folder_id
+    tx.mailboxes.remove(folder, [item.uid for item in tx.mailboxes.summaries(folder)])

@@ -25,8 +25,14 @@ ISTANBUL = ZoneInfo("Europe/Istanbul")
 
 @click.command("demo")
 @click.option("--once", is_flag=True, help="exit when everything is shown; not 0 if anything failed")
-@click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), default=Path("var/demo"),
-              show_default=True, help="where the demo lives; an existing one is used again")  # fmt: skip
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("var/demo"),
+    show_default=True,
+    help="where the demo lives; an existing one is used again",
+)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of the story")
 @click.option("--port-base", type=int, default=0, help="first of the ports to use; default: free ones")
 @click.option(

@@ -1,0 +1,179 @@
+"""Lean mail clients over TLS: one for SMTP, one for IMAP, driven the same way against every server.
+
+They do as little as a client can, because they share the processor with the server they measure.
+"""
+
+import asyncio
+import base64
+import itertools
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self, cast
+
+from kephs.bench.figures import BenchError
+
+_PATIENCE: Final = 60.0  # seconds for one answer
+_SHOWN: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server listens, and the root of its TLS certificate."""
+
+    port: int
+    ca_file: Path
+    host: str = "127.0.0.1"
+
+    def tls(self) -> ssl.SSLContext:
+        """Return a client context that trusts this root alone."""
+        return ssl.create_default_context(cafile=str(self.ca_file))
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How a client signs in."""
+
+    user: str
+    password: str
+
+
+class LineClient(asyncio.Protocol):
+    """One connection on which one answer at a time is awaited."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._waiter: asyncio.Future[bytes] | None = None
+        self._lost: str | None = None
+        self.transport: asyncio.Transport
+
+    @classmethod
+    async def connect(cls, place: Place) -> Self:
+        """Connect under TLS.
+
+        Raises:
+            OSError: nobody answers, or the certificate is not the expected one.
+        """
+        loop = asyncio.get_running_loop()
+        _, client = await loop.create_connection(
+            cls, place.host, place.port, ssl=place.tls(), server_hostname="localhost"
+        )
+        return client
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Gather bytes until the answer is complete."""
+        self._buffer += data
+        self._answer()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Wake who waits."""
+        self._lost = str(error or "the server hung up")
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(BenchError(f"{self._lost}: {bytes(self._buffer[:_SHOWN])!r}"))
+
+    async def answer(self) -> bytes:
+        """Return the next complete answer.
+
+        Raises:
+            BenchError: the connection is gone, or nothing came.
+        """
+        if self._lost is not None:
+            raise BenchError(self._lost)
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._answer()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await self._waiter
+        except TimeoutError:
+            raise BenchError(f"no answer within {_PATIENCE:.0f} s") from None
+
+    def _answer(self) -> None:
+        if self._waiter is not None and not self._waiter.done() and self._complete(self._buffer):
+            answer = bytes(self._buffer)
+            self._buffer.clear()
+            self._waiter.set_result(answer)
+
+    def _complete(self, buffer: bytearray) -> bool:
+        raise NotImplementedError
+
+
+class SmtpClient(LineClient):
+    """Submits ready messages. No pipelining: mail programs use none on submission as a rule."""
+
+    def _complete(self, buffer: bytearray) -> bool:
+        if not buffer.endswith(b"\r\n"):
+            return False
+        last = buffer.rfind(b"\r\n", 0, len(buffer) - 2) + 2 if buffer.count(b"\r\n") > 1 else 0
+        return buffer[last + 3 : last + 4] != b"-"
+
+    async def hello(self, login: Login | None) -> None:
+        """Greet, and sign in where the server wants that."""
+        _expect(await self.answer(), b"220")
+        await self.command(b"EHLO bench.test", b"250")
+        if login is not None:
+            plain = base64.b64encode(f"\0{login.user}\0{login.password}".encode())
+            await self.command(b"AUTH PLAIN " + plain, b"235")
+
+    async def command(self, line: bytes, code: bytes) -> bytes:
+        """Send a line and return the answer, which must begin with this code."""
+        self.transport.write(line + b"\r\n")
+        return _expect(await self.answer(), code)
+
+    async def submit(self, sender: str, recipient: str, message: bytes) -> bytes:
+        """Submit one message whose lines never begin with a dot; return the last reply."""
+        await self.command(f"MAIL FROM:<{sender}>".encode("ascii"), b"250")
+        await self.command(f"RCPT TO:<{recipient}>".encode("ascii"), b"250")
+        await self.command(b"DATA", b"354")
+        self.transport.write(message + b".\r\n")
+        return _expect(await self.answer(), b"250")
+
+
+class ImapClient(LineClient):
+    """Sends commands and returns whole answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tags = itertools.count(1)
+        self._end = b"* "
+
+    def _complete(self, buffer: bytearray) -> bool:
+        if not buffer.endswith(b"\r\n"):
+            return False
+        last = buffer.rfind(b"\r\n", 0, len(buffer) - 2) + 2 if len(buffer) > 2 else 0
+        return buffer.startswith((self._end, b"+ "), max(last, 0) if buffer.count(b"\r\n", 0, 4096) > 1 else 0)
+
+    async def hello(self, login: Login) -> None:
+        """Take the greeting and sign in."""
+        await self.answer()
+        await self.command(f'LOGIN "{login.user}" "{login.password}"'.encode("ascii"))
+
+    async def command(self, line: bytes, literal: bytes | None = None) -> bytes:
+        """Send a command, with a synchronising literal at its end where given; return the whole answer.
+
+        Raises:
+            BenchError: the server did not say OK.
+        """
+        tag = b"%c%d" % (65, next(self._tags))
+        self._end = tag + b" "
+        if literal is None:
+            self.transport.write(tag + b" " + line + b"\r\n")
+        else:
+            self.transport.write(tag + b" " + line + b" {%d}\r\n" % len(literal))
+            _expect(await self.answer(), b"+ ")
+            self.transport.write(literal + b"\r\n")
+        answer = await self.answer()
+        if not answer.startswith(tag + b" OK", answer.rfind(b"\r\n", 0, len(answer) - 2) + 2 if answer.count(b"\r\n", 0, 4096) > 1 else 0):
+            raise BenchError(f"{line[:60]!r}: {answer[-_SHOWN:]!r}")
+        return answer
+
+
+def _expect(answer: bytes, code: bytes) -> bytes:
+    if not answer.startswith(code):
+        raise BenchError(f"the server said {answer[:_SHOWN]!r}")
+    return answer

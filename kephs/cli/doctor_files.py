@@ -1,0 +1,206 @@
+"""What `kephs doctor` finds out from files alone."""
+
+import shutil
+import ssl
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from config.settings import Settings, SettingsError
+from evidence.certificates import CertificateError, CertificateFacts, certificate_facts
+from evidence.chain import ChainFailure, TrustStore, build_chain
+from evidence.role import SealPolicy, transaction_problem
+from kephs.bootstrap import open_signer, open_tls, read_certificates, transaction_policies
+from kephs.cli.findings import Finding, error, ok, warning
+from kephs.cli.trust_folder import certificates_of
+from kephs.testpki.marker import is_test_root
+from storage.errors import SchemaError
+from storage.migrate import check_current, head
+
+_FIRST_YEAR: Final = 2025
+_LAST_YEAR: Final = 2100  # beyond, somebody typed it wrong
+_GIB: Final = 1 << 30
+_DISK_ERROR: Final = 1 * _GIB
+_DISK_WARNING: Final = 10 * _GIB
+_SOON: Final = timedelta(days=60)
+_KEY_HEX: Final = 64
+
+
+def check_year(now: datetime) -> Finding:
+    """Say whether the clock can be right at all."""
+    if not _FIRST_YEAR <= now.year < _LAST_YEAR:
+        return error("clock", f"the clock says {now:%Y-%m-%d}", "set the clock and keep it by NTP")
+    return ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def check_disk(settings: Settings) -> Iterable[Finding]:
+    """Say whether the store has room."""
+    places = {settings.storage.database.parent, settings.storage.blobs}
+    for place in sorted(places):
+        try:
+            free = shutil.disk_usage(place).free
+        except OSError as failure:
+            yield error("disk", f"{place}: {failure.strerror}", "make the folder, or correct [storage]")
+            continue
+        text = f"{free / _GIB:.1f} GiB free at {place}"
+        if free < _DISK_ERROR:
+            yield error("disk", text, "make room: a full store refuses every message for the moment")
+        elif free < _DISK_WARNING:
+            yield warning("disk", text, "plan more room")
+        else:
+            yield ok("disk", text)
+
+
+# --------------------------------------------------------------------------- keys
+
+
+def check_keys(settings: Settings) -> Iterable[Finding]:
+    """Look at every secret file: there, readable by its owner alone, of the right form."""
+    storage = settings.storage
+    for path, is_hex in (
+        (storage.master_key, True),
+        (storage.identity_key, True),
+        (settings.seal.key, False),
+        (settings.network.tls_key, False),
+    ):
+        yield _key_file(path, is_hex=is_hex)
+    if not storage.master_key_backup:
+        yield warning(
+            "master-key-backup",
+            "no backup of the master key is noted; without the key all content is lost",
+            "keep a copy elsewhere, then set storage.master_key_backup = true",
+        )
+
+
+def _key_file(path: Path, *, is_hex: bool) -> Finding:
+    try:
+        mode = path.stat().st_mode & 0o777
+        text = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as failure:
+        return error("key-missing", f"{path}: {failure}", "restore the key from its backup")
+    if mode & 0o077:
+        return error("key-exposed", f"{path} has mode {mode:04o}: others may read it", f"chmod 600 {path}")
+    if is_hex and (len(text) != _KEY_HEX or any(char not in "0123456789abcdefABCDEF" for char in text)):
+        return error(
+            "key-form", f"{path} does not hold 32 octets in hexadecimal", "restore it from its backup"
+        )
+    return ok("key", f"{path.name}, mode {mode:04o}")
+
+
+# --------------------------------------------------------------------------- database and trust
+
+
+def check_database(settings: Settings) -> Finding:
+    """Say whether the database's schema is this program's."""
+    try:
+        check_current(settings.storage.database)
+    except SchemaError as failure:
+        return error("schema", str(failure), "stop the server and run kephs migrate DIR")
+    return ok("schema", f"revision {head()}")
+
+
+def check_trust(settings: Settings) -> Iterable[Finding]:
+    """List the roots; TEST roots are an error in an instance that was not made for tests."""
+    enabled = settings.test_pki.enabled
+    if enabled:
+        yield warning(
+            "test-pki", "this instance was made with --test-pki: its evidence proves nothing",
+            "make the production instance without --test-pki",
+        )  # fmt: skip
+    try:
+        roots = read_certificates(settings.trust.roots)
+    except SettingsError as failure:
+        yield error("trust", str(failure), "put readable PEM files there")
+        return
+    if not roots:
+        yield error(
+            "trust-empty", f"{settings.trust.roots} holds no root: no signature can be trusted",
+            "put the roots of the Turkish certificate providers there, as PEM",
+        )  # fmt: skip
+    for root in roots:
+        name = certificate_facts(root).subject_text
+        if is_test_root(root) and not enabled:
+            yield error("test-root", f"{name} is a TEST root", f"take it out of {settings.trust.roots}")
+        else:
+            yield ok("root", name)
+
+
+# --------------------------------------------------------------------------- certificates
+
+
+def check_transaction(settings: Settings, trust: TrustStore, now: datetime) -> Iterable[Finding]:
+    """Look at the transaction certificate as verifiers of our evidence will."""
+    try:
+        signer = open_signer(settings)
+        facts = certificate_facts(signer.certificate)
+        chain = [certificate_facts(der) for der in signer.chain]
+    except (SettingsError, CertificateError) as failure:
+        yield error("transaction-certificate", str(failure), "put certificate, key and chain into keys/")
+        return
+    yield lifetime("transaction-certificate", facts, now)
+    policy = SealPolicy(transaction_policies=frozenset(transaction_policies(settings)))
+    problem = transaction_problem(facts, (settings.provider.domain,), policy)
+    if problem is not None:
+        yield error(
+            "transaction-role", f"this certificate may not seal for {settings.provider.domain}: {problem}",
+            "order a transaction certificate for this domain; name its policy in seal.transaction_policies",
+        )  # fmt: skip
+    else:
+        yield ok("transaction-role", f"policy and name fit {settings.provider.domain}")
+    found = build_chain(facts, chain, trust, now)
+    if isinstance(found, ChainFailure):
+        yield error(
+            "transaction-chain", f"nobody can verify our evidence: {found.detail}",
+            "put the issuing certificates into seal.chain and the root into trust.roots",
+        )  # fmt: skip
+    else:
+        yield ok("transaction-chain", f"leads to {found.root.subject_text}")
+    if len(settings.seal.tsa) < 2:
+        yield warning(
+            "tsa-single", f"{len(settings.seal.tsa)} time-stamping authority is configured",
+            "name a second one in seal.tsa: without a stamp nothing is accepted",
+        )  # fmt: skip
+
+
+def check_tls(settings: Settings, now: datetime) -> Iterable[Finding]:
+    """Look at the certificate mail clients see."""
+    try:
+        open_tls(settings)
+        facts = certificate_facts(certificates_of(settings.network.tls_certificate.read_bytes())[0])
+    except (SettingsError, CertificateError, OSError, ssl.SSLError) as failure:
+        yield error("tls-certificate", str(failure), "put certificate and key where [network] says")
+        return
+    yield lifetime("tls-certificate", facts, now)
+    names = facts.extensions.dns_names
+    if not any(_covers(name, settings.provider.domain) for name in names):
+        yield warning(
+            "tls-name", f"the TLS certificate names {', '.join(names) or 'no host'}",
+            f"clients that connect to {settings.provider.domain} will refuse it",
+        )  # fmt: skip
+
+
+def _covers(name: str, domain: str) -> bool:
+    """Say whether a certificate name is a host of the domain: the domain itself, or one below it."""
+    plain = name.lower().removeprefix("*.")
+    return plain == domain or plain.endswith("." + domain)
+
+
+def lifetime(code: str, facts: CertificateFacts, now: datetime) -> Finding:
+    """Return the finding about a certificate's validity period; it warns 60 days ahead."""
+    until = f"{facts.not_after:%Y-%m-%d}"
+    if now < facts.not_before:
+        return error(code, f"valid only from {facts.not_before:%Y-%m-%d} on", "check the clock")
+    if now > facts.not_after:
+        return error(code, f"expired on {until}", "renew it")
+    if facts.not_after - now < _SOON:
+        return warning(code, f"expires on {until}", "renew it in time")
+    return ok(code, f"{facts.common_name}, valid until {until}")
+
+
+def check_scanner_setting(settings: Settings) -> Iterable[Finding]:
+    """Say whether messages are scanned at all."""
+    if not settings.scanner.clamd:
+        yield warning(
+            "scanner-none", "messages are not scanned for malware", "run clamd and set scanner.clamd"
+        )

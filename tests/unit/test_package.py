@@ -1,0 +1,304 @@
+"""KEP messages as MIME: dispatch and receipts, written and taken apart."""
+
+import email
+import email.policy
+import re
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evidence import introduction, mime_write
+from evidence.kep_message import KepMessageError, digest_of_range, is_kep_message, parse_kep_message
+from evidence.mime import scan
+from evidence.package import (
+    Attachment,
+    Boundaries,
+    BoundaryError,
+    Envelope,
+    plan_dispatch,
+    plan_receipt,
+    transfer_label,
+)
+from evidence.ports import BytesSource
+from evidence.records import NAMES, EvidenceKind, Party, SealedEvidence
+from tests.support.evidence_samples import HS91, MESSAGE, record
+from tests.support.sealed import ORIGINAL, accepted, delivered, dispatch, receipt
+
+ENVELOPE = Envelope(HS91.address, ("kurum@hs91.kep.tr",), ("mehmet@hs91.kep.tr",))
+NAMES_OF_BOUNDARIES = Boundaries.of("0123456789abcdef")
+
+
+def parsed(message: bytes):
+    return email.message_from_bytes(message, policy=email.policy.SMTP)
+
+
+def plain(kind=EvidenceKind.SUBMISSION_ACCEPTANCE, **changes) -> SealedEvidence:
+    return SealedEvidence(record(kind, **changes), b"<xml/>")
+
+
+# ------------------------------------------------------------------- dispatch
+
+
+def test_the_dispatch_has_the_tree_of_the_profile():
+    root = parsed(dispatch())
+    assert [part.get_content_type() for part in root.walk()][:8] == [
+        "multipart/signed",
+        "multipart/mixed",
+        "multipart/alternative",
+        "text/plain",
+        "text/html",
+        "application/xml",
+        "message/rfc822",
+        "text/plain",
+    ]
+    mixed = root.get_payload()[0]
+    assert [part["X-REM-Section-Type"] for part in mixed.get_payload()] == [
+        "rem_message/introduction",
+        "rem_message/xml_evidence",
+        "rem_message/original",
+    ]
+
+
+def test_the_dispatch_carries_the_headers_of_the_profile():
+    root = parsed(dispatch())
+    assert root["From"] == '"On behalf of: ayse@hs91.kep.tr" <kep-hizmet@hs91.kep.tr>'
+    assert root["Reply-To"].addresses[0].addr_spec == "ayse@hs91.kep.tr"
+    assert root["Reply-To"].addresses[0].display_name == "Ayşe Yılmaz"
+    assert root["To"].addresses[0].addr_spec == "kurum@hs91.kep.tr"
+    assert root["Cc"].addresses[0].addr_spec == "mehmet@hs91.kep.tr"
+    assert root["Subject"] == "REM Dispatch: Deneme iletisi <1> & ötesi"
+    assert root["Message-ID"] == "<kep-000001.20261121@hs91.kep.tr>"
+    assert root["X-REM-Msg-Type"] == "Dispatch"
+    assert root["X-REM-Evidence-Type"] == "SubmissionAcceptanceRejection"
+    assert root["X-REM-Event"] == "http:uri.etsi.org/02640/Event#Acceptance"
+    assert root["MIME-Version"] == "1.0"
+    assert root.get_param("micalg") == "sha-256"
+    assert "Bcc" not in root
+
+
+@pytest.mark.parametrize(
+    "original",
+    [
+        ORIGINAL,
+        b"a: b\r\n\r\nno final line end",
+        b"a: b\r\n\r\n",
+        b"a: b\r\n\r\ntwo line ends\r\n\r\n",
+        "Konu: ş\r\n\r\nTürkçe\r\n".encode(),
+        b'Content-Type: multipart/mixed; boundary="x"\r\n\r\n--x\r\n\r\nnever closed\r\n',
+    ],
+)
+def test_the_original_comes_out_byte_for_byte(original):
+    source = BytesSource(dispatch(original=original))
+    message = parse_kep_message(source)
+    assert source.read(message.original.start, message.original.length) == original
+    assert digest_of_range(source, message.original) == sha256(original).digest()
+
+
+def test_evidence_and_extensions_come_out_byte_for_byte():
+    extra = Attachment("10-SubmissionAcceptance.ers", bytes(range(256)))
+    plan = plan_dispatch(
+        ENVELOPE, accepted(), label="7bit", boundaries=NAMES_OF_BOUNDARIES, extensions=(extra,)
+    )
+    whole = plan.prefix + plan.entity_head + ORIGINAL + plan.entity_tail + plan.suffix(b"p7s")
+    message = parse_kep_message(BytesSource(whole))
+    assert [file.content for file in message.evidences] == [accepted().xml]
+    assert message.evidences[0].name == "SubmissionAcceptance.xml"
+    assert [(file.name, file.content) for file in message.extensions] == [(extra.file_name, extra.content)]
+    assert message.p7s == b"p7s"
+    assert message.has_introduction
+    assert not message.unsigned_text
+    assert plan.size(len(ORIGINAL), 3) == len(whole)
+
+
+def test_the_signed_entity_is_head_original_and_tail():
+    plan = plan_dispatch(ENVELOPE, accepted(), label="7bit", boundaries=NAMES_OF_BOUNDARIES)
+    entity = plan.entity_head + ORIGINAL + plan.entity_tail
+    source = BytesSource(plan.prefix + entity + plan.suffix(b"p7s"))
+    message = parse_kep_message(source)
+    assert source.read(message.signed_entity.start, message.signed_entity.length) == entity
+
+
+def test_the_transfer_label_names_the_content_and_nothing_is_converted():
+    assert transfer_label(has_8bit=False, is_binary=False) == "7bit"
+    assert transfer_label(has_8bit=True, is_binary=False) == "8bit"
+    assert transfer_label(has_8bit=True, is_binary=True) == "binary"
+    message = dispatch(original="a: ş\r\n\r\nş\r\n".encode())
+    assert message.count(b"Content-Transfer-Encoding: 8bit\r\n") == 3  # outer, mixed, original
+
+
+def test_every_line_is_short_and_ends_in_crlf():
+    names = tuple(Party(f"alici{n}@hs91.kep.tr", f"Çok Uzun Adlı Kurum {n}") for n in range(500))
+    long = plain(recipients=names, message=replace(MESSAGE, subject="ğ" * 3000 + "x" * 3000))
+    envelope = Envelope(HS91.address, tuple(party.address for party in names))
+    plan = plan_dispatch(envelope, long, label="7bit", boundaries=NAMES_OF_BOUNDARIES)
+    whole = plan.prefix + plan.entity_head + plan.entity_tail + plan.suffix(bytes(5000))
+    assert b"\n" not in whole.replace(b"\r\n", b"")
+    assert b"\r" not in whole.replace(b"\r\n", b"")
+    assert max(map(len, whole.split(b"\r\n"))) <= 998
+    assert max(map(len, plan.prefix.split(b"\r\n"))) <= 78
+    root = parsed(whole)
+    assert len(root["To"].addresses) == 500
+    assert root["To"].addresses[499].display_name == "Çok Uzun Adlı Kurum 499"
+
+
+# ------------------------------------------------------------------- receipts
+
+
+@pytest.mark.parametrize("kind", list(EvidenceKind))
+def test_a_receipt_has_one_evidence_and_no_original(kind):
+    evidence = plain(kind)
+    plan = plan_receipt(
+        Envelope(HS91.address, ("ayse@hs91.kep.tr",)), evidence, boundaries=NAMES_OF_BOUNDARIES
+    )
+    whole = plan.finish(b"p7s")
+    message = parse_kep_message(BytesSource(whole))
+    assert message.original is None
+    assert [file.name for file in message.evidences] == [f"{NAMES[kind].event}.xml"]
+    root = parsed(whole)
+    assert root["Subject"] == f"REM {NAMES[kind].event}: Deneme iletisi <1> & ötesi"
+    assert root["From"].addresses[0].addr_spec == HS91.address
+    assert root["Reply-To"] is None
+    assert root["Auto-Submitted"] == "auto-generated"
+    assert root["Message-ID"] == f"<{evidence.record.evidence_id}>"
+
+
+@pytest.mark.parametrize("kind", list(EvidenceKind))
+def test_the_introduction_says_the_fixed_word_and_never_gonderildi(kind):
+    text = introduction.for_receipt(record(kind))
+    for shown in (text.plain, text.html):
+        assert NAMES[kind].turkish in shown.replace("&#x27;", "'")
+        assert NAMES[kind].english in shown.replace("&#x27;", "'")
+        assert "Gönderildi" not in shown
+        assert "Kanıt" not in shown
+        assert "delil" in shown
+    assert text.plain.index("Delil / Evidence") < text.plain.index(introduction.MEANINGS[kind].proves_en)
+
+
+def test_every_kind_has_a_meaning():
+    assert set(introduction.MEANINGS) == set(EvidenceKind)
+
+
+def test_the_introduction_escapes_what_came_from_outside():
+    nasty = record(
+        EvidenceKind.SUBMISSION_ACCEPTANCE,
+        message=replace(MESSAGE, subject='<script>alert("x")</script>\r\nX: y'),
+        sender=Party("ayse@hs91.kep.tr", "<img src=x onerror=y>"),
+    )
+    text = introduction.for_dispatch(nasty)
+    assert "<script" not in text.html
+    assert "<img" not in text.html
+    assert not re.search(r"(?i)href|src=[\"']|<style|https?:", text.html)
+    assert "\nX: y" not in text.plain
+
+
+# ------------------------------------------------------------------- boundaries and headers
+
+
+def test_boundaries_are_no_prefixes_of_each_other_and_occur_nowhere():
+    Boundaries.of("x").check(b"--x")
+    with pytest.raises(BoundaryError):
+        Boundaries("ab", "abc", "x").check()
+    with pytest.raises(BoundaryError):
+        Boundaries("a", "b", "a").check()
+    with pytest.raises(BoundaryError):
+        Boundaries("s", "m", "a").check(b"text\r\n--m\r\n")
+    with pytest.raises(BoundaryError):
+        Boundaries('s"', "m", "a").check()
+    with pytest.raises(BoundaryError):
+        Boundaries("", "m", "a").check()
+
+
+@pytest.mark.parametrize("bad", ["a b@hs91.kep.tr", "a\r\nBcc: x@y", "a\tb@x"])
+def test_values_that_would_break_a_header_are_refused(bad):
+    envelope = Envelope(HS91.address, (bad,))
+    with pytest.raises(mime_write.HeaderTextError):
+        plan_dispatch(envelope, plain(), label="7bit", boundaries=NAMES_OF_BOUNDARIES)
+    with pytest.raises(mime_write.HeaderTextError):
+        plan_receipt(ENVELOPE, plain(EvidenceKind.DELIVERY, evidence_id=bad), boundaries=NAMES_OF_BOUNDARIES)
+
+
+@given(st.text(max_size=200))
+def test_any_subject_makes_one_header_that_reads_back(subject):
+    line = mime_write.text_header("Subject", subject)
+    root = parsed(line + b"X-Next: 1\r\n\r\n")
+    assert root.keys() == ["Subject", "X-Next"]
+    assert all(len(part) <= 78 for part in line.split(b"\r\n"))
+    shown = mime_write.one_line(subject).strip()
+    if shown.isprintable():
+        assert root["Subject"] == shown
+
+
+@given(st.text(max_size=300))
+def test_quoted_printable_reads_back_in_short_lines(text):
+    clean = text.encode("utf-8", "replace").decode().replace("\r", "").replace("\0", "")
+    body = mime_write.quoted_printable(clean)
+    head = b"Content-Type: text/plain; charset=UTF-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+    content = parsed(head + body).get_payload(decode=True).decode()
+    assert content.replace("\r\n", "\n").rstrip("\n") == clean.rstrip("\n")
+    assert all(len(line) <= 76 for line in body.split(b"\r\n"))
+
+
+# ------------------------------------------------------------------- taking apart
+
+
+def test_parts_are_found_by_their_header_not_by_position():
+    message = dispatch()
+    assert is_kep_message(scan(BytesSource(message)))
+    renamed = message.replace(b"X-REM-Section-Type", b"REM-Section-Type")
+    assert len(parse_kep_message(BytesSource(renamed)).evidences) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"multipart/signed", b"multipart/mixed"),
+        (b'protocol="application/pkcs7-signature"', b'protocol="application/pgp-signature"'),
+        (b"application/pkcs7-signature; name", b"application/octet-stream; name"),
+        (b"multipart/mixed; boundary", b"multipart/related; boundary"),
+        (b"\r\n--m=_0123456789abcdef--\r\n", b"\r\n"),
+        (b"\r\n--s=_0123456789abcdef--\r\n", b"\r\n"),
+        (b"rem_message/introduction", b"rem_message/original"),
+        (b"Content-Type: message/rfc822", b"Content-Type: text/plain"),
+    ],
+)
+def test_a_message_of_another_shape_is_refused(old, new):
+    message = dispatch()
+    assert old in message
+    with pytest.raises(KepMessageError):
+        parse_kep_message(BytesSource(message.replace(old, new)))
+
+
+def test_a_message_without_evidence_and_original_is_no_kep_message():
+    message = receipt().replace(b"rem_message/xml_evidence", b"rem_message/other")
+    with pytest.raises(KepMessageError):
+        parse_kep_message(BytesSource(message))
+
+
+def test_a_section_named_twice_is_no_section():
+    twice = b"X-REM-Section-Type: rem_message/original\r\nX-REM-Section-Type: rem_message/xml_evidence\r\n"
+    message = dispatch().replace(b"X-REM-Section-Type: rem_message/original\r\n", twice)
+    assert parse_kep_message(BytesSource(message)).original is None
+
+
+def test_text_beside_the_signed_part_is_reported():
+    message = receipt()
+    assert parse_kep_message(BytesSource(message + b"epilogue")).unsigned_text
+    assert parse_kep_message(
+        BytesSource(message.replace(b"\r\n\r\n--s=_", b"\r\n\r\npreamble\r\n--s=_", 1))
+    ).unsigned_text
+
+
+def test_a_part_beyond_its_cap_is_refused():
+    big = SealedEvidence(delivered().record, b"x" * ((1 << 20) + 1))
+    plan = plan_receipt(ENVELOPE, big, boundaries=NAMES_OF_BOUNDARIES)
+    with pytest.raises(KepMessageError):
+        parse_kep_message(BytesSource(plan.finish(b"p7s")))
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_the_parser_fail_in_another_way(data):
+    with pytest.raises(KepMessageError):
+        parse_kep_message(BytesSource(data))

@@ -1,0 +1,490 @@
+"""Verification of evidence and KEP messages: every rule has its broken twin."""
+
+import asyncio
+import base64
+import re
+from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
+
+import pytest
+
+from evidence.chain import TrustStore
+from evidence.package import Boundaries, Envelope, plan_dispatch
+from evidence.ports import BytesSource
+from evidence.records import EvidenceKind, SealedEvidence
+from evidence.report import SubIndication, Verdict
+from evidence.role import SealPolicy
+from evidence.sealing import Sealer
+from evidence.verify import Kind, detect, exit_code, verify_source
+from evidence.verify_evidence import check_evidence, verify_evidence
+from evidence.verify_message import check_kep_message, verify_kep_message
+from evidence.xades import XadesSigner
+from evidence.xades_verify import open_signature
+from kephs.testpki import profiles
+from tests.support.evidence_samples import AT, HS91, record
+from tests.support.pki import ayse, make_pki, shared_pki
+from tests.support.sealed import (
+    HS92,
+    LATER,
+    ORIGINAL,
+    STAMPED,
+    LocalTimestamper,
+    about,
+    accepted,
+    bundle,
+    delivered,
+    dispatch,
+    receipt,
+    seal,
+    sealer,
+    signer_of,
+    trust,
+)
+
+XML = delivered().xml
+
+
+def check(xml: bytes, **options):
+    return verify_evidence(xml, options.get("trust", trust()), options.get("at", LATER))
+
+
+def sealed_by(issued, **changes) -> bytes:
+    return asyncio.run(Sealer(signer_of(issued), LocalTimestamper()).seal(record(**changes))).xml
+
+
+def unstamped(issued=None) -> bytes:
+    issued = issued or shared_pki().transactions["hs91.kep.tr"]
+    from evidence import rem_xml
+
+    writer = XadesSigner(issued.certificate, issued.chain)
+    draft = writer.to_be_signed(rem_xml.write(record()), AT)
+    (signature,) = signer_of(issued).sign_now([draft.digest])
+    return writer.assemble(writer.with_signature(draft, signature))
+
+
+# ------------------------------------------------------------------- evidence that passes
+
+
+@pytest.mark.parametrize("kind", list(EvidenceKind))
+def test_every_kind_passes(kind):
+    report = check(seal(record(kind)).xml)
+    assert report.verdict is Verdict.PASSED, report.failing_step
+    assert report.facts["code"] == kind.value
+
+
+def test_both_issuing_authorities_pass():
+    assert check(seal(record(issuer=HS92)).xml).passed
+
+
+def test_the_report_says_what_the_evidence_proves():
+    facts = check(XML).facts
+    assert facts["issuer"] == "kep-hizmet@hs91.kep.tr"
+    assert facts["refers_to"] == "kurum@hs91.kep.tr"
+    assert facts["stamped_at"] == "2026-11-21T09:07:00.000Z"
+    assert facts["digest_sha256"] == sha256(ORIGINAL).hexdigest()
+
+
+def test_without_a_stamp_it_passes_with_a_warning():
+    report = check(unstamped())
+    assert report.passed
+    (step,) = [step for step in report.steps if step.number == "6"]
+    assert step.ok is None
+    assert step.detail == "no proof of time"
+
+
+def test_the_stamp_proves_the_past_after_the_certificate_expired():
+    late = AT + timedelta(days=365 * 4)
+    assert check(XML, at=late).passed
+    report = check(unstamped(), at=late)
+    assert report.verdict is Verdict.INDETERMINATE
+    assert report.sub_indication is SubIndication.OUT_OF_BOUNDS_NO_POE
+
+
+# ------------------------------------------------------------------- evidence that must not pass
+
+
+@pytest.mark.parametrize("store", [None, TrustStore(())])
+def test_without_trust_nothing_passes(store):
+    report = check(XML, trust=store)
+    assert report.verdict is Verdict.INDETERMINATE
+    assert exit_code([report]) == 2
+
+
+def test_another_root_of_the_same_name_is_no_trust():
+    assert not check(XML, trust=TrustStore((make_pki().root,))).passed
+
+
+def test_evidence_of_a_domain_the_certificate_does_not_name_fails():
+    report = check(sealed_by(shared_pki().transactions["hs92.kep.tr"]))
+    assert report.verdict is Verdict.FAILED
+    assert report.failing_step.name == "role"
+
+
+def test_evidence_signed_with_a_holders_certificate_fails():
+    report = check(sealed_by(ayse()))
+    assert report.verdict is Verdict.FAILED
+    assert report.failing_step.name == "role"
+
+
+@pytest.mark.parametrize("which", ["tls", "tsa", "responder"])
+def test_evidence_signed_with_a_tls_ocsp_or_tsa_certificate_fails(which):
+    pki = shared_pki()
+    issued = {
+        "tls": lambda: pki.issue(
+            profiles.name(common_name="TEST hs91.kep.tr"),
+            profiles.tls_extensions(("hs91.kep.tr",)),
+            authority=pki.authorities["p384"],
+        ),
+        "tsa": lambda: pki.tsa,
+        "responder": lambda: pki.issue_responder("p384"),
+    }[which]()
+    report = check(sealed_by(issued))
+    assert report.verdict is Verdict.FAILED
+    assert report.failing_step.name == "role"
+
+
+def test_the_role_depends_on_the_policy_given():
+    other = SealPolicy(transaction_policies=frozenset({"1.2.3"}))
+    assert not verify_evidence(XML, trust(), LATER, other).passed
+
+
+def test_a_certificate_not_valid_at_the_stamp_fails():
+    issued = shared_pki().issue_transaction("hs91.kep.tr", "TEST", not_after=AT - timedelta(minutes=1))
+    report = check(sealed_by(issued))
+    assert report.verdict is Verdict.FAILED
+    assert report.sub_indication is SubIndication.EXPIRED
+
+
+def test_a_stamp_over_other_bytes_fails():
+    mine, other = (open_signature(seal(record(evidence_id=f"{n}@hs91.kep.tr")).xml) for n in "ab")
+    swapped = mine.document.replace(base64.b64encode(mine.tokens[0]), base64.b64encode(other.tokens[0]))
+    report = check(swapped)
+    assert report.verdict is Verdict.FAILED
+    assert report.failing_step.name == "time stamp"
+
+
+def test_a_stamp_by_a_certificate_that_may_not_stamp_fails():
+    pki = shared_pki()
+
+    class ForgedStamps:
+        async def stamp(self, digest):
+            from evidence.timestamps import TokenIssuer, build_request, read_request
+
+            fake = pki.transactions["hs91.kep.tr"]
+            issuer = TokenIssuer(fake.certificate, fake.chain, "1.2.3")
+            draft = issuer.to_be_signed(read_request(build_request(digest, 2**65)), STAMPED, 2**65)
+            (signature,) = signer_of(fake).sign_now([draft.digest])
+            return issuer.assemble(draft, signature)
+
+    sealed = asyncio.run(Sealer(signer_of(pki.transactions["hs91.kep.tr"]), ForgedStamps()).seal(record()))
+    report = check(sealed.xml)
+    assert not report.passed
+    assert report.failing_step.name == "time stamp"
+
+
+def test_a_stamp_from_the_future_does_not_pass():
+    assert not check(XML, at=AT).passed
+
+
+def test_an_event_after_the_stamp_does_not_pass():
+    report = check(seal(record(event_time=STAMPED + timedelta(hours=1))).xml)
+    assert report.sub_indication is SubIndication.TIMESTAMP_ORDER_FAILURE
+
+
+def test_an_extra_certificate_in_our_evidence_is_found():
+    end = b"</ds:X509Certificate></ds:X509Data>"
+    other = base64.b64encode(shared_pki().transactions["hs92.kep.tr"].certificate)
+    report = check(XML.replace(end, b"</ds:X509Certificate><ds:X509Certificate>" + other + end))
+    assert report.failing_step.name == "embedded material"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'<?xml version="1.0" encoding="UTF-8"?>\n', b""),
+        (b"UTF-8", b"utf-8"),
+        (b"?>\n", b"?>\n\n"),
+        (b"<EventCode>", b"<EventCode >"),
+        (b"</ds:SignatureValue>", b"\n</ds:SignatureValue>"),
+        (b'Id="sig-1"', b'Id="sig-1" '),
+        (b"#sp-1", b"#sp-1"),
+        (b"<ds:KeyInfo>", b'<ds:KeyInfo Id="k">'),
+        (b"</DeliveryNonDeliveryToRecipient>", b"</DeliveryNonDeliveryToRecipient>\n"),
+        (b"<ds:Object>", b'<ds:Object Id="o">'),
+    ],
+)
+def test_our_evidence_is_refused_when_bytes_outside_the_signature_differ(old, new):
+    changed = XML.replace(old, new, 1)
+    if old == new:
+        changed = XML.replace(b"</xades:QualifyingProperties>", b" </xades:QualifyingProperties>")
+    assert changed != XML
+    assert check(changed).verdict is Verdict.FAILED
+
+
+def test_a_flip_of_any_sampled_byte_is_refused():
+    for position in range(0, len(XML), 23):
+        changed = bytearray(XML)
+        changed[position] ^= 1
+        assert not check(bytes(changed)).passed, position
+
+
+@pytest.mark.slow
+def test_a_flip_of_any_byte_is_refused():
+    for position in range(len(XML)):
+        for mask in (1, 0x20):
+            changed = bytearray(XML)
+            changed[position] ^= mask
+            assert not check(bytes(changed)).passed, (position, mask)
+
+
+@pytest.mark.slow
+def test_a_flip_of_any_byte_of_the_stamp_is_refused():
+    token = open_signature(XML).tokens[0]
+    for position in range(len(token)):
+        changed = bytearray(token)
+        changed[position] ^= 1
+        xml = XML.replace(base64.b64encode(token), base64.b64encode(bytes(changed)))
+        assert not check(xml).passed, position
+
+
+def test_evidence_cut_anywhere_fails():
+    for length in range(0, len(XML), 101):
+        assert check(XML[:length]).verdict is Verdict.FAILED
+
+
+# ------------------------------------------------------------------- KEP messages
+
+
+def message_check(message: bytes, **options):
+    return verify_kep_message(BytesSource(message), options.get("trust", trust()), options.get("at", LATER))
+
+
+def test_a_dispatch_passes_and_its_parts_are_reported():
+    report = message_check(dispatch())
+    assert report.passed, report.failing_step
+    assert [part.subject for part in report.parts] == ["SubmissionAcceptance.xml", "time stamp"]
+    assert report.facts["original_sha256"] == sha256(ORIGINAL).hexdigest()
+
+
+@pytest.mark.parametrize("kind", list(EvidenceKind))
+def test_a_receipt_of_every_kind_passes(kind):
+    report = message_check(receipt(seal(record(kind))))
+    assert report.passed, report.failing_step
+
+
+def test_the_senders_provider_may_forward_evidence_of_another():
+    foreign = seal(record(EvidenceKind.DELIVERY, issuer=HS92))
+    assert message_check(receipt(foreign)).passed
+    stranger = seal(record(EvidenceKind.DELIVERY))
+    report = message_check(receipt(stranger, by=sealer("hs92.kep.tr"), service=HS92.address))
+    assert report.failing_step.name == "issuer"
+
+
+def test_a_dispatch_sealed_by_another_provider_fails():
+    report = message_check(dispatch(by=sealer("hs92.kep.tr")))
+    assert report.verdict is Verdict.FAILED
+    assert report.failing_step.name == "issuer"
+
+
+def test_a_dispatch_sealed_with_a_holders_certificate_fails():
+    report = message_check(dispatch(by=sealer(issued=ayse())))
+    assert report.verdict is Verdict.FAILED
+
+
+def test_another_original_under_genuine_evidence_fails():
+    other = ORIGINAL.replace(b"Merhaba", b"Elveda!")
+    report = message_check(dispatch(original=other))
+    assert report.failing_step.name == "original"
+    assert report.sub_indication is SubIndication.HASH_FAILURE
+
+
+def test_a_changed_signed_entity_fails():
+    report = message_check(dispatch().replace(b"Merhaba", b"Elveda!"))
+    assert report.failing_step.name == "message digest"
+
+
+def test_broken_evidence_inside_fails_the_message():
+    broken = SealedEvidence(accepted().record, accepted().xml.replace(b"Deneme", b"deneme"))
+    report = message_check(dispatch(broken))
+    assert report.failing_step.name == "evidence"
+
+
+def test_a_dispatch_without_acceptance_evidence_fails():
+    report = message_check(dispatch(seal(about(ORIGINAL, EvidenceKind.DELIVERY))))
+    assert report.failing_step.name == "evidence"
+
+
+def test_without_trust_a_message_is_undecided():
+    assert exit_code([message_check(dispatch(), trust=None)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "verdict"),
+    [
+        (b"On behalf of: ayse@", b"On behalf of: fatma@", Verdict.FAILED),
+        (b"<kep-hizmet@hs91.kep.tr>\r\nReply", b"<kep-hizmet@hs92.kep.tr>\r\nReply", Verdict.FAILED),
+        (b"Subject: ", b"Subject: Re: ", Verdict.FAILED),
+        (b"Subject: ", b"X-Subject: ", Verdict.INDETERMINATE),
+        (b"Date: Sat, 21", b"Date: Sun, 22", Verdict.FAILED),
+        (b"Message-ID: <kep-000001", b"Message-ID: <kep-000002", Verdict.FAILED),
+        (b"Cc: mehmet@hs91.kep.tr\r\n", b"", Verdict.FAILED),
+        (b"Cc: mehmet@", b"Cc: osman@", Verdict.FAILED),
+        (
+            b"MIME-Version: 1.0\r\nContent-Type: multipart/signed",
+            b"Content-Type: multipart/signed",
+            Verdict.INDETERMINATE,
+        ),
+        (b"X-REM-Evidence-Type: Sub", b"X-REM-Evidence-Type: sub", Verdict.FAILED),
+    ],
+)
+def test_outer_headers_that_differ_from_the_evidence_are_reported(old, new, verdict):
+    message = dispatch()
+    assert old in message
+    report = message_check(message.replace(old, new, 1))
+    assert report.failing_step.name == "outer headers"
+    assert report.verdict is verdict
+
+
+def test_a_header_given_twice_is_undecided():
+    report = message_check(b"Subject: other\r\n" + dispatch())
+    assert report.verdict is Verdict.INDETERMINATE
+
+
+def test_trace_headers_and_refolding_change_nothing():
+    message = b"Received: from x\r\n\tby y\r\nReturn-Path: <a@b>\r\n" + dispatch()
+    folded = message.replace(
+        b'"On behalf of: ayse@hs91.kep.tr" <', b'"On behalf of:\r\n ayse@hs91.kep.tr"\r\n\t<'
+    )
+    assert folded != message
+    assert message_check(folded).passed
+
+
+def test_text_beside_the_signed_part_is_undecided():
+    assert message_check(dispatch() + b"Please pay here\r\n").verdict is Verdict.INDETERMINATE
+
+
+def test_an_unknown_unsigned_attribute_fails():
+    """Else a flip in the attribute's name would turn a stamped message into an unstamped one."""
+    message = dispatch()
+    part = re.search(rb'filename="smime.p7s"\r\n\r\n(.*?)\r\n\r\n--', message, re.DOTALL)[1]
+    der = base64.b64decode(part)
+    name = bytes.fromhex("060b2a864886f70d010910020e")
+    assert der.count(name) == 1
+    changed = base64.encodebytes(der.replace(name, name[:-1] + b"\x7e"))
+    body = b"\r\n".join(re.findall(rb".{1,76}", changed.replace(b"\n", b"")))
+    assert message_check(message.replace(part, body)).failing_step.name == "time stamp"
+
+
+def test_a_flip_of_any_sampled_byte_of_a_message_is_reported():
+    message = dispatch()
+    for position in range(0, len(message), 131):
+        changed = bytearray(message)
+        changed[position] ^= 1
+        assert not message_check(bytes(changed)).passed, position
+
+
+@pytest.mark.slow
+def test_a_flip_of_any_byte_of_the_signature_part_is_reported():
+    message = dispatch()
+    for position in range(message.rindex(b"Content-Type: application/pkcs7-signature") - 30, len(message)):
+        changed = bytearray(message)
+        changed[position] ^= 1
+        assert not message_check(bytes(changed)).passed, position
+
+
+def test_large_originals_are_read_in_pieces():
+    class Watched(BytesSource):
+        largest = 0
+
+        def read(self, start, length):
+            Watched.largest = max(Watched.largest, length)
+            return super().read(start, length)
+
+    original = ORIGINAL + b"x" * 76 + b"\r\n" * 600_000
+    evidence = seal(about(original, EvidenceKind.SUBMISSION_ACCEPTANCE))
+    message = dispatch(evidence, original)
+    assert check_kep_message(Watched(message), trust(), LATER).passed
+    assert Watched.largest <= 1 << 20
+
+
+def test_a_message_written_otherwise_still_passes_where_no_signature_covers():
+    """Another provider's software: headers are compared only where evidence determines them."""
+    record_ = about(ORIGINAL, EvidenceKind.SUBMISSION_ACCEPTANCE)
+    evidence = seal(record_)
+    foreign = SealedEvidence(record_, _unmarked(evidence))
+    message = dispatch(foreign).replace(b"Subject: REM Dispatch:", b"Subject: KEP:")
+    report = message_check(message)
+    assert report.passed, report.failing_step
+    wrong = message.replace(b"Reply-To: =?UTF-8?B?QXnFn2UgWcSxbG1heg==?= <ayse@", b"Reply-To: <fatma@")
+    assert message_check(wrong).verdict is Verdict.FAILED
+
+
+def _unmarked(evidence: SealedEvidence) -> bytes:
+    """Sign the same evidence as a writer that leaves no mark."""
+    from unittest.mock import patch
+
+    from evidence import xades
+
+    with patch.object(xades, "_PROPERTIES_END", xades._PROPERTIES_END.replace(xades.WRITER_MARK, "other")):
+        return seal(evidence.record).xml
+
+
+# ------------------------------------------------------------------- the front door
+
+
+def test_kinds_are_told_apart_by_content():
+    assert detect(BytesSource(XML)) is Kind.EVIDENCE
+    assert detect(BytesSource(b"\n " + XML)) is Kind.EVIDENCE
+    assert detect(BytesSource(dispatch())) is Kind.MESSAGE
+    assert detect(BytesSource(bundle())) is Kind.BUNDLE
+    assert detect(BytesSource(b"")) is None
+    assert detect(BytesSource(b"\x00\x01")) is None
+
+
+def test_the_worst_verdict_decides_the_exit_status():
+    good = verify_source(BytesSource(XML), trust(), LATER)
+    bad = verify_source(BytesSource(b"\x00"), trust(), LATER, subject="x.bin")
+    open_question = verify_source(BytesSource(XML), None, LATER)
+    assert exit_code([]) == 0
+    assert exit_code([good]) == 0
+    assert exit_code([good, open_question]) == 2
+    assert exit_code([good, open_question, bad]) == 1
+    assert bad.subject == "x.bin"
+
+
+def test_a_message_saved_with_unix_line_ends_passes():
+    assert verify_source(BytesSource(dispatch().replace(b"\r\n", b"\n")), trust(), LATER).passed
+
+
+def test_the_check_gives_what_callers_need():
+    found = check_evidence(XML, trust(), LATER)
+    assert found.record == replace(delivered().record)
+    assert found.stamped_at == STAMPED
+    assert found.own
+    assert found.chain.leaf.extensions.dns_names == ("hs91.kep.tr",)
+    message = check_kep_message(BytesSource(dispatch()), trust(), LATER)
+    assert message.records == (accepted().record,)
+    assert message.original_sha256 == sha256(ORIGINAL).digest()
+
+
+def test_a_dispatch_with_evidence_of_two_messages_fails():
+    second = seal(replace(record(EvidenceKind.DELIVERY)))
+    plan = plan_dispatch(
+        Envelope(HS91.address, ("kurum@hs91.kep.tr",), ("mehmet@hs91.kep.tr",)),
+        accepted(),
+        label="7bit",
+        boundaries=Boundaries.of("0123456789abcdef"),
+    )
+    extra = re.search(
+        rb"\r\n--m=_0123456789abcdef\r\nContent-Type: application/xml.*?(?=\r\n--m=_)",
+        plan.entity_head,
+        re.DOTALL,
+    )[0]
+    body = (
+        extra.split(b"\r\n\r\n", 1)[0] + b"\r\n\r\n" + base64.encodebytes(second.xml).replace(b"\n", b"\r\n")
+    )
+    head = plan.entity_head.replace(extra, extra + body)
+    p7s = asyncio.run(sealer().sign_entity(sha256(head + ORIGINAL + plan.entity_tail).digest(), AT))
+    report = message_check(plan.prefix + head + ORIGINAL + plan.entity_tail + plan.suffix(p7s))
+    assert report.failing_step.name == "original"
