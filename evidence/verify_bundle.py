@@ -75,6 +75,7 @@ class _Bundle:
     seal: Seal | None = None
     evidences: dict[str, EvidenceCheck] = field(default_factory=dict)
     message: MessageCheck | None = None
+    digests: dict[str, bytes] = field(default_factory=dict)
 
     def source(self, name: str) -> ByteSource:
         return self.archive.open(self.members[name])
@@ -87,6 +88,12 @@ class _Bundle:
 
     def in_folder(self, folder: str) -> list[str]:
         return sorted(name for name in self.members if name.startswith(folder))
+
+    def digest(self, name: str) -> bytes | None:
+        """Return a member's SHA-256, None where there is no such member."""
+        if name in self.members and name not in self.digests:
+            self.digests[name] = digest_of(self.source(name))
+        return self.digests.get(name)
 
 
 def verify_bundle(
@@ -205,8 +212,8 @@ def _files_step(bundle: _Bundle) -> Step:
     problems = [f"dropped: {name}" for name in sorted(expected.keys() - present)]
     problems += [f"added: {name}" for name in sorted(present - expected.keys())]
     for name in sorted(present & expected.keys()):
-        content = bundle.source(name)
-        if (content.size, digest_of(content).hex()) != expected[name]:
+        digest = bundle.digest(name) or b""
+        if (bundle.members[name].size, digest.hex()) != expected[name]:
             problems.append(f"changed: {name}")
     if problems:
         return failed("5", "files", ", ".join(problems), SubIndication.HASH_FAILURE)
@@ -254,9 +261,9 @@ def _evidence_step(bundle: _Bundle) -> Step:
 
 def _message_step(bundle: _Bundle) -> Step:
     """Check that all parts are about one message and the original has the recorded digest."""
-    if ORIGINAL not in bundle.members:
+    digest = bundle.digest(ORIGINAL)
+    if digest is None:
         return failed("7", "message", "no original inside", SubIndication.SIGNED_DATA_NOT_FOUND)
-    digest = digest_of(bundle.source(ORIGINAL))
     wanted = (bundle.manifest.get("message_id"), digest)
     records = _records(bundle)
     if any((record.message.kep_message_id, record.message.digest_sha256) != wanted for record in records):
@@ -277,11 +284,11 @@ def _dispatch_step(bundle: _Bundle, message: MessageCheck) -> Step:
         sub = message.report.sub_indication or SubIndication.GENERIC
         detail = f"{step.name}: {step.detail}" if step else ""
         return failed("8", name, detail, sub, message.report.verdict)
-    known = {sha256(bundle.content(entry, XML_SIZE_MAX)).digest() for entry in bundle.evidences}
+    known = {bundle.digest(entry) for entry in bundle.evidences}
     inside = message.message.evidences if message.message is not None else ()
     if any(sha256(file.content).digest() not in known for file in inside):
         return failed("8", name, "evidence inside it is not in the folder", SubIndication.HASH_FAILURE)
-    if message.original_sha256 != digest_of(bundle.source(ORIGINAL)):
+    if message.original_sha256 != bundle.digest(ORIGINAL):
         return failed("8", name, "it carries another original", SubIndication.HASH_FAILURE)
     return Step("8", name, ok=True)
 
@@ -292,7 +299,7 @@ def _ledger_step(bundle: _Bundle) -> Step:
     if not listed:
         return Step("9", "ledger", ok=None, detail="no entries inside")
     digests = {
-        check.record.evidence_id: sha256(bundle.content(name, XML_SIZE_MAX)).digest()
+        check.record.evidence_id: bundle.digest(name)
         for name, check in bundle.evidences.items()
         if check.record is not None
     }

@@ -24,6 +24,7 @@ _HELLO_FIRST: Final = simple(503, "5.5.1", "Send EHLO first")
 _PATH: Final = re.compile(r"(FROM|TO): {0,8}<([^<>\x00-\x20\x7f]{0,1024})>((?: +[^ ]+)*) *\Z", re.IGNORECASE)
 _ADDRESS: Final = re.compile(r"[^@\s]{1,256}@[^@\s]{1,255}\Z")  # spec: RFC5321#4.5.3.1.3
 _PARAM: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?\Z")
+_NOT_UTF8: Final = re.compile("[\ud800-\udfff]")  # how aiosmtpd marks bytes that are not UTF-8
 _HOST: Final = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 
@@ -200,8 +201,8 @@ class Dialogue:
 
 def _parse_path(argument: str | None, keyword: str) -> tuple[str, list[tuple[str, str | None]]] | None:
     match = _PATH.match(argument or "")
-    if match is None or match[1].upper() != keyword or any("\ud800" <= c <= "\udfff" for c in match[0]):
-        return None  # surrogates: the line was not UTF-8
+    if match is None or match[1].upper() != keyword or _NOT_UTF8.search(match[0]):
+        return None
     address = match[2]
     if address.startswith("@"):  # spec: RFC5321#4.1.1.3 (a source route is ignored)
         address = address.rpartition(":")[2]

@@ -7,8 +7,7 @@ import asyncio
 import base64
 import itertools
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, cast
@@ -40,7 +39,7 @@ class Login:
     password: str
 
 
-class LineClient(asyncio.Protocol):
+class LineClient(asyncio.Protocol, ABC):
     """One connection on which one answer at a time is awaited."""
 
     def __init__(self) -> None:
@@ -99,18 +98,17 @@ class LineClient(asyncio.Protocol):
             self._buffer.clear()
             self._waiter.set_result(answer)
 
+    @abstractmethod
     def _complete(self, buffer: bytearray) -> bool:
-        raise NotImplementedError
+        """Say whether the answer awaited stands in the buffer."""
 
 
 class SmtpClient(LineClient):
     """Submits ready messages. No pipelining: mail programs use none on submission as a rule."""
 
     def _complete(self, buffer: bytearray) -> bool:
-        if not buffer.endswith(b"\r\n"):
-            return False
-        last = buffer.rfind(b"\r\n", 0, len(buffer) - 2) + 2 if buffer.count(b"\r\n") > 1 else 0
-        return buffer[last + 3 : last + 4] != b"-"
+        last = last_line(buffer)
+        return last >= 0 and buffer[last + 3 : last + 4] != b"-"
 
     async def hello(self, login: Login | None) -> None:
         """Greet, and sign in where the server wants that."""
@@ -140,13 +138,11 @@ class ImapClient(LineClient):
     def __init__(self) -> None:
         super().__init__()
         self._tags = itertools.count(1)
-        self._end = b"* "
+        self._end = b"* "  # the greeting
 
     def _complete(self, buffer: bytearray) -> bool:
-        if not buffer.endswith(b"\r\n"):
-            return False
-        last = buffer.rfind(b"\r\n", 0, len(buffer) - 2) + 2 if len(buffer) > 2 else 0
-        return buffer.startswith((self._end, b"+ "), max(last, 0) if buffer.count(b"\r\n", 0, 4096) > 1 else 0)
+        last = last_line(buffer)
+        return last >= 0 and buffer.startswith((self._end, b"+ "), last)
 
     async def hello(self, login: Login) -> None:
         """Take the greeting and sign in."""
@@ -168,9 +164,17 @@ class ImapClient(LineClient):
             _expect(await self.answer(), b"+ ")
             self.transport.write(literal + b"\r\n")
         answer = await self.answer()
-        if not answer.startswith(tag + b" OK", answer.rfind(b"\r\n", 0, len(answer) - 2) + 2 if answer.count(b"\r\n", 0, 4096) > 1 else 0):
+        if not answer.startswith(tag + b" OK", last_line(answer)):
             raise BenchError(f"{line[:60]!r}: {answer[-_SHOWN:]!r}")
         return answer
+
+
+def last_line(buffer: bytes | bytearray) -> int:
+    """Return where the last line begins; -1 while it is not complete."""
+    if not buffer.endswith(b"\r\n"):
+        return -1
+    before = buffer.rfind(b"\r\n", 0, len(buffer) - 2)
+    return before + 2 if before >= 0 else 0
 
 
 def _expect(answer: bytes, code: bytes) -> bytes:

@@ -57,7 +57,7 @@ def decode(data: bytes) -> MessageIndex:
     start, end = _bounds(data)
     try:
         root = from_json(data[end:])
-    except (ValueError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise MessageIndexError("part tree") from error
     return MessageIndex(data[start:end], root)
 

@@ -5,6 +5,7 @@ spec: KEP-LM-05, KEP-AC-05, KEP-AC-06, rules-in-detail "The read gate"
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -12,7 +13,7 @@ from directory.accounts import Right
 from evidence.mime import MimeLimitError, Part, Range, scan
 from evidence.ports import ByteSource, BytesSource
 from kephs.domain.mailboxes import Folder, Item, ItemSummary
-from kephs.domain.message_index import MessageIndex, decode, decode_header
+from kephs.domain.message_index import MessageIndex, MessageIndexError, decode, decode_header
 from kephs.domain.messages import Person
 from kephs.ports import (
     Blob,
@@ -279,7 +280,7 @@ class MailboxService:
         Raises:
             BlobMissingError: there is no content either.
         """
-        if row.item.index:
+        with suppress(MessageIndexError):
             return decode(row.item.index)
         if row.blob is None:
             raise BlobMissingError("no content")
@@ -291,7 +292,9 @@ class MailboxService:
         Raises:
             BlobMissingError: there is neither an index nor content.
         """
-        return decode_header(row.item.index) if row.item.index else (await self.index(row)).header
+        with suppress(MessageIndexError):
+            return decode_header(row.item.index)
+        return (await self.index(row)).header
 
     def subscribe(self, person: Person) -> Subscription:
         """Return a listener for changes in the account's folders."""

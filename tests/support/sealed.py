@@ -1,6 +1,8 @@
 """Sealed evidence, KEP messages and bundles of the shared TEST PKI, made as the product makes them."""
 
 import asyncio
+import re
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -8,6 +10,9 @@ from functools import cache
 from hashlib import sha256
 from io import BytesIO
 
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from evidence import rem_xml
 from evidence.adapters.soft_signer import SoftSigner
 from evidence.bundle import BundleContents, RevocationFile, plan_bundle
 from evidence.certificates import certificate_facts
@@ -19,6 +24,7 @@ from evidence.records import EvidenceKind, EvidenceRecord, Issuer, Party, Sealed
 from evidence.revocation import ocsp_request
 from evidence.sealing import Sealer
 from evidence.timestamps import build_request, parse_response
+from evidence.xades import WRITER_MARK, XadesSigner
 from kephs.testpki.issued import Issued
 from tests.support.evidence_samples import AT, HS91, record
 from tests.support.pki import shared_pki
@@ -160,3 +166,30 @@ def issuer_of(domain: str) -> Issuer:
 
 def party(address: str) -> Party:
     return Party(address)
+
+
+def foreign_xml(item: EvidenceRecord, issued: Issued | None = None, *, mark: str = "another writer") -> bytes:
+    """Return the evidence as another writer would sign it: no mark of ours, white space, with stamp."""
+    issued = issued or shared_pki().transactions["hs91.kep.tr"]
+    key = signer_of(issued)
+    writer = XadesSigner(issued.certificate, issued.chain)
+    draft = writer.to_be_signed(rem_xml.write(item), AT)
+    (unused,) = key.sign_now([draft.digest])
+    text = writer.assemble(writer.with_signature(draft, unused), b"-").decode().replace(WRITER_MARK, mark)
+    properties = re.search(r"<xades:SignedProperties .*</xades:SignedProperties>", text)[0]
+    space = ' xmlns:xades="http://uri.etsi.org/01903/v1.3.2#"'
+    hashed = properties.replace("<xades:SignedProperties", f"<xades:SignedProperties{space}", 1)
+    stated = re.findall(r"<ds:DigestValue>([^<]*)</ds:DigestValue>", text)[1]
+    text = text.replace(stated, b64encode(sha256(hashed.encode()).digest()).decode())
+    space = ' xmlns:ds="http://www.w3.org/2000/09/xmldsig#"'
+    info = re.search(r"<ds:SignedInfo>.*</ds:SignedInfo>", text)[0]
+    tbs = info.replace("<ds:SignedInfo>", f"<ds:SignedInfo{space}>", 1)
+    (der,) = key.sign_now([sha256(tbs.encode()).digest()])
+    value = b"".join(number.to_bytes(32) for number in decode_dss_signature(der))
+    element = f"<ds:SignatureValue>\n {b64encode(value).decode()}\n</ds:SignatureValue>"
+    text = re.sub(r"<ds:SignatureValue>[^<]*</ds:SignatureValue>", element, text)
+    stamped = element.replace("<ds:SignatureValue>", f"<ds:SignatureValue{space}>")
+    token = asyncio.run(LocalTimestamper().stamp(sha256(stamped.encode()).digest()))
+    return text.replace(
+        b64encode(b"-").decode() + "</xades:Enc", b64encode(token).decode() + "</xades:Enc"
+    ).encode()

@@ -160,12 +160,18 @@ def signer_info(
     )
 
 
-def signed_data(signers: list[bytes], certificates: list[bytes], *, content: bytes | None = None) -> bytes:
+def signed_data(
+    signers: list[bytes],
+    certificates: list[bytes],
+    *,
+    content: bytes | None = None,
+    digest_algorithm: bytes = _SHA256,
+) -> bytes:
     """Return a ContentInfo of SignedData around any SignerInfos."""
     embedded = b"" if content is None else der.explicit(0, der.octets(content))
     inner = der.seq(
         der.integer(1),
-        der.set_of((_SHA256,)),
+        der.set_of((digest_algorithm,)),
         der.seq(der.oid("1.2.840.113549.1.7.1"), embedded),
         der.tlv(0xA0, *certificates) if certificates else b"",
         der.tlv(der.SET, *signers),

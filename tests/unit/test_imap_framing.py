@@ -5,8 +5,8 @@ from kephs.imap.framing import (
     BEFORE_LOGIN,
     Broken,
     Event,
-    Framer,
     FrameLimits,
+    Framer,
     Received,
     WantsLiteral,
 )
@@ -22,7 +22,10 @@ def events(framer: Framer, *pieces: bytes) -> list[Event]:
 
 
 def test_pipelined_commands_come_out_in_order():
-    assert events(Framer(BEFORE_LOGIN), b"a NOOP\r\nb NOO", b"P\r\n") == [Received(b"a NOOP"), Received(b"b NOOP")]
+    assert events(Framer(BEFORE_LOGIN), b"a NOOP\r\nb NOO", b"P\r\n") == [
+        Received(b"a NOOP"),
+        Received(b"b NOOP"),
+    ]
 
 
 def test_a_synchronising_literal_is_asked_for():

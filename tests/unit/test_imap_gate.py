@@ -1,6 +1,7 @@
 """The read gate: which items show content, and that nothing leaves before evidence 60 is durable."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -211,8 +212,6 @@ async def test_rights_that_end_during_a_session_end_its_reading():
 
     def revoke(tx):
         table = tx.accounts._t.operators
-        from dataclasses import replace
-
         table.put("o1", replace(table["o1"], rights=Right.SEND))
 
     await world.store.write(revoke)

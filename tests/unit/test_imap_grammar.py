@@ -83,7 +83,9 @@ def test_list_in_its_old_form():
 
 
 def test_list_in_its_extended_form():
-    assert body('LIST (SUBSCRIBED REMOTE) "" ("a" b%) RETURN (CHILDREN STATUS (MESSAGES UNSEEN))') == c.Listing(
+    assert body(
+        'LIST (SUBSCRIBED REMOTE) "" ("a" b%) RETURN (CHILDREN STATUS (MESSAGES UNSEEN))'
+    ) == c.Listing(
         "",
         ("a", "b%"),
         frozenset({c.ListSelection.SUBSCRIBED, c.ListSelection.REMOTE}),
@@ -149,7 +151,12 @@ def test_macros_stand_for_their_items():
         ("body.peek[text]", c.Section((), c.SectionText.TEXT), True, b"BODY[TEXT]"),
         ("BODY[4.2.HEADER]", c.Section((4, 2), c.SectionText.HEADER), False, b"BODY[4.2.HEADER]"),
         ("BODY[1.MIME]", c.Section((1,), c.SectionText.MIME), False, b"BODY[1.MIME]"),
-        ("BODY[4.1.2]<5.100>", c.Section((4, 1, 2), c.SectionText.ALL, partial=(5, 100)), False, b"BODY[4.1.2]"),
+        (
+            "BODY[4.1.2]<5.100>",
+            c.Section((4, 1, 2), c.SectionText.ALL, partial=(5, 100)),
+            False,
+            b"BODY[4.1.2]",
+        ),
         ("RFC822", c.Section((), c.SectionText.ALL), False, b"RFC822"),
         ("RFC822.HEADER", c.Section((), c.SectionText.HEADER), True, b"RFC822.HEADER"),
         ("RFC822.TEXT", c.Section((), c.SectionText.TEXT), False, b"RFC822.TEXT"),
@@ -218,7 +225,9 @@ def test_search_keys_of_rfc_3501():
     assert body(b"UID SEARCH CHARSET UTF-8 TEXT {6}\r\n" + "şü".encode() + b"xy") == c.Search(
         c.InText("şüxy", header_too=True), uid=True
     )
-    assert body('SEARCH OR (UNSEEN 1:3) UID 7 HEADER X-A "" LARGER 5 SENTON "2-Mar-2026" UNKEYWORD k') == c.Search(
+    assert body(
+        'SEARCH OR (UNSEEN 1:3) UID 7 HEADER X-A "" LARGER 5 SENTON "2-Mar-2026" UNKEYWORD k'
+    ) == c.Search(
         c.And(
             (
                 c.Or(
@@ -257,7 +266,9 @@ def test_search_nesting_and_number_of_keys_are_capped():
             body(f"SEARCH {wrong}")
 
 
-@pytest.mark.parametrize("verb", ["CREATE x", "DELETE x", "RENAME a b", "COPY 1 x", "UID MOVE 1 x", "APPEND x {3}"])
+@pytest.mark.parametrize(
+    "verb", ["CREATE x", "DELETE x", "RENAME a b", "COPY 1 x", "UID MOVE 1 x", "APPEND x {3}"]
+)
 def test_commands_of_later_are_known(verb: str):
     assert isinstance(body(verb), c.Unoffered)
 
@@ -265,7 +276,7 @@ def test_commands_of_later_are_known(verb: str):
 @pytest.mark.parametrize(
     "data",
     [b"", b"A1", b"A1 ", b" NOOP", b"+ NOOP", b"A1 NOOP\0", b"A1  NOOP", b"A1 LOGIN a {3}\r\nb\0c", b"A1 UID NOOP",
-     b"A1 LOGIN \"a\0\" b", b"A1 LOGIN a {9}\r\nb", b"* OK", b"A(1 NOOP"],
+     b'A1 LOGIN "a\0" b', b"A1 LOGIN a {9}\r\nb", b"* OK", b"A(1 NOOP"],
 )  # fmt: skip
 def test_what_is_no_command_is_refused_by_name(data: bytes):
     with pytest.raises(CommandError) as caught:

@@ -19,7 +19,15 @@ def test_every_command_has_its_states():
 async def test_before_login_only_login_is_possible():
     client = Client(await build_world())
     assert b"* CAPABILITY IMAP4rev1 LITERAL- SASL-IR AUTH=PLAIN ID\r\n" in await client.say("CAPABILITY")
-    for command in ("SELECT INBOX", 'LIST "" "*"', "FETCH 1 FLAGS", "IDLE", "NAMESPACE", "EXPUNGE", "CREATE x"):
+    for command in (
+        "SELECT INBOX",
+        'LIST "" "*"',
+        "FETCH 1 FLAGS",
+        "IDLE",
+        "NAMESPACE",
+        "EXPUNGE",
+        "CREATE x",
+    ):
         assert b" BAD " in await client.say(command)
 
 
@@ -112,8 +120,12 @@ async def test_store_tells_flags_unless_silent():
     world = await build_world()
     await world.file(PLAIN)
     client = await world.client()
-    assert await client.say(r"STORE 1 +FLAGS (\Seen $A)") == b"* 1 FETCH (FLAGS ($A \\Seen))\r\nt3 OK Done\r\n"
-    assert await client.say(r"UID STORE 1 -FLAGS ($a)") == b"* 1 FETCH (FLAGS (\\Seen) UID 1)\r\nt4 OK Done\r\n"
+    assert (
+        await client.say(r"STORE 1 +FLAGS (\Seen $A)") == b"* 1 FETCH (FLAGS ($A \\Seen))\r\nt3 OK Done\r\n"
+    )
+    assert (
+        await client.say(r"UID STORE 1 -FLAGS ($a)") == b"* 1 FETCH (FLAGS (\\Seen) UID 1)\r\nt4 OK Done\r\n"
+    )
     assert await client.say(r"STORE 1 FLAGS.SILENT (\Flagged)") == b"t5 OK Done\r\n"
     assert await world.flags(1) == {"\\Flagged"}
     await client.say("STORE 1 FLAGS ()")
@@ -191,7 +203,9 @@ async def test_an_expunge_by_another_is_told_during_uid_commands():
     await one.say(r"STORE 1 +FLAGS.SILENT (\Deleted)")
     await one.say("EXPUNGE")
     two.session.changed()
-    assert await two.say("UID FETCH 3 (FLAGS)") == b"* 1 EXPUNGE\r\n* 2 FETCH (UID 3 FLAGS ())\r\nt3 OK Done\r\n"
+    assert (
+        await two.say("UID FETCH 3 (FLAGS)") == b"* 1 EXPUNGE\r\n* 2 FETCH (UID 3 FLAGS ())\r\nt3 OK Done\r\n"
+    )
 
 
 async def test_a_flag_another_session_set_is_not_lost_by_ours():
@@ -239,7 +253,9 @@ async def test_numbers_beyond_the_folder_are_bad_but_uids_are_nothing():
     assert await empty.say("FETCH 1:* FLAGS") == b"t3 OK Done\r\n"
 
 
-@pytest.mark.parametrize("command", ["CREATE x", "DELETE Giden", "RENAME a b", "COPY 1 Giden", "UID MOVE 1 Giden"])
+@pytest.mark.parametrize(
+    "command", ["CREATE x", "DELETE Giden", "RENAME a b", "COPY 1 Giden", "UID MOVE 1 Giden"]
+)
 async def test_what_is_not_offered_is_refused_clearly(command: str):
     client = await (await build_world()).client()
     assert re.fullmatch(rb"t3 NO \[CANNOT\] \w+ is not offered[^\r]*\r\n", await client.say(command))

@@ -1,5 +1,6 @@
 """The sender's qualified signature: good ones pass, and each thing that is wrong has its own verdict."""
 
+import subprocess
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -16,6 +17,9 @@ from evidence.ports import BytesSource
 from evidence.report import SubIndication, Verdict
 from evidence.revocation import RevocationStatus
 from evidence.smime import EntityKind
+from evidence.smime_sign import canonical
+from kephs.testpki.issued import to_pem
+from kephs.testpki.keys import key_pem
 from tests.support.pki import AYSE_TCKN, MEHMET_TCKN, NOW, ayse, make_pki, mehmet, shared_pki
 from tests.support.signers import (
     BODY,
@@ -87,6 +91,23 @@ def test_the_report_names_the_signer_and_keeps_what_proves_it():
     assert AYSE_TCKN not in str(report.report.to_json())
     numbers = [step.number for step in report.steps]
     assert numbers == ["1", "2", *(f"3.1.{i}" for i in range(1, 11)), "4.1", "4.2", "5.1", "5.2"]
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("options", ["", "-nodetach", "-keyid", "-md sha384"])
+def test_what_openssl_signs_passes(options, tmp_path):
+    (tmp_path / "key").write_bytes(key_pem(ayse().key))
+    (tmp_path / "certificate").write_bytes(to_pem([ayse().certificate]))
+    (tmp_path / "chain").write_bytes(to_pem(ayse().chain))
+    (tmp_path / "entity").write_bytes(ENTITY)
+    command = (
+        "openssl cms -sign -cades -binary -in entity -signer certificate -inkey key -certfile chain"
+        f" -from a@hs91.kep.tr -to b@hs91.kep.tr -subject x -out message {options}"
+    )
+    subprocess.run(command.split(), cwd=tmp_path, check=True)
+    message = canonical((tmp_path / "message").read_bytes())
+    any_clock = NesPolicy(signing_time_tolerance=timedelta(days=36_500))  # openssl claims the real time
+    assert outcome(message, policy=any_clock) == (PASSED, None)
 
 
 # ------------------------------------------------------------------ the message

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 import pytest
 
+from evidence import rem_xml
 from evidence.chain import TrustStore
 from evidence.package import Boundaries, Envelope, plan_dispatch
 from evidence.ports import BytesSource
@@ -16,6 +17,7 @@ from evidence.records import EvidenceKind, SealedEvidence
 from evidence.report import SubIndication, Verdict
 from evidence.role import SealPolicy
 from evidence.sealing import Sealer
+from evidence.timestamps import TokenIssuer, build_request, read_request
 from evidence.verify import Kind, detect, exit_code, verify_source
 from evidence.verify_evidence import check_evidence, verify_evidence
 from evidence.verify_message import check_kep_message, verify_kep_message
@@ -35,6 +37,7 @@ from tests.support.sealed import (
     bundle,
     delivered,
     dispatch,
+    foreign_xml,
     receipt,
     seal,
     sealer,
@@ -55,8 +58,6 @@ def sealed_by(issued, **changes) -> bytes:
 
 def unstamped(issued=None) -> bytes:
     issued = issued or shared_pki().transactions["hs91.kep.tr"]
-    from evidence import rem_xml
-
     writer = XadesSigner(issued.certificate, issued.chain)
     draft = writer.to_be_signed(rem_xml.write(record()), AT)
     (signature,) = signer_of(issued).sign_now([draft.digest])
@@ -169,8 +170,6 @@ def test_a_stamp_by_a_certificate_that_may_not_stamp_fails():
 
     class ForgedStamps:
         async def stamp(self, digest):
-            from evidence.timestamps import TokenIssuer, build_request, read_request
-
             fake = pki.transactions["hs91.kep.tr"]
             issuer = TokenIssuer(fake.certificate, fake.chain, "1.2.3")
             draft = issuer.to_be_signed(read_request(build_request(digest, 2**65)), STAMPED, 2**65)
@@ -232,16 +231,15 @@ def test_a_flip_of_any_sampled_byte_is_refused():
 @pytest.mark.slow
 def test_a_flip_of_any_byte_is_refused():
     for position in range(len(XML)):
-        for mask in (1, 0x20):
-            changed = bytearray(XML)
-            changed[position] ^= mask
-            assert not check(bytes(changed)).passed, (position, mask)
+        changed = bytearray(XML)
+        changed[position] ^= 0x20 if position % 2 else 1
+        assert not check(bytes(changed)).passed, position
 
 
 @pytest.mark.slow
-def test_a_flip_of_any_byte_of_the_stamp_is_refused():
+def test_a_flip_in_the_stamp_is_refused():
     token = open_signature(XML).tokens[0]
-    for position in range(len(token)):
+    for position in range(0, len(token), 3):
         changed = bytearray(token)
         changed[position] ^= 1
         xml = XML.replace(base64.b64encode(token), base64.b64encode(bytes(changed)))
@@ -385,9 +383,10 @@ def test_a_flip_of_any_sampled_byte_of_a_message_is_reported():
 
 
 @pytest.mark.slow
-def test_a_flip_of_any_byte_of_the_signature_part_is_reported():
+def test_a_flip_in_the_signature_part_is_reported():
     message = dispatch()
-    for position in range(message.rindex(b"Content-Type: application/pkcs7-signature") - 30, len(message)):
+    start = message.rindex(b"Content-Type: application/pkcs7-signature") - 30
+    for position in [*range(start, start + 200), *range(start + 200, len(message), 7)]:
         changed = bytearray(message)
         changed[position] ^= 1
         assert not message_check(bytes(changed)).passed, position
@@ -411,8 +410,7 @@ def test_large_originals_are_read_in_pieces():
 def test_a_message_written_otherwise_still_passes_where_no_signature_covers():
     """Another provider's software: headers are compared only where evidence determines them."""
     record_ = about(ORIGINAL, EvidenceKind.SUBMISSION_ACCEPTANCE)
-    evidence = seal(record_)
-    foreign = SealedEvidence(record_, _unmarked(evidence))
+    foreign = SealedEvidence(record_, foreign_xml(record_))
     message = dispatch(foreign).replace(b"Subject: REM Dispatch:", b"Subject: KEP:")
     report = message_check(message)
     assert report.passed, report.failing_step
@@ -420,14 +418,11 @@ def test_a_message_written_otherwise_still_passes_where_no_signature_covers():
     assert message_check(wrong).verdict is Verdict.FAILED
 
 
-def _unmarked(evidence: SealedEvidence) -> bytes:
-    """Sign the same evidence as a writer that leaves no mark."""
-    from unittest.mock import patch
-
-    from evidence import xades
-
-    with patch.object(xades, "_PROPERTIES_END", xades._PROPERTIES_END.replace(xades.WRITER_MARK, "other")):
-        return seal(evidence.record).xml
+def test_evidence_of_another_writer_passes_with_a_warning():
+    report = check(foreign_xml(record()))
+    assert report.passed
+    assert next(step for step in report.steps if step.number == "5").ok is None
+    assert not check(foreign_xml(record(), mark="kephs-evidence-1")).passed
 
 
 # ------------------------------------------------------------------- the front door

@@ -14,12 +14,12 @@ from evidence import rem_xml
 from evidence.certificates import certificate_facts
 from evidence.records import EvidenceKind
 from evidence.report import SubIndication
-from evidence.xades import DECLARATION, XadesKeyError, XadesSigner
+from evidence.xades import DECLARATION, WRITER_MARK, XadesKeyError, XadesSigner
 from evidence.xades_verify import XadesError, open_signature
 from kephs.testpki import profiles
 from tests.support.evidence_samples import AT, record
 from tests.support.pki import shared_pki
-from tests.support.sealed import delivered, signer_of
+from tests.support.sealed import delivered, foreign_xml, signer_of
 
 XML = delivered().xml
 
@@ -128,27 +128,11 @@ def test_a_key_that_makes_no_xml_signatures_is_refused():
 
 
 def test_another_writers_form_is_read_and_marked_as_not_ours():
-    """Prefixes, white space, self-closed tags: legal XML that our writer never makes."""
-    body = rem_xml.write(record())
-    issued = hs91()
-    text = sign(body).decode().replace("kephs-evidence-1", "other")
-    properties = re.search(r"<xades:SignedProperties .*</xades:SignedProperties>", text)[0]
-    hashed = properties.replace(
-        "<xades:SignedProperties",
-        '<xades:SignedProperties xmlns:xades="http://uri.etsi.org/01903/v1.3.2#"',
-        1,
-    )
-    digests = re.findall(r"<ds:DigestValue>([^<]*)</ds:DigestValue>", text)
-    text = text.replace(digests[1], base64.b64encode(sha256(hashed.encode()).digest()).decode())
-    info = re.search(r"<ds:SignedInfo>.*</ds:SignedInfo>", text)[0]
-    tbs = info.replace("<ds:SignedInfo>", '<ds:SignedInfo xmlns:ds="http://www.w3.org/2000/09/xmldsig#">', 1)
-    (der,) = signer_of(issued).sign_now([sha256(tbs.encode()).digest()])
-    r, s = utils.decode_dss_signature(der)
-    value = base64.b64encode(r.to_bytes(32) + s.to_bytes(32)).decode()
-    text = re.sub(r"<ds:SignatureValue>[^<]*", f"<ds:SignatureValue>\n {value}\n", text)
-    found = open_signature(text.encode())
-    assert not found.own
-    assert holds(text.encode())
+    xml = foreign_xml(record())
+    assert holds(xml)
+    assert not open_signature(xml).own
+    assert open_signature(xml).rewritten() != xml
+    assert open_signature(foreign_xml(record(), mark=WRITER_MARK)).own
 
 
 # ------------------------------------------------------------------- refusals

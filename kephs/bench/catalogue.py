@@ -1,0 +1,38 @@
+"""The benchmarks by name."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+from kephs.bench import crypto
+from kephs.bench.big import big_in, big_out
+from kephs.bench.fetch import fetch
+from kephs.bench.figures import Figure
+from kephs.bench.site import Site
+from kephs.bench.submit import submit
+
+Bench: TypeAlias = Callable[[Site], Awaitable[list[Figure]]]
+
+
+def _in_memory(work: Callable[[Callable[[], datetime], float], list[Figure]]) -> Bench:
+    async def run(site: Site) -> list[Figure]:
+        return work(site.clock, site.seconds)
+
+    return run
+
+
+BENCHES: Final[Mapping[str, Bench]] = MappingProxyType(
+    {
+        "submit": submit,
+        "fetch": fetch,
+        "seal": _in_memory(crypto.seal),
+        "verify": _in_memory(crypto.verify),
+        "nes": _in_memory(crypto.nes),
+        "big-in": big_in,
+        "big-out": big_out,
+    }
+)

@@ -1,0 +1,107 @@
+"""Dovecot as the peer: Debian's package, under a configuration and mailboxes of its own in a temporary folder."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from kephs.bench.instance import stop, until_up
+from kephs.bench.wire import Login, Place
+from kephs.cli.instance import free_port
+
+_PASSWORD: Final = "bench"  # noqa: S105  # of a server that lives for seconds on loopback
+_USER: Final = "nobody"
+_CONF: Final = """\
+protocols = imap
+listen = 127.0.0.1
+base_dir = {root}/run
+state_dir = {root}/state
+log_path = {root}/dovecot.log
+info_log_path = /dev/null
+ssl = required
+ssl_cert = <{root}/tls.pem
+ssl_key = <{root}/tls.key
+mail_location = maildir:{root}/mail/%u
+mail_fsync = optimized
+first_valid_uid = 1
+first_valid_gid = 1
+login_trusted_networks =
+disable_plaintext_auth = yes
+auth_mechanisms = plain
+mail_max_userip_connections = 100
+passdb {{
+  driver = static
+  args = password={password}
+}}
+userdb {{
+  driver = static
+  args = uid={user} gid=nogroup home={root}/mail/%u
+}}
+service imap-login {{
+  inet_listener imap {{
+    port = 0
+  }}
+  inet_listener imaps {{
+    port = {port}
+    ssl = yes
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Dovecot:
+    """A running Dovecot; any user name signs in."""
+
+    name: str
+    place: Place
+    login: Login
+
+
+def missing() -> str | None:
+    """Return why Dovecot cannot be run here, or None."""
+    if shutil.which("dovecot") is None:
+        return "Dovecot is not installed (Debian: dovecot-imapd)"
+    return None if os.geteuid() == 0 else "Dovecot needs root to start"
+
+
+@asynccontextmanager
+async def running(root: Path, certificate: Path, key: Path, ca_file: Path) -> AsyncIterator[Dovecot]:
+    """Run Dovecot below ``root``, which its users must be able to enter; stop it on leaving.
+
+    Raises:
+        BenchError: it did not start.
+    """
+    mail = root / "mail"
+    mail.mkdir(mode=0o755)
+    shutil.chown(mail, _USER, "nogroup")
+    own_key = root / "tls.key"
+    own_key.touch(mode=0o600)
+    own_key.write_bytes(key.read_bytes())
+    shutil.copy(certificate, root / "tls.pem")
+    port = free_port()
+    conf = root / "dovecot.conf"
+    conf.write_text(_CONF.format(root=root, port=port, password=_PASSWORD, user=_USER), encoding="ascii")
+    with (root / "start.log").open("ab") as log:
+        child = await asyncio.create_subprocess_exec(
+            "dovecot", "-F", "-c", str(conf),
+            stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        place = Place(port, ca_file)
+        await until_up(place, lambda: child.returncode is not None, root / "start.log")
+        yield Dovecot(f"Dovecot {await _version()}", place, Login("bench", _PASSWORD))
+    finally:
+        await stop(child)
+
+
+async def _version() -> str:
+    child = await asyncio.create_subprocess_exec(
+        "dovecot", "--version", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await child.communicate()
+    return output.decode("ascii", "replace").split()[0]

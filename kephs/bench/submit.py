@@ -1,0 +1,110 @@
+"""Submission of signed letters against Postfix's bare acceptance: same client, same kind of letters, TLS on both."""
+
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from kephs.bench.figures import Figure, ticks
+from kephs.bench.instance import Instance, login_of, serving
+from kephs.bench.letters import LETTER_BYTES, Letters
+from kephs.bench.postfix import Postfix
+from kephs.bench.site import Site
+from kephs.bench.turns import SLICE, Runner, each, take_turns
+from kephs.bench.wire import Place, SmtpClient
+
+CONNECTIONS: Final = 10
+_AHEAD: Final = 2.0  # letters kept ready, as a multiple of what a slice took last
+_FIRST: Final = 400  # letters of the first slice, which only warms up
+
+
+@dataclass(slots=True)
+class _Sender:
+    """One holder on one connection, with letters written before the clock runs."""
+
+    client: SmtpClient
+    letters: Letters
+    sender: str
+    recipient: str
+    stock: deque[bytes]
+
+    async def work(self, deadline: float) -> int:
+        """Submit letter after letter until the deadline; return how many were accepted."""
+        done = 0
+        while self.stock and ticks() < deadline:
+            await self.client.submit(self.sender, self.recipient, self.stock.popleft())
+            done += 1
+        return done
+
+    def fill(self, wanted: int) -> None:
+        """Write letters until so many are ready."""
+        missing = wanted - len(self.stock)
+        if missing > 0:
+            self.stock.extend(self.letters.write_many(self.recipient, missing))
+
+
+class Load:
+    """Holders who submit at the same time, each on a connection of their own that is used again and again."""
+
+    def __init__(self, senders: Sequence[_Sender]) -> None:
+        self._senders = senders
+        self._wanted = _FIRST
+
+    @classmethod
+    async def connect(cls, ours: Instance, place: Place, site: Site, *, signed_in: bool) -> "Load":
+        """Connect everybody; each sends to the next one."""
+        people = ours.people[:CONNECTIONS]
+        senders = []
+        for holder, other in zip(people, (*people[1:], people[0]), strict=True):
+            client = await SmtpClient.connect(place)
+            await client.hello(login_of(holder) if signed_in else None)
+            letters = Letters(holder, site.clock)
+            senders.append(_Sender(client, letters, holder.address, other.address, deque()))
+        return cls(senders)
+
+    async def before(self) -> None:
+        """Write enough letters for a slice."""
+        for sender in self._senders:
+            sender.fill(self._wanted // len(self._senders) + 1)
+
+    async def turn(self, deadline: float) -> int:
+        """Submit until the deadline; return how many letters were accepted."""
+        started = ticks()
+        done = await each([sender.work for sender in self._senders], deadline)
+        rate = done / (ticks() - started)
+        self._wanted = int(rate * SLICE * _AHEAD)
+        return done
+
+
+async def submit(site: Site) -> list[Figure]:
+    """Measure acceptance alone, then with deliveries under way in the same process."""
+    alone = await _measure(site, "submit", ("smtp",), "acceptance alone (role smtp): deliveries wait")
+    both = await _measure(
+        site, "submit-delivering", ("smtp", "imap", "worker"),
+        "all roles: the process also builds, signs and delivers what it accepts; the rest of that is waited "
+        "for outside the clock",
+    )  # fmt: skip
+    return [alone, both]
+
+
+async def _measure(site: Site, name: str, roles: Sequence[str], note: str) -> Figure:
+    async with AsyncExitStack() as stack:
+        ours = await stack.enter_async_context(site.instance())
+        server = await stack.enter_async_context(serving(ours, roles))
+        peer = await stack.enter_async_context(site.postfix(ours))
+        load = await Load.connect(ours, ours.submission, site, signed_in=True)
+        runners = [Runner(load.turn, load.before, server.quiet)]
+        if isinstance(peer, Postfix):
+            against = await Load.connect(ours, peer.place, site, signed_in=False)
+            runners.append(Runner(against.turn, against.before, peer.quiet))
+        await take_turns(runners, site.seconds / 2)
+        more = {
+            "connections": CONNECTIONS, "message_bytes": LETTER_BYTES, "messages": runners[0].done,
+            "note": note,
+        }  # fmt: skip
+        return Figure(
+            name, runners[0].rate, "messages/s", runners[1].rate if len(runners) > 1 else None,
+            peer if isinstance(peer, str) else f"{peer.name}, bare acceptance: queue file synced, then discarded",
+            server.peak_rss_mb(), site.disk, more,
+        )  # fmt: skip

@@ -1,0 +1,104 @@
+"""Whatever comes over the wire: no exception but the named ones, no matter how it is cut."""
+
+import itertools
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from kephs.imap.commands import Command
+from kephs.imap.cursor import GrammarError
+from kephs.imap.framing import AFTER_LOGIN, Event, FrameLimits, Framer
+from kephs.imap.grammar import CommandError, SearchCharsetError, parse
+from kephs.imap.search import Header
+from tests.support.imap_world import Client, build_world, notice
+
+SMALL = FrameLimits(line=60, literal=20, skip=30)
+WIRE = st.lists(
+    st.sampled_from(
+        [b"a NOOP", b"\r\n", b"\r", b"\n", b"{3}\r\n", b"{3+}\r\n", b"{25+}\r\n", b"{99}\r\n", b"xyz", b" ", b"a APPEND b",
+         b"{99999999999999999999+}\r\n", b'"', b"\0", b"LOGIN"]
+    )
+    | st.binary(max_size=8),
+    max_size=14,
+).map(b"".join)  # fmt: skip
+
+
+def all_events(pieces: list[bytes]) -> list[Event]:
+    framer = Framer(SMALL)
+    found: list[Event] = []
+    for piece in pieces:
+        framer.feed(piece)
+        while (event := framer.next_command()) is not None:
+            found.append(event)
+    return found
+
+
+@settings(max_examples=400)
+@given(WIRE, st.lists(st.integers(0, 120), max_size=6))
+@example(b"x" * 60 + b"\r\n", [61])
+@example(b"x" * 61 + b"\r\n", [61, 62])
+def test_where_the_network_cuts_does_not_matter(data: bytes, cuts: list[int]):
+    edges = [0, *sorted(cut for cut in cuts if cut <= len(data)), len(data)]
+    pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
+    assert all_events([data]) == all_events(pieces) == all_events([bytes([byte]) for byte in data])
+
+
+@given(WIRE)
+def test_the_framer_never_holds_more_than_its_caps(data: bytes):
+    framer = Framer(SMALL)
+    for byte in data * 3:
+        framer.feed(bytes([byte]))
+        while framer.next_command() is not None:
+            pass
+        held = len(framer._buffer) + len(framer._command)
+        assert held <= SMALL.line + SMALL.literal + 10 or framer._dead
+
+
+WORDS = st.sampled_from(
+    [b"FETCH", b"STORE", b"SEARCH", b"UID", b"LIST", b"LOGIN", b"STATUS", b"1:*", b"(", b")", b"BODY[", b"]", b"<0.1>",
+     b"HEADER.FIELDS", b"NOT", b"OR", b'"x"', b'""', b"{1}\r\nx", b"{2+}\r\nab", b"\\Seen", b"+FLAGS", b"RETURN", b"1",
+     b"1-Jan-2020", b"CHARSET", b"UTF-8", b"RFC822", b".", b"%", b"*", b"\xff", b"\0", b"NIL", b"ID", b"AUTHENTICATE",
+     b"PLAIN", b"=", b"SELECT", b"&AV8-", b"FULL", b"TEXT", b"SINCE", b"KEYWORD"]
+)  # fmt: skip
+
+
+@settings(max_examples=400)
+@given(st.lists(WORDS | st.binary(max_size=4), max_size=12), st.sampled_from([b" ", b""]))
+def test_any_words_are_a_command_or_refused(words: list[bytes], joint: bytes):
+    found: Command | GrammarError
+    try:
+        found = parse(b"a " + joint.join(words))
+    except (CommandError, SearchCharsetError) as error:
+        found = error
+    assert isinstance(found, Command) or str(found).isascii()
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(WORDS | st.binary(max_size=4), max_size=8).map(b" ".join), max_size=6))
+async def test_a_session_answers_every_line_with_one_tagged_answer(lines: list[bytes]):
+    world = await build_world()
+    await world.file(notice("a"), gated=True)
+    client = await world.client()
+    client.framer = Framer(AFTER_LOGIN)
+    for line in lines:
+        if any(stop in line for stop in (b"{", b"\r", b"\n", b"\0")):
+            continue
+        answer = await client.send(b"q " + line + b"\r\n")
+        tagged = [one for one in answer.split(b"\r\n") if one.startswith((b"q ", b"+ "))]
+        assert len(tagged) == 1, answer
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_can_be_searched_as_a_header(block: bytes):
+    Header.of(block)
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=60)
+async def test_any_bytes_are_shown_as_they_are(content: bytes):
+    world = await build_world()
+    await world.file(content)
+    client: Client = await world.client()
+    answer = await client.say("FETCH 1 (BODY.PEEK[] ENVELOPE BODYSTRUCTURE)")
+    assert b"{%d}\r\n%b" % (len(content), content) in answer
+    assert b" OK " in answer
