@@ -18,7 +18,9 @@ from evidence.ports import ByteSource
 from evidence.xml_reader import XML_SIZE_MAX
 
 P7S_SIZE_MAX: Final = 1 << 20
-EVIDENCES_MAX: Final = 1_000
+FILES_MAX: Final = 64
+FILES_SIZE_MAX: Final = 16 << 20
+"""Evidence and extensions together: what a message may make a reader hold."""
 READ_SIZE: Final = 512 * 1024
 _SECTIONS: Final = ("x-rem-section-type", "rem-section-type")  # both profiles are readable
 
@@ -137,8 +139,8 @@ def _section(part: Part) -> str | None:
 
 def _files(source: ByteSource, entity: Part, section: str) -> Iterator[EvidenceFile]:
     parts = [part for part in entity.children if _section(part) == section]
-    if len(parts) > EVIDENCES_MAX:
-        raise KepMessageError("too many parts")
+    if len(parts) > FILES_MAX or sum(part.body.length for part in parts) > FILES_SIZE_MAX:
+        raise KepMessageError("too many evidence or extension parts, or too large")
     for part in parts:
         yield EvidenceFile(part.filename or "", _decoded(source, part, XML_SIZE_MAX))
 

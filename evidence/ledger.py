@@ -45,12 +45,12 @@ def entry_hash(number: int, previous: bytes, evidence_id: str, evidence_sha256: 
     """Return the hash of an entry.
 
     Raises:
-        ValueError: a digest is not 32 octets, the number is not positive, or the time has no zone.
+        ValueError: a digest is not 32 octets, the number is out of range, or the time has no zone.
     """
     if len(previous) != 32 or len(evidence_sha256) != 32:
         raise ValueError("ledger digests have 32 octets")
-    if number < 1:
-        raise ValueError("ledger numbers start at 1")
+    if not 1 <= number < 1 << 63:
+        raise ValueError("ledger numbers start at 1 and have 63 bits")
     if at.tzinfo is None:
         raise ValueError("ledger times are UTC")
     name = evidence_id.encode()

@@ -45,7 +45,8 @@ REASON_PREFIX: Final = "http:uri.etsi.org/REM/EventReason#"
 RECIPIENTS_MAX: Final = 10_000
 
 _FORBIDDEN: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_TEXT_SPECIAL: Final = re.compile("[&<>\r]")
+_TEXT_PLAIN: Final = re.compile("[\t\n\u0020-%'-;=?-\ud7ff\ue000-\ufffd]*")  # neither forbidden nor escaped
+_XML_BLANKS: Final = " \t\r\n"
 _NOT_NCNAME: Final = re.compile(r"[^A-Za-z0-9._-]")
 # What an e-mail address may hold and a URI may not; percent-encoded so that anyURI stays valid.
 _NOT_URI: Final = re.compile(r"[\x00-\x20\"<>\\^`{|}%\[\]\x7f]")
@@ -71,9 +72,9 @@ def clean_text(text: str) -> str:
 
 def escape_text(text: str) -> str:
     """Escape character data as canonical XML does; characters XML forbids become U+FFFD."""
+    if _TEXT_PLAIN.fullmatch(text):
+        return text
     clean = clean_text(text)
-    if _TEXT_SPECIAL.search(clean) is None:
-        return clean
     return clean.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\r", "&#xD;")
 
 
@@ -131,7 +132,9 @@ def _name(name: str | None) -> str:
 def _address(address: str) -> str:
     if not address:
         return ""
-    escaped = _NOT_URI.sub(lambda found: f"%{ord(found.group()):02X}", address)
+    escaped = address
+    if _NOT_URI.search(address):
+        escaped = _NOT_URI.sub(lambda found: f"%{ord(found.group()):02X}", address)
     return (
         f'<AttributedElectronicAddress scheme="mailto">{escape_text(escaped)}</AttributedElectronicAddress>'
     )
@@ -269,7 +272,7 @@ def _time(parent: XmlElement, name: str) -> datetime | None:
 
 
 def _read_party(entity: XmlElement) -> Party:
-    address = unquote(text_of(entity.find(_q("AttributedElectronicAddress"))) or "").strip()
+    address = unquote((text_of(entity.find(_q("AttributedElectronicAddress"))) or "").strip(_XML_BLANKS))
     return Party(
         address=address[7:] if address[:7].lower() == "mailto:" else address,
         name=text_of(

@@ -37,6 +37,11 @@ class Seal:
         """Return the proven time of the signature, None without one."""
         return self.stamps.best.gen_time if self.stamps.best else None
 
+    @property
+    def tsa(self) -> CertificateFacts | None:
+        """Return the certificate of the authority whose stamp proves the time."""
+        return self.stamps.best.certificate if self.stamps.best else None
+
 
 def check_seal(
     signed: SignedData,

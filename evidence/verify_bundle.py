@@ -11,12 +11,12 @@ The steps, in this order; the earliest failing one decides:
 7. message: evidence, original and KEP message are about one message and one digest
 8. KEP message: verified, and the acceptance evidence inside it is the one in the folder
 9. ledger: every entry's hash holds and its digest is that of the evidence in the folder
-10. revocation: every transaction certificate was good when its stamp was made (none: INDETERMINATE)
+10. revocation: every transaction certificate was good when its stamp was made (`evidence.sealed_links`)
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -33,23 +33,16 @@ from evidence.bundle import (
     REVOCATION_FOLDER,
     digest_of,
 )
-from evidence.certificates import CertificateFacts
-from evidence.chain import Chain, TrustStore
+from evidence.chain import TrustStore
 from evidence.cms import parse_signed_data
-from evidence.crl import check_crl
 from evidence.der import DerError
 from evidence.ledger import entry_hash
 from evidence.ports import ByteSource
-from evidence.records import EvidenceKind, file_stem
+from evidence.records import EvidenceKind, EvidenceRecord, file_stem
 from evidence.report import Report, Step, SubIndication, Verdict, conclude
-from evidence.revocation import (
-    RevocationAnswer,
-    RevocationError,
-    RevocationStatus,
-    check_ocsp,
-)
 from evidence.role import DEFAULT_SEAL_POLICY, SealPolicy, domain_of, transaction_problem
 from evidence.seal import Seal, check_seal, uncovered_problem
+from evidence.sealed_links import revocation_step
 from evidence.verify_evidence import EvidenceCheck, check_evidence, failed
 from evidence.verify_message import MessageCheck, check_kep_message
 from evidence.xml_reader import XML_SIZE_MAX
@@ -58,6 +51,7 @@ from evidence.zip_store import Archive, ArchiveError, Member, read_archive
 MANIFEST_MAX: Final = 4 << 20
 SIGNATURE_MAX: Final = 1 << 20
 REVOCATION_MAX: Final = 20 << 20
+REVOCATION_FILES_MAX: Final = 200
 
 
 @dataclass(slots=True)
@@ -234,7 +228,7 @@ def _role_step(bundle: _Bundle) -> Step:
     return failed("4", "manifest role", problem, SubIndication.CHAIN_CONSTRAINTS_FAILURE)
 
 
-def _records(bundle: _Bundle) -> list[Any]:
+def _records(bundle: _Bundle) -> list[EvidenceRecord]:
     return [check.record for check in bundle.evidences.values() if check.record is not None]
 
 
@@ -322,72 +316,14 @@ def _ledger_step(bundle: _Bundle) -> Step:
     return Step("9", "ledger", ok=True, detail=str(len(listed)))
 
 
-# --------------------------------------------------------------------------- revocation
-
-
 def _revocation_step(bundle: _Bundle) -> Step:
-    """Every transaction certificate needs an answer that covers its stamp; authorities are a warning."""
-    files = [(name, bundle.content(name, REVOCATION_MAX)) for name in bundle.in_folder(REVOCATION_FOLDER)]
-    exported = bundle.seal.stamped_at if bundle.seal is not None else None
-    unknown: list[str] = []
-    for chain, stamped_at in _sealed(bundle):
-        for position, (certificate, issuer) in enumerate(chain.links):
-            answer = _answer(files, certificate, issuer, (stamped_at, exported, bundle.at), bundle.trust)
-            if answer is not None and _was_revoked(answer, stamped_at):
-                detail = f"{certificate.subject_text} was revoked"
-                return failed("10", "revocation", detail, SubIndication.REVOKED)
-            if answer is not None:
-                continue
-            if position == 0:
-                detail = f"no revocation data for {certificate.subject_text}"
-                sub = SubIndication.TRY_LATER
-                return failed("10", "revocation", detail, sub, Verdict.INDETERMINATE)
-            unknown.append(certificate.subject_text)
-    if unknown:
-        detail = f"no data for authorities: {'; '.join(sorted(set(unknown)))}"
-        return Step("10", "revocation", ok=None, detail=detail)
-    return Step("10", "revocation", ok=True)
-
-
-def _sealed(bundle: _Bundle) -> Iterable[tuple[Chain, datetime | None]]:
-    """Return the chain and the proven time of every provider's signature in the bundle, each once."""
+    names = bundle.in_folder(REVOCATION_FOLDER)
+    if len(names) > REVOCATION_FILES_MAX:
+        return failed("10", "revocation", "too many files")
+    files = [(name, bundle.content(name, REVOCATION_MAX)) for name in names]
     checks: list[EvidenceCheck | MessageCheck | Seal] = [*bundle.evidences.values()]
     checks += [check for check in (bundle.message, bundle.seal) if check is not None]
-    found: dict[tuple[bytes, datetime | None], Chain] = {}
-    for check in checks:
-        if check.chain is not None:
-            found[check.chain.leaf.sha256, check.stamped_at] = check.chain
-    return [(chain, stamped_at) for (_, stamped_at), chain in found.items()]
-
-
-def _was_revoked(answer: RevocationAnswer, stamped_at: datetime | None) -> bool:
-    """A revocation after the proven time leaves what was sealed before it valid (signing §1)."""
-    if answer.status is not RevocationStatus.REVOKED:
-        return answer.status is not RevocationStatus.GOOD
-    return stamped_at is None or answer.revoked_at is None or answer.revoked_at <= stamped_at
-
-
-def _answer(
-    files: list[tuple[str, bytes]],
-    certificate: CertificateFacts,
-    issuer: CertificateFacts,
-    times: tuple[datetime | None, ...],
-    trust: TrustStore,
-) -> RevocationAnswer | None:
-    """Return an answer on a certificate that covers one of the times (sealing, export, now)."""
-    stamped_at = times[0]
-    for name, content in files:
-        for time in times:
-            if time is None:
-                continue
-            try:
-                if name.endswith(".crl"):
-                    found = check_crl(content, issuer, at=time, trust=trust).answer(certificate, time)
-                else:
-                    found = check_ocsp(content, certificate, issuer, at=time, trust=trust)
-            except RevocationError:
-                continue
-            end = found.next_update or found.this_update
-            if stamped_at is None or end >= stamped_at:  # an answer older than the seal says nothing of it
-                return found
-    return None
+    times = [
+        time for time in (bundle.seal.stamped_at if bundle.seal else None, bundle.at) if time is not None
+    ]
+    return revocation_step(checks, files, times, bundle.trust, number="10")

@@ -30,7 +30,8 @@ from evidence.records import NAMES, EvidenceRecord
 from evidence.report import Report, Step, SubIndication, Verdict, conclude
 from evidence.role import DEFAULT_SEAL_POLICY, SealPolicy, domain_of, transaction_problem
 from evidence.timestamps import TokenReport, read_token, verify_token
-from evidence.xades_verify import XadesError, XadesSignature, open_signature
+from evidence.xades_verify import XadesSignature, open_signature
+from evidence.xml_canonical import XadesError
 from evidence.xml_reader import EvidenceFormatError, format_time
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)

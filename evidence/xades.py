@@ -57,14 +57,16 @@ _PROPERTIES_END: Final = (
     "<xades:MimeType>application/xml</xades:MimeType></xades:DataObjectFormat>"
     "</xades:SignedDataObjectProperties></xades:SignedProperties>"
 )
+_SIGNATURE_HEAD: Final = f'<ds:Signature{_DS} Id="sig-1"><ds:SignedInfo'.encode()
+_SIGNATURE_END: Final = b"</xades:QualifyingProperties></ds:Object></ds:Signature>"
 _STAMP_HEAD: Final = (
     "<xades:UnsignedProperties><xades:UnsignedSignatureProperties><xades:SignatureTimeStamp>"
     f'<ds:CanonicalizationMethod{_DS} Algorithm="{EXCLUSIVE_C14N}"></ds:CanonicalizationMethod>'
     "<xades:EncapsulatedTimeStamp>"
-)
+).encode()
 _STAMP_END: Final = (
-    "</xades:EncapsulatedTimeStamp></xades:SignatureTimeStamp></xades:UnsignedSignatureProperties>"
-    "</xades:UnsignedProperties>"
+    b"</xades:EncapsulatedTimeStamp></xades:SignatureTimeStamp></xades:UnsignedSignatureProperties>"
+    b"</xades:UnsignedProperties>"
 )
 
 
@@ -125,7 +127,7 @@ class XadesSigner:
             )
             + f'</ds:X509Data></ds:KeyInfo><ds:Object><xades:QualifyingProperties{_XADES} Target="#sig-1">'
             "<xades:SignedProperties"
-        )
+        ).encode()
 
     def to_be_signed(self, body: bytes, at: datetime) -> XadesDraft:
         """Return the draft over a canonical body.
@@ -159,15 +161,24 @@ class XadesSigner:
             signed: the outcome of phase two.
             token: RFC 3161 token (DER ContentInfo) over ``signed.imprint``.
         """
-        stamp = "" if token is None else f"{_STAMP_HEAD}{_b64(token)}{_STAMP_END}"
-        signature = (
-            f'<ds:Signature{_DS} Id="sig-1"><ds:SignedInfo{signed.draft.signed_info}'
-            f"<ds:SignatureValue>{signed.signature_value}{self._after_value}{signed.draft.signed_properties}"
-            f"{stamp}</xades:QualifyingProperties></ds:Object></ds:Signature>"
+        draft = signed.draft
+        cut = draft.body.rindex(b"</")
+        stamp = b"" if token is None else b"".join((_STAMP_HEAD, b64encode(token), _STAMP_END))
+        return b"".join(
+            (
+                DECLARATION,
+                draft.body[:cut],
+                _SIGNATURE_HEAD,
+                draft.signed_info.encode(),
+                b"<ds:SignatureValue>",
+                signed.signature_value.encode(),
+                self._after_value,
+                draft.signed_properties.encode(),
+                stamp,
+                _SIGNATURE_END,
+                draft.body[cut:],
+            )
         )
-        body = signed.draft.body
-        cut = body.rindex(b"</")
-        return b"".join((DECLARATION, body[:cut], signature.encode(), body[cut:]))
 
 
 def issuer_name(certificate: x509.Certificate) -> str:

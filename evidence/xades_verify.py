@@ -8,8 +8,7 @@ very bytes that were hashed.
 """
 
 import re
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,7 +33,13 @@ from evidence.xades import (
     XadesKeyError,
     XadesSigned,
     XadesSigner,
-    issuer_name,
+)
+from evidence.xml_canonical import (
+    XadesError,
+    base64_content,
+    canonical,
+    canonical_without,
+    inclusive_text,
 )
 from evidence.xml_reader import EvidenceFormatError, XmlElement, parse_time, parse_xml, text_of
 
@@ -64,14 +69,6 @@ _METHODS: Final[Mapping[str, SignatureAlgorithm]] = MappingProxyType(
 )
 _AFTER_COMMA: Final = re.compile(r"(?<!\\)\s*,\s*")
 _ID_NAMES: Final = ("Id", "ID", "id", "{http://www.w3.org/XML/1998/namespace}id")
-
-
-class XadesError(Exception):
-    """A signature that is not one of the shape above; carries what a report needs."""
-
-    def __init__(self, detail: str, sub: SubIndication = SubIndication.FORMAT_FAILURE) -> None:
-        super().__init__(detail)
-        self.sub = sub
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,18 +186,18 @@ def _open(xml: bytes, root: XmlElement) -> XadesSignature:
     if _canonicalization(_one(info, _ds("CanonicalizationMethod"))) != EXCLUSIVE_C14N:
         raise XadesError("SignedInfo is not in exclusive canonical form")
     stated = _references(info, properties, key_info)
-    hashed_info, value_bytes = _c14n(info), _base64(value)
-    hashed = {"SignedProperties": _c14n(properties), "KeyInfo": _c14n(key_info)}
+    hashed_info, value_bytes = canonical(info), base64_content(value)
+    hashed = {"SignedProperties": canonical(properties), "KeyInfo": canonical(key_info)}
     signature_properties = _one(properties, _xades("SignedSignatureProperties"))
     signing_time = signature_properties.find(_xades("SigningTime"))
     certificate_hash, issuer_serial = _signing_certificate(signature_properties)
     tokens, exclusive = _tokens(qualifying)
-    stamped = _c14n(value) if exclusive else _inclusive(value)
+    stamped = canonical(value) if exclusive else inclusive_text(value)
     own = any(text_of(found) == WRITER_MARK for found in properties.iter(_xades("Description")))
-    certificates = tuple(_base64(found) for found in key_info.iter(_ds("X509Certificate")))
+    certificates = tuple(base64_content(found) for found in key_info.iter(_ds("X509Certificate")))
     if not 1 <= len(certificates) <= CERTIFICATES_MAX:
         raise XadesError("no certificates in KeyInfo", SubIndication.NO_SIGNING_CERTIFICATE_FOUND)
-    hashed["document"] = body = _without(root, signature)
+    hashed["document"] = body = canonical_without(root, signature)
     return XadesSignature(
         document=xml,
         body=body,
@@ -281,7 +278,7 @@ def _references(
         name = _DIGESTS.get(_one(reference, _ds("DigestMethod")).get("Algorithm", ""))
         if name is None:
             raise XadesError("digest algorithm not allowed", SubIndication.CRYPTO_CONSTRAINTS_FAILURE)
-        found.append((what, name, _base64(_one(reference, _ds("DigestValue")))))
+        found.append((what, name, base64_content(_one(reference, _ds("DigestValue")))))
     listed = [what for what, _, _ in found]
     if listed[:1] != ["document"] or "SignedProperties" not in listed:
         raise XadesError("the references must be the document and the SignedProperties")
@@ -333,7 +330,7 @@ def _signing_certificate(properties: XmlElement) -> tuple[tuple[str, bytes], tup
     name = _DIGESTS.get(_one(digest, _ds("DigestMethod")).get("Algorithm", ""))
     if name is None:
         raise XadesError("CertDigest algorithm not allowed", SubIndication.CRYPTO_CONSTRAINTS_FAILURE)
-    value = _base64(_one(digest, _ds("DigestValue")))
+    value = base64_content(_one(digest, _ds("DigestValue")))
     if v2:
         return (name, value), None  # IssuerSerialV2 is a hint; the digest binds
     serial = _one(listed[0], _xades("IssuerSerial"))
@@ -348,16 +345,14 @@ def _names(issuer_serial: tuple[str, str], facts: CertificateFacts) -> bool:
     name, serial = issuer_serial
     if serial.strip() != str(facts.serial):
         return False
-    certificate = x509.load_der_x509_certificate(facts.der)
-    if name == issuer_name(certificate):
-        return True
     try:
+        issuer = x509.load_der_x509_certificate(facts.der).issuer
+        if name == issuer.rfc4514_string():
+            return True
         read = x509.Name.from_rfc4514_string(_AFTER_COMMA.sub(",", name.strip()))
     except ValueError:
         return False
-    return {(part.oid, part.value) for part in read} == {
-        (part.oid, part.value) for part in certificate.issuer
-    }
+    return {(part.oid, part.value) for part in read} == {(part.oid, part.value) for part in issuer}
 
 
 def _tokens(qualifying: XmlElement) -> tuple[tuple[bytes, ...], bool]:
@@ -376,62 +371,5 @@ def _tokens(qualifying: XmlElement) -> tuple[tuple[bytes, ...], bool]:
         if tokens and exclusive is not (method is not None):
             raise XadesError("time stamps over two canonical forms")
         exclusive = method is not None
-        tokens.append(_base64(_one(stamp, _xades("EncapsulatedTimeStamp"))))
+        tokens.append(base64_content(_one(stamp, _xades("EncapsulatedTimeStamp"))))
     return tuple(tokens), exclusive
-
-
-# --------------------------------------------------------------------------- bytes
-
-
-def _c14n(element: XmlElement) -> bytes:
-    try:
-        return bytes(etree.tostring(element, method="c14n", exclusive=True, with_comments=False))
-    except etree.LxmlError as error:  # relative namespace names have no canonical form
-        raise XadesError("has no canonical form") from error
-
-
-def _inclusive(element: XmlElement) -> bytes:
-    """Return the inclusive canonical form of an element that holds only text."""
-    if len(element):
-        raise XadesError("SignatureValue holds elements")
-    prefix = next(p for p, uri in element.nsmap.items() if uri == DSIG_NAMESPACE and p == element.prefix)
-    name = "SignatureValue" if prefix is None else f"{prefix}:SignatureValue"
-    spaces = sorted(((p or "", uri) for p, uri in element.nsmap.items()), key=lambda item: item[0])
-    declared = "".join(f' xmlns{":" + p if p else ""}="{_attribute(uri)}"' for p, uri in spaces)
-    attributes = "".join(f' {k}="{_attribute(v)}"' for k, v in sorted(element.attrib.items()))
-    text = (text_of(element) or "").replace("\r", "&#xD;")
-    return f"<{name}{declared}{attributes}>{text}</{name}>".encode()
-
-
-def _attribute(value: str) -> str:
-    for old, new in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        ('"', "&quot;"),
-        ("\t", "&#x9;"),
-        ("\n", "&#xA;"),
-        ("\r", "&#xD;"),
-    ):
-        value = value.replace(old, new)
-    return value
-
-
-def _without(root: XmlElement, signature: XmlElement) -> bytes:
-    """Return the canonical document without its signature; text after the signature stays."""
-    if signature.tail:
-        previous = signature.getprevious()
-        if previous is None:
-            root.text = (root.text or "") + signature.tail
-        else:
-            previous.tail = (previous.tail or "") + signature.tail
-    root.remove(signature)
-    return _c14n(root)
-
-
-def _base64(element: XmlElement) -> bytes:
-    if len(element):
-        raise XadesError("base64 text expected")
-    try:
-        return b64decode("".join((text_of(element) or "").split()), validate=True)
-    except (Base64Error, ValueError) as error:
-        raise XadesError("not base64") from error

@@ -63,7 +63,7 @@ class FileBlobStore:
         self._master_key = check_key(master_key)
         self._random = random
         self._journal = Journal(directory / "journal", segment_size=segment_size)
-        self._appender: BatchThread[bytes] = BatchThread(
+        self._appender: BatchThread[Sequence[bytes]] = BatchThread(
             "blob journal", self._run_batch, on_start=self._prepare, on_exit=self._leave
         )
         self._lock: OpenFile | None = None
@@ -106,7 +106,7 @@ class FileBlobStore:
             raise TypeError("a spool of another store")
         small = spool.small
         if small is not None:
-            return await self._append(small)
+            return (await self._append((small,)))[0]
         file = await spool.publish(self._file_path(spool.uid))
         return Blob(
             file.sha256.digest(),
@@ -123,7 +123,7 @@ class FileBlobStore:
             StoreUnavailableError: nothing was kept.
         """
         if memoryview(data).nbytes <= SMALL:  # what is not bytes fails here, not in the batch
-            return await self._append(data)
+            return (await self._append((data,)))[0]
         spool = self.spool()
         try:
             await spool.write(data)
@@ -132,12 +132,14 @@ class FileBlobStore:
             await spool.discard()
 
     async def put_many(self, contents: Sequence[bytes]) -> list[Blob]:
-        """Make pieces of content durable together; they share one sync.
+        """Make pieces of content durable; small ones together, with one sync.
 
         Raises:
             StoreUnavailableError: at least one was not kept; those that were are named by nobody.
         """
-        return list(await asyncio.gather(*(self.put(content) for content in contents)))
+        if all(memoryview(content).nbytes <= SMALL for content in contents):
+            return await self._append(tuple(contents))
+        return [await self.put(content) for content in contents]
 
     def open(self, blob: Blob) -> ByteSource:
         """Return content for reading any range; reads block briefly and check what they read.
@@ -192,9 +194,9 @@ class FileBlobStore:
             raise StoreUnavailableError("the blob store is closed")
         return self._pool
 
-    async def _append(self, data: bytes) -> Blob:
-        blob: Blob = await self._appender.submit(data)
-        return blob
+    async def _append(self, contents: Sequence[bytes]) -> list[Blob]:
+        blobs: list[Blob] = await self._appender.submit(contents)
+        return blobs
 
     # The journal's thread.
 
@@ -212,19 +214,20 @@ class FileBlobStore:
         self._journal.close()
         self._lock = None
 
-    def _run_batch(self, jobs: Sequence[Job[bytes]]) -> None:
-        sealed = [self._seal(job.payload) for job in jobs]
-        places = self._journal.append([body for body, _, _ in sealed])
-        for job, (body, key, uid), (segment, offset) in zip(jobs, sealed, places, strict=True):
-            del body
-            data = job.payload
-            job.result = Blob(
-                hashlib.sha256(data).digest(),
-                hashlib.sha512(data).digest(),
-                len(data),
-                f"j:{segment}:{offset}:{uid.hex()}",
-                key,
-            )
+    def _run_batch(self, jobs: Sequence[Job[Sequence[bytes]]]) -> None:
+        sealed = [[self._seal(content) for content in job.payload] for job in jobs]
+        places = iter(self._journal.append([body for group in sealed for body, _, _ in group]))
+        for job, group in zip(jobs, sealed, strict=True):  # each job takes its own from the places
+            job.result = [
+                Blob(
+                    hashlib.sha256(content).digest(),
+                    hashlib.sha512(content).digest(),
+                    len(content),
+                    f"j:{segment}:{offset}:{uid.hex()}",
+                    key,
+                )
+                for content, (_, key, uid), (segment, offset) in zip(job.payload, group, places, strict=False)
+            ]
 
     def _seal(self, data: bytes) -> tuple[bytes, bytes, bytes]:
         """Return a record's body, the wrapped data key and the uid."""

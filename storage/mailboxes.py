@@ -121,6 +121,11 @@ _FILED: Final = (
     .where(items.c.delivery_id == bindparam("delivery_id"))
 )
 _FILED_ONCE: Final = select(func.count()).where(removed_items.c.delivery_id == bindparam("delivery_id"))
+_USAGE: Final = (
+    select(func.coalesce(func.sum(items.c.size), literal_column("0")))
+    .select_from(items.join(folders, folders.c.folder_id == items.c.folder_id))
+    .where(folders.c.account_id == bindparam("account_id"), items.c.counts)
+)
 
 
 class SqlMailboxes:
@@ -244,6 +249,11 @@ class SqlMailboxes:
         times = [received_at for role, received_at in rows if role == FolderRole.INBOX.value]
         removed = self._db.row(_FILED_ONCE, {"delivery_id": delivery_id}) or (0,)
         return Filed(len(times), len(rows) - len(times), removed[0], len(set(times)))
+
+    def usage(self, account_id: str) -> int:
+        """Return the bytes of an account's items that count, added up anew (asked by fsck)."""
+        row = self._db.row(_USAGE, {"account_id": account_id}) or (0,)
+        return int(row[0])
 
     def _counters(self, folder_id: int) -> tuple[str, int, int]:
         row = self._db.row(_COUNTERS, {"folder_id": folder_id})

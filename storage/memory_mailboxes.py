@@ -124,6 +124,12 @@ class MemoryMailboxes:
         removed = sum(r.delivery_id == delivery_id for r in self._t.removed.values())
         return Filed(len(inbox), len(keys) - len(inbox), removed, len(times))
 
+    def usage(self, account_id: str) -> int:
+        """Return the bytes of an account's items that count, added up anew."""
+        folders = {f.folder_id for f in self.folders(account_id)}
+        stored = (self._t.items[key].item for key in self._t.items if key[0] in folders)
+        return sum(item.size for item in stored if item.counts_for_quota)
+
     def _entries(self, folder_id: int) -> list[tuple[tuple[int, int], StoredItem]]:
         return [(key, self._t.items[key]) for key in self._t.items if key[0] == folder_id]
 

@@ -1,10 +1,7 @@
 """The benchmarks by name."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from types import MappingProxyType
 from typing import Final, TypeAlias
 

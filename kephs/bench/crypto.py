@@ -95,7 +95,7 @@ def seal(clock: Clock, seconds: float) -> list[Figure]:
         lambda record: _outcome(stage.sealer.seal(record)),
     )
     raw = Work(_digests, lambda digest: key.sign(digest, _ECDSA))
-    note = "evidence 10 as XAdES-B-T: one signature and one token of an own TSA in this process, so 0.5 is the ceiling"
+    note = "XAdES-B-T: one signature and one token of a TSA in this process, so 0.5 would be the ceiling"
     return [_figure("seal", "evidence/s", _RAW_SIGN, sealing, raw, seconds, note)]
 
 
@@ -112,7 +112,8 @@ def verify(clock: Clock, seconds: float) -> list[Figure]:
             raise BenchError("an evidence did not pass")
 
     note = "two signatures each (evidence, token); links between certificates remembered"
-    return [_figure("verify", "evidence/s", _RAW_VERIFY, Work(sealed, check), _raw_verify(), seconds, note)]
+    ours, raw = Work(sealed, check), _raw_verify()
+    return [_figure("verify", "evidence/s", _RAW_VERIFY, ours, raw, seconds, note)]
 
 
 def nes(clock: Clock, seconds: float) -> list[Figure]:
@@ -123,8 +124,8 @@ def nes(clock: Clock, seconds: float) -> list[Figure]:
         f"({LETTER_BYTES} octets) and signature another"
     )
     cold_note = (
-        "every sender new and nothing remembered: paths of P-384 and the OCSP answers of sender and authority "
-        "are checked too, seven signatures each"
+        "every sender new and nothing remembered: paths under P-384 and the OCSP answers on sender and "
+        "authority are checked too, seven signatures each"
     )
     half = seconds / 2
     warm, cold = _warm(stage), _cold(stage)
@@ -234,9 +235,7 @@ def _figure(
     name: str, unit: str, baseline_name: str, ours: Work, raw: Work, seconds: float, note: str
 ) -> Figure:
     value, baseline = rates((ours, raw), seconds)
-    return Figure(
-        name, value, unit, baseline, baseline_name, own_peak_rss_mb(), IN_MEMORY, {"note": note}
-    )
+    return Figure(name, value, unit, baseline, baseline_name, own_peak_rss_mb(), IN_MEMORY, {"note": note})
 
 
 def _outcome(work: Coroutine[Any, Any, T]) -> T:
@@ -264,6 +263,8 @@ def _record(at: datetime) -> EvidenceRecord:
         issuer=issuer,
         sender=Party(f"ayse@{DOMAIN}", "TEST Ayşe"),
         recipients=(Party(f"mehmet@{DOMAIN}", "TEST Mehmet"),),
-        message=MessageFacts("TEST İhtar", f"<{fresh}@mua.test>", f"kep-{fresh}@{DOMAIN}", sha256(fresh.encode()).digest()),
+        message=MessageFacts(
+            "TEST İhtar", f"<{fresh}@mua.test>", f"kep-{fresh}@{DOMAIN}", sha256(fresh.encode()).digest()
+        ),
         sender_authentication=Authentication(at, _PERSON, "TEST Ayşe"),
     )

@@ -1,4 +1,4 @@
-"""Dovecot as the peer: Debian's package, under a configuration and mailboxes of its own in a temporary folder."""
+"""Dovecot as the peer: Debian's package, its configuration and mailboxes in a temporary folder."""
 
 import asyncio
 import os
@@ -76,6 +76,21 @@ async def running(root: Path, certificate: Path, key: Path, ca_file: Path) -> As
     Raises:
         BenchError: it did not start.
     """
+    port = free_port()
+    conf = _configure(root, certificate, key, port)
+    child = await asyncio.create_subprocess_exec(
+        "dovecot", "-F", "-c", str(conf), stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        place = Place(port, ca_file)
+        await until_up(place, lambda: child.returncode is not None, root / "dovecot.log")
+        yield Dovecot(f"Dovecot {await _version()}", place, Login("bench", _PASSWORD))
+    finally:
+        await stop(child)
+
+
+def _configure(root: Path, certificate: Path, key: Path, port: int) -> Path:
+    """Write the configuration and return its place."""
     mail = root / "mail"
     mail.mkdir(mode=0o755)
     shutil.chown(mail, _USER, "nogroup")
@@ -83,20 +98,9 @@ async def running(root: Path, certificate: Path, key: Path, ca_file: Path) -> As
     own_key.touch(mode=0o600)
     own_key.write_bytes(key.read_bytes())
     shutil.copy(certificate, root / "tls.pem")
-    port = free_port()
     conf = root / "dovecot.conf"
     conf.write_text(_CONF.format(root=root, port=port, password=_PASSWORD, user=_USER), encoding="ascii")
-    with (root / "start.log").open("ab") as log:
-        child = await asyncio.create_subprocess_exec(
-            "dovecot", "-F", "-c", str(conf),
-            stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    try:
-        place = Place(port, ca_file)
-        await until_up(place, lambda: child.returncode is not None, root / "start.log")
-        yield Dovecot(f"Dovecot {await _version()}", place, Login("bench", _PASSWORD))
-    finally:
-        await stop(child)
+    return conf
 
 
 async def _version() -> str:

@@ -66,11 +66,12 @@ def own_peak_rss_mb() -> float:
 def machine() -> str:
     """Return the machine in one line: processor, cores, Python."""
     cores = len(os.sched_getaffinity(0))
-    return f"{_processor()}, {cores} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    system = f"{platform.system()} {platform.release()}"
+    return f"{_processor()}, {cores} cores, {system}, Python {platform.python_version()}"
 
 
 def disk_kind(path: Path) -> str:
-    """Return file system and kind of disk below a path, such as ``ext4, solid state (vda)``."""
+    """Return file system and disk below a path, such as ``ext4 on nvme0n1, solid state``."""
     best = ("", "unknown", "0:0", "")
     for line in _text(Path("/proc/self/mountinfo")).splitlines():
         left, _, right = line.partition(" - ")  # spec: proc(5), mountinfo
@@ -82,7 +83,10 @@ def disk_kind(path: Path) -> str:
     flag = _text(folder / "queue" / "rotational") or _text(folder.resolve().parent / "queue" / "rotational")
     if flag.strip() not in {"0", "1"}:
         return kind
-    return f"{kind}, {'rotating' if flag.strip() == '1' else 'solid state'} ({Path(source).name})"
+    disk = Path(source).name
+    if disk.startswith(("vd", "xvd")):  # what a hypervisor says about rotation means nothing
+        return f"{kind} on {disk}, virtual"
+    return f"{kind} on {disk}, {'rotating' if flag.strip() == '1' else 'solid state'}"
 
 
 def _processor() -> str:

@@ -17,7 +17,7 @@ from config.settings import Settings
 from directory.accounts import AccountKind, ServiceType
 from kephs.bench.figures import BenchError
 from kephs.bench.letters import Holder
-from kephs.bench.wire import Login, Place
+from kephs.bench.wire import SERVER_NAME, Login, Place
 from kephs.bootstrap import Core, open_core
 from kephs.cli.account import new_app_password
 from kephs.cli.instance import make_instance
@@ -191,7 +191,7 @@ async def until_up(place: Place, gone: Callable[[], bool], log: Path) -> None:
 async def _answers(place: Place) -> bool:
     try:
         _, writer = await asyncio.open_connection(
-            place.host, place.port, ssl=place.tls(), server_hostname="localhost"
+            place.host, place.port, ssl=place.tls(), server_hostname=SERVER_NAME
         )
     except (OSError, ssl.SSLError):
         return False

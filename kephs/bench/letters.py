@@ -38,20 +38,15 @@ class Letters:
 
     def write(self, to: str, size: int = LETTER_BYTES) -> bytes:
         """Return a signed letter of about ``size`` octets, signature included; text nobody wrote before."""
-        at = self._clock()
-        frame = len(self._finish(self._head(to, at) + b"\r\n", at))
-        text = base64_lines(secrets.token_bytes(max(0, size - frame) * 57 // 78))
-        return self._finish(self._head(to, at) + b"\r\n" + text + b"\r\n", at)
+        return self.write_many(to, 1, size)[0]
 
     def write_many(self, to: str, count: int, size: int = LETTER_BYTES) -> list[bytes]:
-        """Return several letters of about the same size; the frame is measured once."""
+        """Return several letters of about the same size."""
         at = self._clock()
         frame = len(self._finish(self._head(to, at) + b"\r\n", at))
         room = max(0, size - frame) * 57 // 78
         return [
-            self._finish(
-                self._head(to, at) + b"\r\n" + base64_lines(secrets.token_bytes(room)) + b"\r\n", at
-            )
+            self._finish(self._head(to, at) + b"\r\n" + base64_lines(secrets.token_bytes(room)) + b"\r\n", at)
             for _ in range(count)
         ]
 
@@ -70,7 +65,7 @@ class Letters:
 
 @dataclass(frozen=True, slots=True)
 class BigLetter:
-    """A signed letter with a large attachment: the signed part lies in a file, the header is fresh each time."""
+    """A signed letter with a large attachment: its signed part lies in a file, its header is new each time."""
 
     sender: str
     to: str
@@ -104,7 +99,7 @@ class BigLetter:
 
 
 def write_big(holder: Holder, to: str, path: Path, decoded_bytes: int, at: datetime) -> BigLetter:
-    """Write the signed part of a letter with an attachment of ``decoded_bytes`` random octets, and sign it."""
+    """Write the signed part of a letter whose attachment has ``decoded_bytes`` random octets, and sign it."""
     signer = CmsSigner(holder.issued.certificate, holder.issued.chain)
     digest = sha256()
     with path.open("wb") as file:
@@ -113,9 +108,7 @@ def write_big(holder: Holder, to: str, path: Path, decoded_bytes: int, at: datet
             file.write(piece)
     draft = signer.to_be_signed(digest.digest(), at)
     signature = signer.assemble(draft, sign_digest(holder.issued.key, draft.digest))
-    return BigLetter(
-        holder.address, to, f"o{secrets.token_hex(12)}", path, signature, decoded_bytes
-    )
+    return BigLetter(holder.address, to, f"o{secrets.token_hex(12)}", path, signature, decoded_bytes)
 
 
 def _entity(decoded_bytes: int) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Postfix as the peer: Debian's package, under a configuration and a queue of its own in a temporary folder."""
+"""Postfix as the peer: Debian's package, its configuration and queue in a temporary folder."""
 
 import asyncio
 import os
@@ -43,6 +43,8 @@ message_size_limit = 0
 mailbox_size_limit = 0
 in_flow_delay = 0
 header_size_limit = 1024000
+smtpd_junk_command_limit = 1000000
+smtpd_client_connection_count_limit = 0
 """
 # What a bare Postfix needs to accept, queue and discard; the columns are those of master(5).
 _MASTER: Final = """\
@@ -65,7 +67,9 @@ anvil     unix - - n - 1 anvil
 scache    unix - - n - 1 scache
 postlog   unix-dgram n - n - 1 postlogd
 """
-_QUIET_SECONDS: Final = 20.0
+_WAITING: Final = ("incoming", "active")
+_QUIET_LOOK: Final = 0.02  # seconds
+_QUIET_LOOKS: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,11 @@ class Postfix:
     queue: Path
 
     async def quiet(self) -> None:
-        """Wait until all accepted messages have left the queue."""
-        async with asyncio.timeout(_QUIET_SECONDS):
-            while any(entry.is_file() for part in ("incoming", "active") for entry in (self.queue / part).rglob("*")):
-                await asyncio.sleep(0.02)
+        """Wait until all accepted messages have left the queue, a while at most."""
+        for _ in range(_QUIET_LOOKS):
+            if not any(entry.is_file() for part in _WAITING for entry in (self.queue / part).rglob("*")):
+                return
+            await asyncio.sleep(_QUIET_LOOK)
 
 
 def missing() -> str | None:
@@ -97,20 +102,8 @@ async def running(root: Path, certificate: Path, key: Path, ca_file: Path) -> As
     Raises:
         BenchError: it did not start.
     """
-    conf, queue, data, log = root / "etc", root / "queue", root / "data", root / "mail.log"
-    for folder in (conf, queue, data):
-        folder.mkdir(mode=0o755)
-    shutil.chown(data, "postfix")
-    own_key = root / "tls.key"
-    own_key.touch(mode=0o600)
-    own_key.write_bytes(key.read_bytes())
-    shutil.copy(certificate, root / "tls.pem")
     port = free_port()
-    (conf / "main.cf").write_text(
-        _MAIN.format(root=root, queue=queue, data=data, log=log, certificate=root / "tls.pem", key=own_key),
-        encoding="ascii",
-    )
-    (conf / "master.cf").write_text(_MASTER.format(port=port), encoding="ascii")
+    conf, queue, log = _configure(root, certificate, key, port)
     version = (await _run("postconf", "-d", "-h", "mail_version")).strip()
     place = Place(port, ca_file)
     try:
@@ -119,6 +112,22 @@ async def running(root: Path, certificate: Path, key: Path, ca_file: Path) -> As
         yield Postfix(f"Postfix {version}", place, queue)
     finally:
         await _stop(conf, queue)
+
+
+def _configure(root: Path, certificate: Path, key: Path, port: int) -> tuple[Path, Path, Path]:
+    """Write the configuration; return the folders of configuration and queue, and the log."""
+    conf, queue, data, log = root / "etc", root / "queue", root / "data", root / "mail.log"
+    for folder in (conf, queue, data):
+        folder.mkdir(mode=0o755)
+    shutil.chown(data, "postfix")
+    own_key = root / "tls.key"
+    own_key.touch(mode=0o600)
+    own_key.write_bytes(key.read_bytes())
+    shutil.copy(certificate, root / "tls.pem")
+    main = _MAIN.format(root=root, queue=queue, data=data, log=log, certificate=root / "tls.pem", key=own_key)
+    (conf / "main.cf").write_text(main, encoding="ascii")
+    (conf / "master.cf").write_text(_MASTER.format(port=port), encoding="ascii")
+    return conf, queue, log
 
 
 async def _stop(conf: Path, queue: Path) -> None:

@@ -1,4 +1,4 @@
-"""Submission of signed letters against Postfix's bare acceptance: same client, same kind of letters, TLS on both."""
+"""Submission of signed letters against Postfix's bare acceptance: same client, TLS on both sides."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kephs.bench.figures import Figure, ticks
-from kephs.bench.instance import Instance, login_of, serving
+from kephs.bench.instance import Instance, Server, login_of, serving
 from kephs.bench.letters import LETTER_BYTES, Letters
 from kephs.bench.postfix import Postfix
 from kephs.bench.site import Site
@@ -16,6 +16,7 @@ from kephs.bench.wire import Place, SmtpClient
 
 CONNECTIONS: Final = 10
 _AHEAD: Final = 2.0  # letters kept ready, as a multiple of what a slice took last
+_ALONE: Final = 2 / 3  # of the time, for acceptance alone
 _FIRST: Final = 400  # letters of the first slice, which only warms up
 
 
@@ -52,12 +53,14 @@ class Load:
         self._wanted = _FIRST
 
     @classmethod
-    async def connect(cls, ours: Instance, place: Place, site: Site, *, signed_in: bool) -> "Load":
+    async def connect(
+        cls, ours: Instance, place: Place, site: Site, stack: AsyncExitStack, *, signed_in: bool
+    ) -> "Load":
         """Connect everybody; each sends to the next one."""
         people = ours.people[:CONNECTIONS]
         senders = []
         for holder, other in zip(people, (*people[1:], people[0]), strict=True):
-            client = await SmtpClient.connect(place)
+            client = await SmtpClient.connect(place, stack)
             await client.hello(login_of(holder) if signed_in else None)
             letters = Letters(holder, site.clock)
             senders.append(_Sender(client, letters, holder.address, other.address, deque()))
@@ -77,31 +80,61 @@ class Load:
         return done
 
 
+@dataclass(slots=True)
+class _Metered:
+    """A load on our server with the processor time it takes there, left-over work included."""
+
+    load: Load
+    server: Server
+    done: int = 0
+    cpu: float = 0.0
+    _last: tuple[int, float] | None = None
+    _warm: bool = False
+
+    async def turn(self, deadline: float) -> int:
+        """Work one slice."""
+        before = self.server.cpu_seconds()
+        done = await self.load.turn(deadline)
+        self._last = done, before
+        return done
+
+    async def quiet(self) -> None:
+        """Wait until the server is quiet, then count; the first slice only warms up."""
+        await self.server.quiet()
+        if self._warm and self._last is not None:
+            self.done += self._last[0]
+            self.cpu += self.server.cpu_seconds() - self._last[1]
+        self._warm = True
+
+
 async def submit(site: Site) -> list[Figure]:
     """Measure acceptance alone, then with deliveries under way in the same process."""
-    alone = await _measure(site, "submit", ("smtp",), "acceptance alone (role smtp): deliveries wait")
+    alone = await _measure(
+        site, "submit", ("smtp",), site.seconds * _ALONE, "acceptance alone (role smtp): deliveries wait"
+    )
     both = await _measure(
-        site, "submit-delivering", ("smtp", "imap", "worker"),
+        site, "submit-delivering", ("smtp", "imap", "worker"), site.seconds * (1 - _ALONE),
         "all roles: the process also builds, signs and delivers what it accepts; the rest of that is waited "
-        "for outside the clock",
+        "for outside the clock, its processor time counts",
     )  # fmt: skip
     return [alone, both]
 
 
-async def _measure(site: Site, name: str, roles: Sequence[str], note: str) -> Figure:
+async def _measure(site: Site, name: str, roles: Sequence[str], seconds: float, note: str) -> Figure:
     async with AsyncExitStack() as stack:
         ours = await stack.enter_async_context(site.instance())
         server = await stack.enter_async_context(serving(ours, roles))
         peer = await stack.enter_async_context(site.postfix(ours))
-        load = await Load.connect(ours, ours.submission, site, signed_in=True)
-        runners = [Runner(load.turn, load.before, server.quiet)]
+        load = await Load.connect(ours, ours.submission, site, stack, signed_in=True)
+        metered = _Metered(load, server)
+        runners = [Runner(metered.turn, load.before, metered.quiet)]
         if isinstance(peer, Postfix):
-            against = await Load.connect(ours, peer.place, site, signed_in=False)
+            against = await Load.connect(ours, peer.place, site, stack, signed_in=False)
             runners.append(Runner(against.turn, against.before, peer.quiet))
-        await take_turns(runners, site.seconds / 2)
+        await take_turns(runners, seconds)
         more = {
             "connections": CONNECTIONS, "message_bytes": LETTER_BYTES, "messages": runners[0].done,
-            "note": note,
+            "cpu_ms_each": round(1000 * metered.cpu / max(1, metered.done), 2), "note": note,
         }  # fmt: skip
         return Figure(
             name, runners[0].rate, "messages/s", runners[1].rate if len(runners) > 1 else None,

@@ -8,6 +8,7 @@ import base64
 import itertools
 import ssl
 from abc import ABC, abstractmethod
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, cast
@@ -16,6 +17,7 @@ from kephs.bench.figures import BenchError
 
 _PATIENCE: Final = 60.0  # seconds for one answer
 _SHOWN: Final = 200
+SERVER_NAME: Final = "localhost"  # every TEST certificate carries it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +51,17 @@ class LineClient(asyncio.Protocol, ABC):
         self.transport: asyncio.Transport
 
     @classmethod
-    async def connect(cls, place: Place) -> Self:
-        """Connect under TLS.
+    async def connect(cls, place: Place, stack: AsyncExitStack) -> Self:
+        """Connect under TLS; the connection is cut when ``stack`` is left.
 
         Raises:
             OSError: nobody answers, or the certificate is not the expected one.
         """
         loop = asyncio.get_running_loop()
         _, client = await loop.create_connection(
-            cls, place.host, place.port, ssl=place.tls(), server_hostname="localhost"
+            cls, place.host, place.port, ssl=place.tls(), server_hostname=SERVER_NAME
         )
+        stack.callback(client.transport.abort)
         return client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

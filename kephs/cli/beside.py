@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from config.settings import Settings
 from directory.providers import ProviderRegister
 from kephs.bootstrap import _derived, _key
-from kephs.ports import BlobStore
 from kephs.system import Argon2Passwords, HmacIdentity, SystemClock, ThreadOffload, TimeOrderedIds
 from kephs.usecases.accounts import AccountWork
 from storage.files import FileBlobStore
@@ -24,7 +23,7 @@ class Beside:
 
     settings: Settings
     store: SqliteStore
-    blobs: BlobStore
+    blobs: FileBlobStore
     clock: SystemClock
     offload: ThreadOffload
     accounts: AccountWork

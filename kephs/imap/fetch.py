@@ -6,10 +6,11 @@ whose evidence cannot be made is left out whole (rules-in-detail "The read gate"
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from directory.accounts import Right
-from evidence.mime import Part, Range
+from evidence.mime import HeaderField, Part, Range
 from evidence.ports import ByteSource
 from kephs.domain.mailboxes import ItemSummary
 from kephs.domain.message_index import MessageIndex
@@ -17,7 +18,7 @@ from kephs.domain.messages import Person
 from kephs.imap import render
 from kephs.imap.commands import FetchItem, ItemKind, Section, SectionText
 from kephs.imap.gate import shows_content
-from kephs.imap.sections import FilteredHeader, locate
+from kephs.imap.sections import FilteredHeader, fields_of, locate
 from kephs.imap.stub import stub_message
 from kephs.imap.view import View
 from kephs.ports import Blob, BlobMissingError, StoreUnavailableError
@@ -64,6 +65,7 @@ class _Message:
         self.size = summary.size
         self._index: MessageIndex | None = None
         self._header: bytes | None = None
+        self._fields: Sequence[HeaderField] | None = None
         self._source: ByteSource | None = None
 
     async def become_stub(self, policy: FetchPolicy) -> None:
@@ -77,6 +79,21 @@ class _Message:
         if self._header is None:
             self._header = await self._service.header(self._known())
         return self._header
+
+    async def fields(self) -> Sequence[HeaderField]:
+        if self._fields is None:
+            header = await self.header()
+            self._fields = await self._service.compute(len(header), fields_of, header)
+        return self._fields
+
+    async def envelope(self) -> bytes:
+        fields = await self.fields()
+        return await self._service.compute(len(await self.header()), render.envelope, fields)
+
+    async def structure(self, *, extended: bool) -> bytes:
+        root = await self.root()
+        size = len(self._row.item.index) if self._row is not None else 0
+        return await self._service.compute(size, partial(render.structure, extended=extended), root)
 
     async def root(self) -> Part:
         if self._index is None:
@@ -184,9 +201,7 @@ class Fetcher:
     async def _exposed(self, summaries: Sequence[ItemSummary]) -> list[ItemSummary]:
         """Return those messages whose content may be shown now."""
         gated = [summary.delivery_id for summary in summaries if summary.gated and summary.delivery_id]
-        if not gated:
-            return [summary for summary in summaries if not summary.gated]
-        durable = await self._service.expose(self._person, gated)
+        durable = await self._service.expose(self._person, gated) if gated else frozenset[str]()
         shown: list[ItemSummary] = []
         for summary in summaries:
             if not summary.gated:
@@ -258,10 +273,10 @@ class Fetcher:
             case ItemKind.SIZE:
                 pieces.append(b"RFC822.SIZE %d" % message.size)
             case ItemKind.ENVELOPE:
-                pieces.append(b"ENVELOPE " + render.envelope(await message.root()))
+                pieces.append(b"ENVELOPE " + await message.envelope())
             case ItemKind.STRUCTURE | ItemKind.BODY:
                 extended = item.kind is ItemKind.STRUCTURE
-                shown = render.structure(await message.root(), extended=extended)
+                shown = await message.structure(extended=extended)
                 pieces.append((b"BODYSTRUCTURE " if extended else b"BODY ") + shown)
             case _:
                 await self._section(message, item, pieces)
@@ -322,9 +337,10 @@ async def _place_of(message: _Message, section: Section) -> Range | bytes | None
             case SectionText.TEXT:
                 return Range(len(await message.header()), message.size)
             case _:
-                without = section.text is SectionText.HEADER_FIELDS_NOT
                 header = await message.header()
-                return FilteredHeader(Range(0, len(header)), section.fields, without=without).choose(header)
+                return FilteredHeader.of(Range(0, len(header)), await message.fields(), section).choose(
+                    header
+                )
     found = locate(await message.root(), section)
     if isinstance(found, FilteredHeader):
         source = await message.source()

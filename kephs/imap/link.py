@@ -12,6 +12,7 @@ from typing import Final
 _READ: Final = 64 * 1024
 _INCOMING_MAX: Final = 256 * 1024  # encrypted bytes held before the socket is paused
 _WRITE_HIGH: Final = 256 * 1024
+_LINGER: Final = 30.0  # seconds for the last bytes to leave
 _RECORDS: Final = 128 * 1024  # plain bytes encrypted before they are handed to the socket
 
 
@@ -169,6 +170,8 @@ class TlsLink(asyncio.Protocol):
         with contextlib.suppress(ssl.SSLError, ValueError):  # the client's own good-bye is not waited for
             self._tls.unwrap()
         self._push()
+        if transport.get_write_buffer_size():  # a client that reads nothing does not keep the socket
+            asyncio.get_running_loop().call_later(_LINGER, transport.abort)
         transport.close()
 
     def abort(self) -> None:

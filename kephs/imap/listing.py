@@ -15,6 +15,7 @@ from kephs.imap.commands import Listing, ListReturn, ListSelection
 
 DELIMITER: Final = "/"
 _PIECE: Final = re.compile(r"[%*]+|[^%*]+")
+_RECURSIVE: Final = frozenset({ListSelection.SUBSCRIBED, ListSelection.RECURSIVEMATCH})
 _PIECES_MAX: Final = 40  # of one pattern: matching stays quick
 
 SPECIAL_USE: Final[Mapping[FolderRole, bytes]] = MappingProxyType(
@@ -56,8 +57,7 @@ def listed(request: Listing, folders: Sequence[Folder]) -> list[Listed]:
         if ListSelection.SPECIAL_USE in request.selection:
             wanted = folder is not None and folder.role in SPECIAL_USE
         below = any(other.startswith(name + DELIMITER) for other in by_name)
-        recursive = ListSelection.RECURSIVEMATCH in request.selection and below
-        if wanted or recursive:
+        if wanted or (below and request.selection >= _RECURSIVE):
             found.append(Listed(name, folder, _line(request, name, folder, below=below)))
     return found
 
@@ -114,6 +114,6 @@ def _line(request: Listing, name: str, folder: Folder | None, *, below: bool) ->
         b" ".join(flags),
         render.astring(mutf7.encode(name)),
     )
-    if ListSelection.RECURSIVEMATCH in request.selection and below:
+    if below and request.selection >= _RECURSIVE:
         line += b' ("CHILDINFO" ("SUBSCRIBED"))'
     return line + b"\r\n"

@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Final
 
 from evidence.headers import Group, Mailbox, Params, address_list, unfold
-from evidence.mime import Part
+from evidence.mime import HeaderField, Part
 
-_PLAIN: Final = re.compile(rb"[\x20-\x7e]*\Z")
-_QUOTED_MAX: Final = 1000
+_SIMPLE: Final = re.compile(rb"[ !#-\[\]-~]{0,1000}\Z")  # goes between quotes as it is
+_QUOTABLE: Final = re.compile(rb"[ -~]{0,1000}\Z")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _ATOM: Final = re.compile(rb"[A-Za-z0-9$&'+,\-./:;<=>?@^_`|}~!#]+\Z")
 _WORD_BYTES: Final = 45  # of text in one encoded word, which may have 75 characters
@@ -21,10 +21,10 @@ _WORD_BYTES: Final = 45  # of text in one encoded word, which may have 75 charac
 
 def string(data: bytes) -> bytes:
     """Return a quoted string, or a literal where a quoted string cannot hold the bytes."""
-    if len(data) <= _QUOTED_MAX and _PLAIN.match(data):
-        if b'"' in data or b"\\" in data:
-            data = data.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    if _SIMPLE.match(data):
         return b'"' + data + b'"'
+    if _QUOTABLE.match(data):
+        return b'"' + data.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
     return literal(data)
 
 
@@ -35,7 +35,8 @@ def literal(data: bytes) -> bytes:
 
 def text_string(text: str) -> bytes:
     """Return a text as a string."""
-    return string(text.encode("utf-8", "replace"))
+    data = text.encode("utf-8", "replace")
+    return b'"' + data + b'"' if _SIMPLE.match(data) else string(data)
 
 
 def nil_or(text: str | bytes | None) -> bytes:
@@ -70,10 +71,10 @@ def flag_list(flags: Iterable[str]) -> bytes:
 # --- envelope -------------------------------------------------------------------------------------
 
 
-def envelope(part: Part) -> bytes:
-    """Return a message's envelope from its header fields."""
+def envelope(fields: Iterable[HeaderField]) -> bytes:
+    """Return a message's envelope from its header fields; of repeated ones the first counts."""
     first: dict[str, bytes] = {}
-    for field in part.fields:
+    for field in fields:
         first.setdefault(field.name, field.raw)
     sender = _addresses(first.get("from"))
     words = [
@@ -164,10 +165,13 @@ def _single(part: Part, *, extended: bool) -> bytes:
         kind, subtype = "text", "plain"
     if kind == "message" and subtype in ("rfc822", "global") and part.message is None:
         kind, subtype = "application", "octet-stream"  # encoded: nothing inside can be shown
+    params = part.params
+    if kind == "text" and not any(name.startswith("charset") for name, _ in params):
+        params = (*params, ("charset", "us-ascii"))  # spec: RFC2045#5.2 (what no charset means)
     words = [
         text_string(kind),
         text_string(subtype),
-        _params(part.params),
+        _params(params),
         nil_or(part.content_id),
         nil_or(part.description),
         text_string(part.encoding),
@@ -175,7 +179,7 @@ def _single(part: Part, *, extended: bool) -> bytes:
     ]
     if part.message is not None:
         words += [
-            envelope(part.message),
+            envelope(part.message.fields),
             structure(part.message, extended=extended),
             b"%d" % part.lines,
         ]

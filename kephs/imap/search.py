@@ -18,13 +18,12 @@ from typing import Final
 
 from evidence.headers import decode_text, parameter, raw_text
 from evidence.mime import Part
-from evidence.parts import read_head
 from evidence.ports import ByteSource
 from kephs.domain.mailboxes import ItemSummary
 from kephs.imap import commands as c
 from kephs.imap.cursor import NUMBER_MAX
+from kephs.imap.sections import fields_of
 
-_FIELDS_MAX: Final = 100_000  # stored headers passed the scanner's caps
 _TEXT_PART_MAX: Final = 1024 * 1024  # bytes of one text part that are searched
 _TEXT_PARTS_MAX: Final = 50
 _DOT_ABOVE: Final = {0x307: None}
@@ -46,7 +45,7 @@ class Header:
     @classmethod
     def of(cls, block: bytes) -> "Header":
         """Read a header block."""
-        found = read_head(block, 0, "text/plain", _FIELDS_MAX).fields
+        found = fields_of(block)
         fields = tuple((field.name, fold(decode_text(field.raw))) for field in found)
         dates = [field.raw for field in found if field.name == "date"]
         whole = "\n".join(f"{name}: {text}" for name, text in fields)

@@ -4,16 +4,13 @@ spec: RFC3501#6.4.5
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
-from evidence.mime import Part, Range
+from evidence.mime import HeaderField, Part, Range
 from evidence.parts import read_head
 from kephs.imap.commands import Section, SectionText
 
-_HEADER_LINES_MAX: Final = 100_000  # stored headers passed the scanner's caps
-
-Found: TypeAlias = Range | bytes | None  # where it lies, what it is, or that there is no such part
-_FILTERED: Final = frozenset({SectionText.HEADER_FIELDS, SectionText.HEADER_FIELDS_NOT})
+_FIELDS_MAX: Final = 100_000  # stored headers passed the scanner's caps
 
 
 def locate(root: Part, section: Section) -> "Range | FilteredHeader | None":
@@ -37,7 +34,7 @@ def locate(root: Part, section: Section) -> "Range | FilteredHeader | None":
     if section.text is SectionText.MIME:
         # a message that is not multipart is its own part 1: its header is not the part's MIME header
         # and, inside an embedded original, it is content
-        return FilteredHeader(part.header, mime_only=True) if part is container else part.header
+        return FilteredHeader(part.header, part.fields, mime_only=True) if part is container else part.header
     return _of_message(part.message, section) if part.message is not None else None
 
 
@@ -48,31 +45,47 @@ def _of_message(message: Part, section: Section) -> "Range | FilteredHeader":
         case SectionText.TEXT:
             return message.body
         case SectionText.HEADER_FIELDS | SectionText.HEADER_FIELDS_NOT:
-            return FilteredHeader(
-                message.header, section.fields, without=section.text is SectionText.HEADER_FIELDS_NOT
-            )
+            return FilteredHeader.of(message.header, message.fields, section)
         case _:
             return Range(message.header.start, message.body.end)
 
 
-class FilteredHeader:
-    """A header of which some fields are asked."""
+def fields_of(header: bytes) -> Sequence[HeaderField]:
+    """Return the fields of a stored header block; their ranges count from its beginning."""
+    return read_head(header, 0, "text/plain", _FIELDS_MAX).fields
 
-    __slots__ = ("_fields", "_mime_only", "_without", "range")
+
+class FilteredHeader:
+    """A header of which some fields are asked; ``range`` is its own, in the source the fields' refer to."""
+
+    __slots__ = ("_fields", "_mime_only", "_names", "_without", "range")
 
     def __init__(
-        self, header: Range, fields: Sequence[str] = (), *, without: bool = False, mime_only: bool = False
+        self,
+        header: Range,
+        fields: Sequence[HeaderField],
+        names: Sequence[str] = (),
+        *,
+        without: bool = False,
+        mime_only: bool = False,
     ) -> None:
         self.range = header
-        self._fields = frozenset(fields)
+        self._fields = fields
+        self._names = frozenset(names)
         self._without = without
         self._mime_only = mime_only
 
+    @classmethod
+    def of(cls, header: Range, fields: Sequence[HeaderField], section: Section) -> "FilteredHeader":
+        """Return what ``HEADER.FIELDS`` or ``HEADER.FIELDS.NOT`` asks."""
+        return cls(header, fields, section.fields, without=section.text is SectionText.HEADER_FIELDS_NOT)
+
     def choose(self, header: bytes) -> bytes:
         """Return the chosen fields, as received and in order, and the blank line."""
+        start = self.range.start
         kept = [
-            header[field.range.start : field.range.end]
-            for field in read_head(header, 0, "text/plain", _HEADER_LINES_MAX).fields
+            header[field.range.start - start : field.range.end - start]
+            for field in self._fields
             if self._wants(field.name)
         ]
         return b"".join(_ended(kept)) + b"\r\n"
@@ -80,7 +93,7 @@ class FilteredHeader:
     def _wants(self, name: str) -> bool:
         if self._mime_only:
             return name.startswith("content-") or name == "mime-version"
-        return (name in self._fields) is not self._without
+        return (name in self._names) is not self._without
 
 
 def _ended(fields: Iterable[bytes]) -> Iterable[bytes]:

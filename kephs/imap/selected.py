@@ -205,7 +205,8 @@ class Selected:
         return found
 
     async def _decide_deeper(self, matcher: Matcher, known: Known, row: Row) -> bool:
-        known = replace(known, header=Header.of(await self._service.header(row)))
+        block = await self._service.header(row)
+        known = replace(known, header=await self._service.compute(len(block), Header.of, block))
         verdict = matcher.decide(known)
         if verdict is None and row.blob is not None:
             source = await self._service.source(row.blob)

@@ -19,7 +19,8 @@ from kephs.imap.fetch import ContentLostError
 from kephs.imap.framing import AFTER_LOGIN, BEFORE_LOGIN, Broken, Event, Framer, Received, WantsLiteral
 from kephs.imap.grammar import CommandError, SearchCharsetError, parse
 from kephs.imap.link import TlsLink
-from kephs.imap.session import Session, SessionParts, State, Waiting
+from kephs.imap.session import Session
+from kephs.imap.states import SessionParts, State, Waiting
 from kephs.imap.throttle import LoginThrottle
 from kephs.ports import Subscription
 
@@ -300,6 +301,8 @@ class _Conversation:
 
     def _signed_in(self) -> None:
         """Raise the caps and listen for changes as soon as somebody signed in."""
-        if self._watch is None and self._session.person is not None:
+        person = self._session.person
+        if self._watch is None and person is not None:
+            _log.info("imap.signed_in", account_id=person.account_id, operator_id=person.operator_id)
             self._framer.limits = AFTER_LOGIN
             self._watch = self._server.watch(self._session, self._link)

@@ -7,10 +7,8 @@ spec: RFC3501#3, RFC3501#6, RFC2177, RFC4959, RFC3691
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from enum import Enum
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final
 
 from directory.accounts import Right
 from kephs.domain.mailboxes import Folder
@@ -18,106 +16,25 @@ from kephs.domain.messages import Person
 from kephs.imap import commands as c
 from kephs.imap import mutf7, render
 from kephs.imap.cursor import GrammarError, decode_base64
-from kephs.imap.fetch import FetchPolicy
 from kephs.imap.listing import listed
 from kephs.imap.selected import Selected, TooManyKeywordsError
+from kephs.imap.states import (
+    AFTER_LOGIN,
+    BEFORE_LOGIN,
+    BODY_STATES,
+    VERB_STATES,
+    Guard,
+    SessionParts,
+    State,
+    Waiting,
+)
 from kephs.imap.view import NoSuchNumberError
-from kephs.ports import Offload, StoreUnavailableError
-from kephs.usecases.mailbox import FolderGoneError, MailboxService, NotPermittedError
+from kephs.ports import StoreUnavailableError
+from kephs.usecases.mailbox import FolderGoneError, NotPermittedError
+
+__all__ = ["Guard", "Session", "SessionParts", "State", "Waiting"]
 
 LOGIN_TRIES: Final = 3
-BEFORE_LOGIN: Final = b"IMAP4rev1 LITERAL- SASL-IR AUTH=PLAIN ID"
-AFTER_LOGIN: Final = (
-    b"IMAP4rev1 LITERAL- ID IDLE NAMESPACE UNSELECT CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE"
-)
-
-
-class SignsIn(Protocol):
-    """Checks credentials; `kephs.usecases.sign_in.SignIn` is one."""
-
-    async def sign_in(self, address: str, password: str) -> Person | None:
-        """Return who that is, or None."""
-        ...
-
-
-class Guard(Protocol):
-    """Slows guessing down, over all connections."""
-
-    async def admit(self, address: str) -> bool:
-        """Wait as long as earlier failures demand; False where no try is allowed at all."""
-        ...
-
-    def failed(self, address: str) -> None:
-        """Note a failure."""
-        ...
-
-    def succeeded(self, address: str) -> None:
-        """Note a success."""
-        ...
-
-
-class State(Enum):
-    """Where a session stands."""
-
-    NOT_AUTHENTICATED = 1
-    AUTHENTICATED = 2
-    SELECTED = 3
-    LOGOUT = 4
-
-
-class Waiting(Enum):
-    """What the client's next line is."""
-
-    COMMAND = 0
-    AUTHENTICATION = 1
-    IDLE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class SessionParts:
-    """What every session of one server shares."""
-
-    service: MailboxService
-    sign_in: SignsIn
-    offload: Offload
-    policy: FetchPolicy
-
-
-_ANY: Final = frozenset(State)
-_IN: Final = frozenset({State.AUTHENTICATED, State.SELECTED})
-_OUT: Final = frozenset({State.NOT_AUTHENTICATED})
-_OPEN: Final = frozenset({State.SELECTED})
-
-VERB_STATES: Final[Mapping[c.Verb, frozenset[State]]] = MappingProxyType(
-    {
-        c.Verb.CAPABILITY: _ANY,
-        c.Verb.NOOP: _ANY,
-        c.Verb.LOGOUT: _ANY,
-        c.Verb.STARTTLS: _OUT,
-        c.Verb.NAMESPACE: _IN,
-        c.Verb.IDLE: _IN,
-        c.Verb.CHECK: _OPEN,
-        c.Verb.CLOSE: _OPEN,
-        c.Verb.UNSELECT: _OPEN,
-        c.Verb.EXPUNGE: _OPEN,
-    }
-)
-BODY_STATES: Final[Mapping[type[c.Body], frozenset[State]]] = MappingProxyType(
-    {
-        c.Identify: _ANY,
-        c.Login: _OUT,
-        c.Authenticate: _OUT,
-        c.Select: _IN,
-        c.Listing: _IN,
-        c.Status: _IN,
-        c.Subscribe: _IN,
-        c.Unoffered: _IN,
-        c.Fetch: _OPEN,
-        c.Store: _OPEN,
-        c.Search: _OPEN,
-        c.UidExpunge: _OPEN,
-    }
-)
 
 
 class _RefusedError(Exception):

@@ -8,11 +8,10 @@ import base64
 from typing import Final
 
 from evidence.mime import scan
-from evidence.parts import read_head
 from evidence.ports import BytesSource
 from kephs.domain.message_index import MessageIndex
+from kephs.imap.sections import fields_of
 
-_FIELDS_MAX: Final = 100_000  # stored headers passed the scanner's caps
 _TEXT: Final = """\
 Bu KEP iletisi henüz okunmadı. İçeriği görmek için iletiyi {place} açın; açtığınızda okundu delili oluşur.
 
@@ -31,7 +30,7 @@ def stub_message(header: bytes, *, place: str, place_en: str) -> tuple[BytesSour
     """
     kept = b"".join(
         header[field.range.start : field.range.end].removesuffix(b"\r\n") + b"\r\n"
-        for field in read_head(header, 0, "text/plain", _FIELDS_MAX).fields
+        for field in fields_of(header)
         if not field.name.startswith("content-") and field.name != "mime-version"
     )
     text = _TEXT.format(place=place, place_en=place_en).replace("\n", "\r\n")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-from directory.accounts import Right
+from directory.accounts import AccountState, Right
 from evidence.mime import MimeLimitError, Part, Range, scan
 from evidence.ports import ByteSource, BytesSource
 from kephs.domain.mailboxes import Folder, Item, ItemSummary
@@ -30,6 +30,7 @@ from kephs.ports import (
 DELETED: Final = "\\Deleted"
 SEEN: Final = "\\Seen"
 INLINE_MAX: Final = 64 * 1024  # bytes read without a worker: far less than a thread's round trip
+COMPUTE_MAX: Final = 32 * 1024  # bytes of an index or a header looked at without a worker
 _HEADER_MAX: Final = 256 * 1024
 
 Flags = frozenset[str]
@@ -281,7 +282,7 @@ class MailboxService:
             BlobMissingError: there is no content either.
         """
         with suppress(MessageIndexError):
-            return decode(row.item.index)
+            return await self.compute(len(row.item.index), decode, row.item.index)
         if row.blob is None:
             raise BlobMissingError("no content")
         return await self._offload.run(_scanned, await self.source(row.blob))
@@ -296,13 +297,20 @@ class MailboxService:
             return decode_header(row.item.index)
         return (await self.index(row)).header
 
+    async def compute(self, size: int, function: Callable[..., V], *args: object) -> V:
+        """Run a pure function over ``size`` bytes: at once where that is quick, else beside the loop."""
+        return function(*args) if size <= COMPUTE_MAX else await self._offload.run(function, *args)
+
     def subscribe(self, person: Person) -> Subscription:
         """Return a listener for changes in the account's folders."""
         return self._changes.subscribe(person.account_id)
 
     def _rights(self, tx: Tx, person: Person) -> Right:
         operator = tx.accounts.operator(person.operator_id)
+        account = tx.accounts.get(person.account_id)
         if operator is None or operator.account_id != person.account_id:
+            return Right(0)
+        if account is None or account.state is AccountState.CLOSED:  # a blocked one may still be read
             return Right(0)
         now = self._clock.now()
         return operator.rights if operator.may(operator.rights, now) else Right(0)

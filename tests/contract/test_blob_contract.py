@@ -103,6 +103,16 @@ async def test_many_at_once_are_all_kept(blobs: Store) -> None:
     assert set(blobs.places()) == {blob.place for blob in kept}
 
 
+@pytest.mark.parametrize("sizes", [[], [0], [10, 10, 0, 70_000], [10, 300_000, 20]])
+async def test_several_contents_are_kept_together_in_their_order(blobs: Store, sizes: list[int]) -> None:
+    contents = [content(size, n) for n, size in enumerate(sizes)]
+    kept, pair, one = await asyncio.gather(
+        blobs.put_many(contents), blobs.put_many([b"x", b"y"]), blobs.put(b"z")
+    )
+    assert [blobs.open(blob).read(0, blob.size) for blob in kept] == contents
+    assert [blobs.open(blob).read(0, 9) for blob in (*pair, one)] == [b"x", b"y", b"z"]
+
+
 async def test_large_content_that_was_erased_is_missing(blobs: Store) -> None:
     blob = await blobs.put(content(300_000))
     source = blobs.open(blob)

@@ -44,7 +44,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path, template: Path) 
         yield opened
 
 
-def with_account(tx: Tx) -> None:
+def with_account(tx: Tx) -> Any:
     tx.accounts.add(account())
     tx.accounts.add_operator(operator())
     tx.mailboxes.create_standard("a1", 7)
@@ -66,12 +66,12 @@ def inbox(tx: Tx) -> int:
 # Work and its failure.
 
 
-async def test_what_work_returns_comes_back_and_its_rows_stay(store: Store) -> None:
+async def test_what_work_returns_comes_back_and_its_rows_stay(store: Any) -> None:
     assert await store.write(lambda tx: tx.accounts.add(account()) or "done") == "done"
     assert await store.read(lambda tx: tx.accounts.get("a1")) == account()
 
 
-async def test_work_that_raises_is_undone_alone_and_hears_its_own_error(store: Store) -> None:
+async def test_work_that_raises_is_undone_alone_and_hears_its_own_error(store: Any) -> None:
     def fails(tx: Tx) -> None:
         tx.accounts.add(account("a2", "b@hs91.kep.tr"))
         tx.accounts.add(account("a3", "c@hs91.kep.tr"))
@@ -124,8 +124,8 @@ async def test_no_error_of_any_kind_kills_the_writer_or_a_neighbour(
     assert [a.account_id for a in await store.read(lambda tx: tx.accounts.all())] == ["first", "last"]
 
 
-async def test_a_caller_that_gives_up_never_hurts_the_batch(store: Store) -> None:
-    def adding(name: str) -> "asyncio.Future[None]":
+async def test_a_caller_that_gives_up_never_hurts_the_batch(store: Any) -> None:
+    def adding(name: str) -> Any:
         row = account(name, f"{name}@hs91.kep.tr")
         return asyncio.ensure_future(store.write(lambda tx: tx.accounts.add(row)))
 
@@ -138,7 +138,7 @@ async def test_a_caller_that_gives_up_never_hurts_the_batch(store: Store) -> Non
     assert ids - {"gone"} == {f"x{n}" for n in range(5)}
 
 
-async def test_two_works_with_the_same_unique_key_one_wins_and_both_hear(store: Store) -> None:
+async def test_two_works_with_the_same_unique_key_one_wins_and_both_hear(store: Any) -> None:
     results = await asyncio.gather(
         store.write(lambda tx: tx.accounts.add(account("a1"))),
         store.write(lambda tx: tx.accounts.add(account("a2"))),  # the same address
@@ -150,7 +150,7 @@ async def test_two_works_with_the_same_unique_key_one_wins_and_both_hear(store: 
     assert results[2] is None
 
 
-async def test_work_may_catch_a_conflict_and_go_on(store: Store) -> None:
+async def test_work_may_catch_a_conflict_and_go_on(store: Any) -> None:
     def work(tx: Tx) -> str:
         tx.accounts.add(account("a1"))
         with pytest.raises(ConflictError):
@@ -162,13 +162,13 @@ async def test_work_may_catch_a_conflict_and_go_on(store: Store) -> None:
     assert len(await store.read(lambda tx: tx.accounts.all())) == 2
 
 
-async def test_read_cannot_write(store: Store) -> None:
+async def test_read_cannot_write(store: Any) -> None:
     with pytest.raises(ReadOnlyError):
         await store.read(lambda tx: tx.accounts.add(account()))
     assert await store.read(lambda tx: tx.accounts.all()) == []
 
 
-async def test_what_a_read_raises_comes_back(store: Store) -> None:
+async def test_what_a_read_raises_comes_back(store: Any) -> None:
     def fails(_tx: Tx) -> None:
         raise LookupError("mine")
 
@@ -177,19 +177,19 @@ async def test_what_a_read_raises_comes_back(store: Store) -> None:
     assert await store.read(lambda tx: tx.accounts.all()) == []
 
 
-async def test_a_closed_store_takes_no_work(store: Store) -> None:
-    await store.close()  # type: ignore[attr-defined]
+async def test_a_closed_store_takes_no_work(store: Any) -> None:
+    await store.close()
     with pytest.raises(StoreUnavailableError):
         await store.write(lambda tx: tx.accounts.add(account()))
     with pytest.raises(StoreUnavailableError):
         await store.read(lambda tx: tx.accounts.all())
-    await store.close()  # type: ignore[attr-defined]
+    await store.close()
 
 
 # Accounts.
 
 
-async def test_accounts_come_back_as_they_went_in(store: Store) -> None:
+async def test_accounts_come_back_as_they_went_in(store: Any) -> None:
     other = account("a2", "info@acme.hs91.kep.tr", holder_name="Acme A.Ş.", state=AccountState.WAITING)
     await store.write(lambda tx: (tx.accounts.add(account()), tx.accounts.add(other)))
     assert await store.read(lambda tx: tx.accounts.by_address("info@acme.hs91.kep.tr")) == other
@@ -198,7 +198,7 @@ async def test_accounts_come_back_as_they_went_in(store: Store) -> None:
     assert await store.read(lambda tx: tx.accounts.all()) == [account(), other]
 
 
-async def test_many_addresses_are_found_at_once(store: Store) -> None:
+async def test_many_addresses_are_found_at_once(store: Any) -> None:
     rows = [account(f"a{n:03}", f"u{n}@hs91.kep.tr") for n in range(300)]
     await store.write(lambda tx: [tx.accounts.add(row) for row in rows])
     asked = [f"u{n}@hs91.kep.tr" for n in range(0, 330, 3)] * 2 + ["x@hs92.kep.tr"]
@@ -209,7 +209,7 @@ async def test_many_addresses_are_found_at_once(store: Store) -> None:
     assert len(await store.read(lambda tx: tx.accounts.by_addresses(everyone))) == 300
 
 
-async def test_a_closed_account_keeps_its_address_for_ever(store: Store) -> None:
+async def test_a_closed_account_keeps_its_address_for_ever(store: Any) -> None:
     await store.write(lambda tx: tx.accounts.add(account()))
     await store.write(lambda tx: tx.accounts.set_state("a1", AccountState.CLOSED, after(5)))
     closed = await store.read(lambda tx: tx.accounts.get("a1"))
@@ -218,7 +218,7 @@ async def test_a_closed_account_keeps_its_address_for_ever(store: Store) -> None
         await store.write(lambda tx: tx.accounts.add(account("a2")))
 
 
-async def test_changes_of_unknown_rows_are_defects(store: Store) -> None:
+async def test_changes_of_unknown_rows_are_defects(store: Any) -> None:
     for work in (
         lambda tx: tx.accounts.set_state("none", AccountState.CLOSED, T0),
         lambda tx: tx.accounts.add_usage("none", 1),
@@ -234,7 +234,7 @@ async def test_changes_of_unknown_rows_are_defects(store: Store) -> None:
             await store.write(work)
 
 
-async def test_operators_and_passwords_belong_to_their_account(store: Store) -> None:
+async def test_operators_and_passwords_belong_to_their_account(store: Any) -> None:
     await store.write(with_account)
     second = replace(operator("o2"), valid_until=after(9), is_holder=False)
     await store.write(lambda tx: tx.accounts.add_operator(second))
@@ -254,7 +254,7 @@ async def test_operators_and_passwords_belong_to_their_account(store: Store) -> 
             await store.write(work)
 
 
-async def test_a_revoked_password_is_no_longer_among_the_passwords(store: Store) -> None:
+async def test_a_revoked_password_is_no_longer_among_the_passwords(store: Any) -> None:
     await store.write(lambda tx: (with_account(tx), tx.accounts.add_password(password())))
     assert await store.write(lambda tx: tx.accounts.revoke_password("p1", after(1))) is True
     assert await store.write(lambda tx: tx.accounts.revoke_password("p1", after(2))) is False
@@ -265,7 +265,7 @@ async def test_a_revoked_password_is_no_longer_among_the_passwords(store: Store)
 # Content rows.
 
 
-async def test_a_digest_keeps_its_first_place(store: Store) -> None:
+async def test_a_digest_keeps_its_first_place(store: Any) -> None:
     first, second = blob(b"x", "m:1"), blob(b"x", "m:2")
     await store.write(lambda tx: (tx.blobs.add(first), tx.blobs.add(second)))
     assert await store.read(lambda tx: tx.blobs.get(first.sha256)) == first
@@ -273,7 +273,7 @@ async def test_a_digest_keeps_its_first_place(store: Store) -> None:
     assert list(await store.read(lambda tx: list(tx.blobs.all()))) == [first]
 
 
-async def test_an_index_is_kept_once(store: Store) -> None:
+async def test_an_index_is_kept_once(store: Any) -> None:
     row = blob(b"x")
     await store.write(lambda tx: tx.blobs.add(row))
     assert await store.read(lambda tx: tx.blobs.index(row.sha256)) is None
@@ -288,7 +288,7 @@ def release(tx: Tx) -> list[Blob]:
     return tx.blobs.release_unused(100)
 
 
-async def test_content_is_released_with_its_last_reference_only(store: Store) -> None:
+async def test_content_is_released_with_its_last_reference_only(store: Any) -> None:
     await store.write(with_account)
     uids = await store.write(lambda tx: [tx.mailboxes.append(inbox(tx), item()) for _ in range(2)])
     await store.write(lambda tx: tx.mailboxes.remove(inbox(tx), uids[:1]))
@@ -299,7 +299,7 @@ async def test_content_is_released_with_its_last_reference_only(store: Store) ->
     assert await store.write(release) == []
 
 
-async def test_content_that_was_named_and_never_used_is_released(store: Store) -> None:
+async def test_content_that_was_named_and_never_used_is_released(store: Any) -> None:
     await store.write(lambda tx: [tx.blobs.add(blob(bytes([n]))) for n in range(5)])
     first = await store.write(lambda tx: tx.blobs.release_unused(3))
     rest = await store.write(release)
@@ -307,7 +307,7 @@ async def test_content_that_was_named_and_never_used_is_released(store: Store) -
     assert len(first) == 3
 
 
-async def test_evidence_and_verification_material_are_never_released(store: Store) -> None:
+async def test_evidence_and_verification_material_are_never_released(store: Any) -> None:
     material = blob(b"material")
 
     def work(tx: Tx) -> None:
@@ -325,7 +325,7 @@ async def test_evidence_and_verification_material_are_never_released(store: Stor
     assert kept == {material.sha256, blob(b"e1").sha256}
 
 
-async def test_an_accepted_message_holds_its_content_until_everybody_has_it(store: Store) -> None:
+async def test_an_accepted_message_holds_its_content_until_everybody_has_it(store: Any) -> None:
     original, dispatch = blob(b"original"), blob(b"dispatch")
 
     def accept(tx: Tx) -> None:
@@ -347,7 +347,7 @@ async def test_an_accepted_message_holds_its_content_until_everybody_has_it(stor
 # Messages and deliveries.
 
 
-async def test_messages_come_back_as_they_went_in(store: Store) -> None:
+async def test_messages_come_back_as_they_went_in(store: Any) -> None:
     await store.write(with_account)
     full = message("m2", material=b"m" * 32, dispatch=b"d" * 32, next_at=after(3), attempts=2)
     bare = message("m3", user_message_id=None, recipients=(), subject="", state=MessageState.REFUSED)
@@ -361,7 +361,7 @@ async def test_messages_come_back_as_they_went_in(store: Store) -> None:
     assert await store.read(lambda tx: tx.messages.get("m1")) == expected
 
 
-async def test_a_message_id_is_remembered_once_accepted_and_not_when_refused(store: Store) -> None:
+async def test_a_message_id_is_remembered_once_accepted_and_not_when_refused(store: Any) -> None:
     await store.write(with_account)
     await store.write(lambda tx: tx.accounts.add(account("a2", "other@hs91.kep.tr")))
 
@@ -380,7 +380,7 @@ async def test_a_message_id_is_remembered_once_accepted_and_not_when_refused(sto
     assert await store.read(lambda tx: tx.messages.accepted_with("a1", "<same@client>")) == named("m2")
 
 
-async def test_work_due_is_claimed_once_and_comes_back_when_its_lease_ends(store: Store) -> None:
+async def test_work_due_is_claimed_once_and_comes_back_when_its_lease_ends(store: Any) -> None:
     await store.write(with_account)
     rows = [message("m1", next_at=after(2)), message("m2", next_at=after(1)), message("m3", next_at=after(9))]
     await store.write(lambda tx: [tx.messages.add(m) for m in (*rows, message("m4"))])
@@ -401,13 +401,13 @@ async def test_work_due_is_claimed_once_and_comes_back_when_its_lease_ends(store
     assert await store.read(lambda tx: tx.messages.next_due()) is None
 
 
-async def test_a_claimed_message_says_until_when_it_is_leased(store: Store) -> None:
+async def test_a_claimed_message_says_until_when_it_is_leased(store: Any) -> None:
     await store.write(lambda tx: (with_account(tx), tx.messages.add(message(next_at=T0))))
     claimed = await store.write(lambda tx: tx.messages.claim(T0, 5, after(60)))
     assert claimed == [message(next_at=after(60))]
 
 
-async def test_a_delivery_is_decided_once(store: Store) -> None:
+async def test_a_delivery_is_decided_once(store: Any) -> None:
     await store.write(with_message)
     await store.write(lambda tx: tx.deliveries.add(delivery("d2", number=2)))
     decide = DeliveryState.DELIVERED
@@ -423,7 +423,7 @@ async def test_a_delivery_is_decided_once(store: Store) -> None:
     assert await store.read(lambda tx: tx.deliveries.get("d9")) is None
 
 
-async def test_the_first_reading_is_noted_once_and_only_of_what_was_delivered(store: Store) -> None:
+async def test_the_first_reading_is_noted_once_and_only_of_what_was_delivered(store: Any) -> None:
     await store.write(with_message)
     assert await store.write(lambda tx: tx.deliveries.read("d1", "e60")) is False
     await store.write(lambda tx: tx.deliveries.decide("d1", DeliveryState.DELIVERED, "e40", T0))
@@ -436,7 +436,7 @@ async def test_the_first_reading_is_noted_once_and_only_of_what_was_delivered(st
     assert (row.state, row.read_evidence_id, row.gated) == (DeliveryState.READ, "e60", False)
 
 
-async def test_deliveries_are_numbered_once_and_have_their_message(store: Store) -> None:
+async def test_deliveries_are_numbered_once_and_have_their_message(store: Any) -> None:
     await store.write(with_message)
     for wrong in (delivery("d2"), delivery("d1", number=2), delivery("d3", "none", 3)):
         with pytest.raises(ConflictError):
@@ -446,7 +446,7 @@ async def test_deliveries_are_numbered_once_and_have_their_message(store: Store)
 # Evidence.
 
 
-async def test_each_evidence_gets_the_next_link_of_the_chain(store: Store) -> None:
+async def test_each_evidence_gets_the_next_link_of_the_chain(store: Any) -> None:
     await store.write(with_message)
     rows = [
         evidence("e1"),
@@ -469,7 +469,7 @@ async def test_each_evidence_gets_the_next_link_of_the_chain(store: Store) -> No
 
 
 @pytest.mark.parametrize("number", [None, 1])
-async def test_an_event_has_its_evidence_once(store: Store, number: int | None) -> None:
+async def test_an_event_has_its_evidence_once(store: Any, number: int | None) -> None:
     await store.write(with_message)
     await store.write(lambda tx: tx.evidence.add(evidence("e1", number=number)))
     with pytest.raises(DuplicateEvidenceError):
@@ -479,7 +479,7 @@ async def test_an_event_has_its_evidence_once(store: Store, number: int | None) 
     assert len(await store.read(lambda tx: tx.evidence.ledger(0, 10))) == 1
 
 
-async def test_evidence_that_failed_leaves_no_hole_in_the_chain(store: Store) -> None:
+async def test_evidence_that_failed_leaves_no_hole_in_the_chain(store: Any) -> None:
     await store.write(with_message)
 
     def fails(tx: Tx) -> None:
@@ -495,7 +495,7 @@ async def test_evidence_that_failed_leaves_no_hole_in_the_chain(store: Store) ->
     assert [e.seq for e in await store.read(lambda tx: tx.evidence.ledger(0, 10))] == [1]
 
 
-async def test_evidence_needs_its_message_and_its_bytes(store: Store) -> None:
+async def test_evidence_needs_its_message_and_its_bytes(store: Any) -> None:
     await store.write(with_message)
     for wrong in (evidence("e1", message_id="none"), evidence("e1", blob=b"?" * 32)):
         with pytest.raises(ConflictError):
@@ -503,7 +503,7 @@ async def test_evidence_needs_its_message_and_its_bytes(store: Store) -> None:
     assert await store.read(lambda tx: tx.evidence.ledger(0, 10)) == []
 
 
-async def test_receipts_due_are_claimed_once(store: Store) -> None:
+async def test_receipts_due_are_claimed_once(store: Any) -> None:
     await store.write(with_message)
     first = evidence("e1", receipt_due=after(1))
     second = evidence("e2", EvidenceKind.DELIVERY, number=1, receipt_due=after(2))
@@ -520,7 +520,7 @@ async def test_receipts_due_are_claimed_once(store: Store) -> None:
 # Mailboxes.
 
 
-async def test_a_new_account_has_the_standard_folders(store: Store) -> None:
+async def test_a_new_account_has_the_standard_folders(store: Any) -> None:
     await store.write(with_account)
     folders = await store.read(lambda tx: tx.mailboxes.folders("a1"))
     assert [(f.name, f.role) for f in folders] == list(STANDARD_FOLDERS)
@@ -534,7 +534,7 @@ async def test_a_new_account_has_the_standard_folders(store: Store) -> None:
         await store.write(lambda tx: tx.mailboxes.create_standard("nobody", 8))
 
 
-async def test_uids_ascend_and_are_never_reused(store: Store) -> None:
+async def test_uids_ascend_and_are_never_reused(store: Any) -> None:
     await store.write(with_account)
     assert await store.write(lambda tx: [tx.mailboxes.append(inbox(tx), item()) for _ in range(3)]) == [
         1,
@@ -547,7 +547,7 @@ async def test_uids_ascend_and_are_never_reused(store: Store) -> None:
     assert (folder.uid_next, folder.messages, folder.unseen) == (5, 2, 2)
 
 
-async def test_a_failed_append_gives_its_uid_to_the_next(store: Store) -> None:
+async def test_a_failed_append_gives_its_uid_to_the_next(store: Any) -> None:
     await store.write(with_account)
 
     def fails(tx: Tx) -> None:
@@ -560,7 +560,7 @@ async def test_a_failed_append_gives_its_uid_to_the_next(store: Store) -> None:
     assert (await store.read(lambda tx: tx.accounts.get("a1"))).used_bytes == len(b"content")
 
 
-async def test_items_come_back_with_their_index_and_place(store: Store) -> None:
+async def test_items_come_back_with_their_index_and_place(store: Any) -> None:
     await store.write(with_account)
     sha256 = blob().sha256
     filed = item(flags=frozenset({"\\Seen", "$Önemli"}), received_at=after(3))
@@ -580,21 +580,21 @@ async def test_items_come_back_with_their_index_and_place(store: Store) -> None:
     assert await store.read(lambda tx: tx.mailboxes.with_content(sent.folder_id, sha256)) is None
 
 
-async def test_many_items_are_fetched_at_once(store: Store) -> None:
+async def test_many_items_are_fetched_at_once(store: Any) -> None:
     await store.write(with_account)
     await store.write(lambda tx: [tx.mailboxes.append(inbox(tx), item()) for _ in range(400)])
     found = await store.read(lambda tx: tx.mailboxes.items(inbox(tx), range(1, 500)))
     assert [i.summary.uid for i in found] == list(range(1, 401))
 
 
-async def test_an_item_without_content_or_delivery_is_refused(store: Store) -> None:
+async def test_an_item_without_content_or_delivery_is_refused(store: Any) -> None:
     await store.write(with_account)
     for wrong in (item(b"unknown"), item(delivery_id="none")):
         with pytest.raises(ConflictError):
             await store.write(lambda tx, wrong=wrong: tx.mailboxes.append(inbox(tx), wrong))
 
 
-async def test_every_change_raises_the_modification_number(store: Store) -> None:
+async def test_every_change_raises_the_modification_number(store: Any) -> None:
     await store.write(with_account)
 
     def modseq() -> Any:
@@ -620,7 +620,7 @@ def modseq_now(tx: Tx) -> int:
     return folder.modseq
 
 
-async def test_what_changes_nothing_raises_no_modification_number(store: Store) -> None:
+async def test_what_changes_nothing_raises_no_modification_number(store: Any) -> None:
     await store.write(with_account)
     await store.write(lambda tx: tx.mailboxes.append(inbox(tx), item()))
     before = await store.read(lambda tx: tx.mailboxes.folder("a1", "INBOX"))
@@ -630,7 +630,7 @@ async def test_what_changes_nothing_raises_no_modification_number(store: Store) 
     assert await store.read(lambda tx: tx.mailboxes.folder("a1", "INBOX")) == before
 
 
-async def test_unseen_follows_the_flags(store: Store) -> None:
+async def test_unseen_follows_the_flags(store: Any) -> None:
     await store.write(with_account)
     seen = frozenset({"\\Seen"})
 
@@ -647,7 +647,7 @@ async def test_unseen_follows_the_flags(store: Store) -> None:
     assert await unseen() == 0
 
 
-async def test_usage_counts_content_and_never_evidence(store: Store) -> None:
+async def test_usage_counts_content_and_never_evidence(store: Any) -> None:
     await store.write(with_account)
 
     def used() -> Any:
@@ -663,7 +663,7 @@ async def test_usage_counts_content_and_never_evidence(store: Store) -> None:
     assert await used() == 100
 
 
-async def test_the_gate_hangs_on_the_delivery_and_opens_everywhere_at_once(store: Store) -> None:
+async def test_the_gate_hangs_on_the_delivery_and_opens_everywhere_at_once(store: Any) -> None:
     await store.write(with_message)
     archive = await store.read(lambda tx: tx.mailboxes.by_role("a1", FolderRole.ARCHIVE).folder_id)
 
@@ -683,24 +683,24 @@ async def test_the_gate_hangs_on_the_delivery_and_opens_everywhere_at_once(store
     assert [i.summary.gated for i in await store.read(lambda tx: tx.mailboxes.items(archive, [1]))] == [False]
 
 
-async def test_the_store_knows_where_a_delivery_was_filed(store: Store) -> None:
+async def test_the_store_knows_where_a_delivery_was_filed(store: Any) -> None:
     await store.write(with_message)
 
-    def work(tx: Tx) -> Any:
+    def work(tx: Any) -> Any:
         archive = tx.mailboxes.by_role("a1", FolderRole.ARCHIVE).folder_id
         uid = tx.mailboxes.append(inbox(tx), item(delivery_id="d1"))
         tx.mailboxes.append(inbox(tx), item(delivery_id="d1"))
         tx.mailboxes.append(inbox(tx), item(delivery_id="d1", received_at=after(1)))
         tx.mailboxes.append(archive, item(delivery_id="d1"))
         tx.mailboxes.remove(inbox(tx), [uid])
-        return tx.mailboxes.filed("d1"), tx.mailboxes.filed("d2")  # type: ignore[attr-defined]
+        return tx.mailboxes.filed("d1"), tx.mailboxes.filed("d2")
 
     here, nowhere = await store.write(work)
     assert (here.inbox, here.elsewhere, here.removed, here.inbox_times) == (2, 1, 1, 2)
     assert (nowhere.inbox, nowhere.elsewhere, nowhere.removed) == (0, 0, 0)
 
 
-async def test_digests_of_a_blob_row_are_as_given(store: Store) -> None:
+async def test_digests_of_a_blob_row_are_as_given(store: Any) -> None:
     row = Blob(hashlib.sha256(b"x").digest(), hashlib.sha512(b"x").digest(), 1, "f:" + "0" * 32, b"k" * 40)
     await store.write(lambda tx: tx.blobs.add(row))
     assert await store.read(lambda tx: tx.blobs.get(row.sha256)) == row

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 
-COMMANDS = ("serve", "fsck", "test_pki")
+COMMANDS = ("serve", "test_pki")  # TEMP
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from directory.accounts import ALL_RIGHTS, AccountState, Right, ServiceType
 from kephs.bootstrap import Core
-from tests.functional.site import Site
+from tests.functional.site import Site, compose, sign
 
 
 async def _people(site: Site, core: Core) -> SimpleNamespace:
@@ -23,9 +23,14 @@ async def _people(site: Site, core: Core) -> SimpleNamespace:
     people.clerk = await site.add_operator(core, people.ayse, "Okuyan Memur", Right.READ)
     await core.accounts.block(people.blocked.address)
     await site.force_state(core, people.closed, AccountState.CLOSED)
-    account = await core.accounts.find(people.full.address)
-    await core.store.write(lambda tx: tx.accounts.add_usage(account.account_id, 2))
     return people
+
+
+def _fill(site: Site) -> None:
+    """Put one message into the mailbox whose quota is one byte."""
+    ayse, full = site.who.ayse, site.who.full
+    answer = site.submit(ayse, sign(compose(ayse.address, full.address), ayse.issued), [full.address])
+    site.wait_evidence(answer.message_id, 40)
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +39,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     try:
         made.who = made.with_core(lambda core: _people(made, core))
         made.start()
+        _fill(made)
         yield made
         made.stop()
     finally:

@@ -295,7 +295,11 @@ class Site:
             "localhost", self.settings.network.submission_port, context=self.tls(), timeout=60
         )
         if holder is not None:
-            client.login(holder.address, holder.password)
+            try:
+                client.login(holder.address, holder.password)
+            except smtplib.SMTPException:
+                client.close()
+                raise
         return client
 
     def submit(

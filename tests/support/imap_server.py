@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from kephs.imap.server import ImapServer, ServerLimits
-from kephs.imap.session import SessionParts
+from kephs.imap.states import SessionParts
 from kephs.imap.throttle import LoginThrottle
 from kephs.system import SystemClock
 

@@ -16,7 +16,8 @@ from kephs.domain.messages import Person
 from kephs.imap.fetch import FetchPolicy
 from kephs.imap.framing import AFTER_LOGIN, BEFORE_LOGIN, Broken, Framer, Received, WantsLiteral
 from kephs.imap.grammar import CommandError, SearchCharsetError, parse
-from kephs.imap.session import Session, SessionParts, State, Waiting
+from kephs.imap.session import Session
+from kephs.imap.states import SessionParts, State, Waiting
 from kephs.ports import BlobStore, Store, Tx
 from kephs.system import LocalChanges
 from kephs.usecases.mailbox import MailboxService

@@ -18,12 +18,12 @@ from evidence.bundle import BundleContents, RevocationFile, plan_bundle
 from evidence.certificates import certificate_facts
 from evidence.chain import TrustStore
 from evidence.ledger import LedgerEntry, append
-from evidence.package import Boundaries, Envelope, plan_dispatch, plan_receipt
+from evidence.package import Boundaries, Envelope, plan_dispatch, plan_receipt, transfer_label
 from evidence.ports import BytesSource
 from evidence.records import EvidenceKind, EvidenceRecord, Issuer, Party, SealedEvidence
 from evidence.revocation import ocsp_request
 from evidence.sealing import Sealer
-from evidence.timestamps import build_request, parse_response
+from evidence.timestamps import TokenIssuer, build_request, parse_response, read_request
 from evidence.xades import WRITER_MARK, XadesSigner
 from kephs.testpki.issued import Issued
 from tests.support.evidence_samples import AT, HS91, record
@@ -45,9 +45,16 @@ class LocalTimestamper:
     """Tokens of the TEST TSA without the network."""
 
     at: datetime = STAMPED
+    tsa: Issued | None = None
 
     async def stamp(self, digest: bytes) -> bytes:
-        return parse_response(shared_pki().timestamp_reply(build_request(digest, 2**65 + 1), self.at))
+        request = build_request(digest, 2**65 + 1)
+        if self.tsa is None:
+            return parse_response(shared_pki().timestamp_reply(request, self.at))
+        issuer = TokenIssuer(self.tsa.certificate, self.tsa.chain, "1.2.3")
+        draft = issuer.to_be_signed(read_request(request), self.at, 2**65)
+        (signature,) = signer_of(self.tsa).sign_now([draft.digest])
+        return issuer.assemble(draft, signature)
 
 
 def signer_of(issued: Issued) -> SoftSigner:
@@ -91,7 +98,7 @@ def dispatch(
     evidence = evidence or accepted()
     to, *cc = (party.address for party in evidence.record.recipients)
     envelope = Envelope(evidence.record.issuer.address, (to,), tuple(cc))
-    label = "8bit" if max(original) > 127 else "7bit"
+    label = transfer_label(has_8bit=not original.isascii(), is_binary=False)
     plan = plan_dispatch(envelope, evidence, label=label, boundaries=Boundaries.of("0123456789abcdef"))
     digest = sha256(plan.entity_head + original + plan.entity_tail).digest()
     p7s = asyncio.run((by or sealer()).sign_entity(digest, AT))
@@ -176,13 +183,13 @@ def foreign_xml(item: EvidenceRecord, issued: Issued | None = None, *, mark: str
     draft = writer.to_be_signed(rem_xml.write(item), AT)
     (unused,) = key.sign_now([draft.digest])
     text = writer.assemble(writer.with_signature(draft, unused), b"-").decode().replace(WRITER_MARK, mark)
-    properties = re.search(r"<xades:SignedProperties .*</xades:SignedProperties>", text)[0]
+    properties = re.findall(r"<xades:SignedProperties .*</xades:SignedProperties>", text)[0]
     space = ' xmlns:xades="http://uri.etsi.org/01903/v1.3.2#"'
     hashed = properties.replace("<xades:SignedProperties", f"<xades:SignedProperties{space}", 1)
     stated = re.findall(r"<ds:DigestValue>([^<]*)</ds:DigestValue>", text)[1]
     text = text.replace(stated, b64encode(sha256(hashed.encode()).digest()).decode())
     space = ' xmlns:ds="http://www.w3.org/2000/09/xmldsig#"'
-    info = re.search(r"<ds:SignedInfo>.*</ds:SignedInfo>", text)[0]
+    info = re.findall(r"<ds:SignedInfo>.*</ds:SignedInfo>", text)[0]
     tbs = info.replace("<ds:SignedInfo>", f"<ds:SignedInfo{space}>", 1)
     (der,) = key.sign_now([sha256(tbs.encode()).digest()])
     value = b"".join(number.to_bytes(32) for number in decode_dss_signature(der))

@@ -2,9 +2,8 @@
 
 import hashlib
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -183,22 +182,3 @@ def item(content: bytes = b"content", **changes: object) -> NewItem:
         "received_at": T0,
     }
     return NewItem(**{**values, **changes})  # type: ignore[arg-type]
-
-
-@dataclass
-class Calls:
-    """Counts calls and raises what it is told to."""
-
-    raises: BaseException | None = None
-    made: list[str] = field(default_factory=list)
-
-    def work(self, name: str) -> Callable[[object], str]:
-        """Return work that notes its name."""
-
-        def run(_tx: object) -> str:
-            self.made.append(name)
-            if self.raises is not None:
-                raise self.raises
-            return name
-
-        return run

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import zipfile
 from dataclasses import replace
 from datetime import timedelta
@@ -16,8 +17,10 @@ from evidence.bundle import MANIFEST, MANIFEST_SIGNATURE, BundleError, Revocatio
 from evidence.ports import BytesSource
 from evidence.records import EvidenceKind
 from evidence.report import SubIndication, Verdict
+from evidence.sealing import Sealer
 from evidence.verify import exit_code
 from evidence.verify_bundle import verify_bundle
+from evidence.xades_verify import open_signature
 from evidence.zip_store import ArchiveError, read_archive, write_archive
 from tests.support.evidence_samples import AT, record
 from tests.support.pki import ayse, shared_pki
@@ -25,6 +28,7 @@ from tests.support.sealed import (
     HS92,
     LATER,
     ORIGINAL,
+    LocalTimestamper,
     about,
     accepted,
     bundle,
@@ -35,6 +39,7 @@ from tests.support.sealed import (
     ocsp_files,
     seal,
     sealer,
+    signer_of,
     trust,
 )
 
@@ -165,6 +170,24 @@ def test_a_revocation_counts_only_if_it_came_before_the_stamp(minutes, passes):
     assert report.passed is passes, report.failing_step
     if not passes:
         assert report.sub_indication is SubIndication.REVOKED
+
+
+@pytest.mark.parametrize(("minutes", "passes"), [(-30, False), (25, True)])
+def test_an_authority_revoked_before_it_stamped_proves_nothing(minutes, passes):
+    pki = shared_pki()
+    tsa = pki.issue_tsa()
+    by = Sealer(signer_of(pki.transactions["hs91.kep.tr"]), LocalTimestamper(tsa=tsa))
+    ours = [asyncio.run(by.seal(item.record)) for item in (accepted(), delivered())]
+    pki.revoke(tsa.serial, AT + timedelta(minutes=minutes))
+    made = contents(
+        evidences=ours,
+        dispatch=BytesSource(dispatch(ours[0], by=by)),
+        revocation=ocsp_files([tsa, pki.transactions["hs91.kep.tr"]]),
+        ledger=ledger_of(ours),
+    )
+    report = check(bundle(made))
+    assert report.passed is passes, report.failing_step
+    assert report.steps[-1].name == "revocation"
 
 
 @pytest.mark.parametrize(
@@ -372,6 +395,62 @@ def test_large_members_are_read_in_place():
     )
     assert verify_bundle(Watched(bundle(made)), trust(), LATER).passed
     assert Watched.largest <= 1 << 20
+
+
+def resigned(change, made=None) -> bytes:
+    """Return a bundle whose manifest was changed before it was signed."""
+    plan = plan_bundle(made or contents(), created_at=LATER)
+    manifest = json.loads(plan.manifest)
+    change(manifest)
+    plan = replace(plan, manifest=json.dumps(manifest).encode())
+    out = io.BytesIO()
+    plan.write(asyncio.run(sealer().sign_entity(plan.digest, AT)), out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "step"),
+    [
+        (lambda m: m.update(format="kephs-bundle-9"), "manifest"),
+        (lambda m: m["files"].append(m["files"][0]), "files"),
+        (lambda m: m.update(files=None), "files"),
+        (lambda m: m.update(files=[1]), "files"),
+        (lambda m: m.update(message_id="other"), "message"),
+        (lambda m: m.update(ledger=[{}]), "ledger"),
+        (lambda m: m.update(ledger=7), "ledger"),
+        (lambda m: m["ledger"][0].update(at="2026-11-21"), "ledger"),
+        (lambda m: m["ledger"][0].update(number="1"), "ledger"),
+        (lambda m: m["ledger"][0].update(number=1 << 70), "ledger"),
+    ],
+)
+def test_a_manifest_that_says_odd_things_fails_without_a_crash(change, step):
+    assert failing(resigned(change)).name == step
+
+
+def test_unstamped_evidence_leaves_a_bundle_undecided():
+    found = open_signature(delivered().xml)
+    xml = re.sub(rb"<xades:UnsignedProperties>.*</xades:UnsignedProperties>", b"", found.document)
+    evidences = (accepted(), replace(delivered(), xml=xml))
+    report = check(bundle(contents(evidences=evidences, ledger=ledger_of(evidences))))
+    assert report.verdict is Verdict.INDETERMINATE
+    assert report.sub_indication is SubIndication.NO_POE
+
+
+def test_a_bundle_without_evidence_fails():
+    made = contents()
+    plan = plan_bundle(made, created_at=LATER)
+    kept = tuple(member for member in plan.members if not member[0].startswith("delil/"))
+    manifest = json.loads(plan.manifest)
+    manifest["files"] = [item for item in manifest["files"] if not item["name"].startswith("delil/")]
+    plan = replace(plan, members=kept, manifest=json.dumps(manifest).encode())
+    out = io.BytesIO()
+    plan.write(asyncio.run(sealer().sign_entity(plan.digest, AT)), out)
+    assert not check(out.getvalue()).passed
+
+
+def test_too_many_revocation_files_fail():
+    many = [RevocationFile(f"{n}.ocsp", b"x") for n in range(201)]
+    assert failing(bundle(contents(revocation=many))).name == "revocation"
 
 
 def test_the_stamp_of_the_manifest_is_needed():

@@ -184,6 +184,17 @@ async def test_the_envelope_of_rfc_3501():
     ) in await client.say("FETCH 1 ENVELOPE")
 
 
+async def test_a_message_of_thousands_of_parts_is_described_beside_the_loop():
+    world = await build_world()
+    part = b"--b\r\nContent-Type: text/plain; name=a\r\n\r\nx\r\n"
+    await world.file(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + part * 3000 + b"--b--\r\n")
+    client = await world.client()
+    before = world.offload.runs
+    answer = await client.say("FETCH 1 BODYSTRUCTURE")
+    assert answer.count(b'("name" "a" "charset" "us-ascii")') == 3000
+    assert world.offload.runs == before + 2
+
+
 def test_strings_are_quoted_where_they_can_be_and_literals_where_not():
     assert render.string(b"") == b'""'
     assert render.string(b'a"b\\c') == b'"a\\"b\\\\c"'
@@ -234,7 +245,7 @@ def test_what_is_no_index_is_refused(data: bytes):
 async def test_long_names_become_encoded_words_that_clients_can_read():
     name = "Çok Uzun Adlı Şirket Unvanı " * 8
     raw = f"From: {name}<a@b.example>\r\n\r\n".encode()
-    shown = render.envelope(scan(BytesSource(raw)))
+    shown = render.envelope(scan(BytesSource(raw)).fields)
     match = re.search(rb'\(\("([^"]*)" NIL "a" "b.example"\)\)', shown)
     assert match is not None
     words = match[1].decode("ascii")

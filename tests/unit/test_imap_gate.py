@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from directory.accounts import ALL_RIGHTS, Right
+from directory.accounts import ALL_RIGHTS, AccountState, Right
 from kephs.domain.mailboxes import FolderRole
 from kephs.imap.commands import Fetch, FetchItem, ItemKind, Section, SectionText
 from kephs.imap.fetch import FetchPolicy
 from kephs.imap.gate import GATE, SECTION_GATE, shows_content
 from kephs.imap.grammar import parse
-from tests.support.imap_world import DISPATCH, ORIGINAL, PLAIN, build_world, notice
+from tests.support.imap_world import DISPATCH, NOW, PLAIN, build_world, notice
 
 GATED = [
     "BODY[]", "BODY[TEXT]", "BODY[1]", "BODY[1.2]", "BODY[1.3.TEXT]", "RFC822", "RFC822.TEXT", "BODY.PEEK[]",
@@ -219,6 +219,18 @@ async def test_rights_that_end_during_a_session_end_its_reading():
     assert b" NO [NOPERM]" in await client.say("FETCH 2 BODY.PEEK[]")
 
 
+async def test_an_account_closed_during_a_session_shows_nothing_more_but_a_blocked_one_does():
+    world = await build_world()
+    await world.file(notice("s1"))
+    client = await world.client()
+    await world.store.write(lambda tx: tx.accounts.set_state("a1", AccountState.BLOCKED, NOW))
+    client.session.changed()
+    assert b" OK " in await client.say("FETCH 1 BODY.PEEK[]")
+    await world.store.write(lambda tx: tx.accounts.set_state("a1", AccountState.CLOSED, NOW))
+    client.session.changed()
+    assert b" NO [NOPERM]" in await client.say("FETCH 1 BODY.PEEK[]")
+
+
 # --- reading over IMAP switched off -----------------------------------------------------------------
 
 
@@ -268,4 +280,3 @@ async def test_the_header_of_an_embedded_message_that_is_one_part_is_not_its_mim
     assert world.reader.asked == []
     assert b"secret" in await client.say("FETCH 1 BODY.PEEK[1.HEADER]")
     assert world.reader.made == ["d1"]
-    assert ORIGINAL

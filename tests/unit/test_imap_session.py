@@ -7,7 +7,8 @@ import pytest
 
 from kephs.domain.mailboxes import FolderRole
 from kephs.imap.commands import Verb
-from kephs.imap.session import _BARE, AFTER_LOGIN, BODY_STATES, VERB_STATES
+from kephs.imap.session import _BARE
+from kephs.imap.states import AFTER_LOGIN, BODY_STATES, VERB_STATES
 from tests.support.imap_world import ADDRESS, PASSWORD, PLAIN, Client, build_world, notice
 
 

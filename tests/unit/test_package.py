@@ -298,6 +298,44 @@ def test_a_part_beyond_its_cap_is_refused():
         parse_kep_message(BytesSource(plan.finish(b"p7s")))
 
 
+def test_more_parts_than_a_message_can_have_are_refused():
+    extra = [Attachment(f"{n}.ers", b"x") for n in range(65)]
+    plan = plan_receipt(ENVELOPE, delivered(), boundaries=NAMES_OF_BOUNDARIES, extensions=extra)
+    with pytest.raises(KepMessageError):
+        parse_kep_message(BytesSource(plan.finish(b"p7s")))
+    with pytest.raises(KepMessageError):
+        parse_kep_message(BytesSource(b"X: y\r\n" * 3000 + receipt()))
+
+
+def test_evidence_that_is_no_leaf_or_encoded_oddly_is_refused():
+    for old, new in (
+        (b"application/xml; charset=UTF-8; name", b"message/rfc822; name"),
+        (
+            b'Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename="Del',
+            b'Content-Transfer-Encoding: x-odd\r\nContent-Disposition: attachment; filename="Del',
+        ),
+        (b"PD94bWwg", b"PD94bWw!"),
+    ):
+        message = receipt()
+        assert old in message
+        changed = message.replace(old, new)
+        if b"message/rfc822" in new:
+            changed = changed.replace(
+                b'base64\r\nContent-Disposition: attachment; filename="Del',
+                b'7bit\r\nContent-Disposition: attachment; filename="Del',
+            )
+        with pytest.raises(KepMessageError):
+            parse_kep_message(BytesSource(changed))
+
+
+def test_outer_headers_are_given_decoded_and_only_when_unambiguous():
+    message = parse_kep_message(BytesSource(dispatch()))
+    assert message.outer("Subject") == "REM Dispatch: Deneme iletisi <1> & ötesi"
+    assert message.outer("X-Missing") is None
+    assert message.is_dispatch
+    assert not is_kep_message(scan(BytesSource(ORIGINAL)))
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_make_the_parser_fail_in_another_way(data):
     with pytest.raises(KepMessageError):

@@ -416,8 +416,17 @@ async def test_what_is_not_bytes_fails_alone(blobs: FileBlobStore) -> None:
 def test_a_journal_answers_only_after_its_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     real_write, real_sync = os.write, os.fdatasync
-    monkeypatch.setattr(os, "write", lambda *a: events.append("write") or real_write(*a))
-    monkeypatch.setattr(os, "fdatasync", lambda *a: events.append("sync") or real_sync(*a))
+
+    def write(descriptor: int, data: bytes) -> int:
+        events.append("write")
+        return real_write(descriptor, data)
+
+    def sync(descriptor: int) -> None:
+        events.append("sync")
+        real_sync(descriptor)
+
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "fdatasync", sync)
     journal = Journal(tmp_path)
     journal.open()
     journal.append([b"a" * 20, b"b" * 20])

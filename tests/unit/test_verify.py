@@ -17,7 +17,6 @@ from evidence.records import EvidenceKind, SealedEvidence
 from evidence.report import SubIndication, Verdict
 from evidence.role import SealPolicy
 from evidence.sealing import Sealer
-from evidence.timestamps import TokenIssuer, build_request, read_request
 from evidence.verify import Kind, detect, exit_code, verify_source
 from evidence.verify_evidence import check_evidence, verify_evidence
 from evidence.verify_message import check_kep_message, verify_kep_message
@@ -165,18 +164,17 @@ def test_a_stamp_over_other_bytes_fails():
     assert report.failing_step.name == "time stamp"
 
 
-def test_a_stamp_by_a_certificate_that_may_not_stamp_fails():
+@pytest.mark.parametrize("spoilt", ["no time stamping", "not critical", "expired", "transaction"])
+def test_a_stamp_by_a_certificate_that_may_not_stamp_fails(spoilt):
     pki = shared_pki()
-
-    class ForgedStamps:
-        async def stamp(self, digest):
-            fake = pki.transactions["hs91.kep.tr"]
-            issuer = TokenIssuer(fake.certificate, fake.chain, "1.2.3")
-            draft = issuer.to_be_signed(read_request(build_request(digest, 2**65)), STAMPED, 2**65)
-            (signature,) = signer_of(fake).sign_now([draft.digest])
-            return issuer.assemble(draft, signature)
-
-    sealed = asyncio.run(Sealer(signer_of(pki.transactions["hs91.kep.tr"]), ForgedStamps()).seal(record()))
+    tsa = {
+        "no time stamping": lambda: pki.issue_tsa(eku=False),
+        "not critical": lambda: pki.issue_tsa(critical=False),
+        "expired": lambda: pki.issue_tsa(not_after=AT),
+        "transaction": lambda: pki.transactions["hs91.kep.tr"],
+    }[spoilt]()
+    stamps = LocalTimestamper(tsa=tsa)
+    sealed = asyncio.run(Sealer(signer_of(pki.transactions["hs91.kep.tr"]), stamps).seal(record()))
     report = check(sealed.xml)
     assert not report.passed
     assert report.failing_step.name == "time stamp"

@@ -4,6 +4,7 @@ import base64
 import re
 from datetime import timedelta
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -15,8 +16,10 @@ from evidence.certificates import certificate_facts
 from evidence.records import EvidenceKind
 from evidence.report import SubIndication
 from evidence.xades import DECLARATION, WRITER_MARK, XadesKeyError, XadesSigner
-from evidence.xades_verify import XadesError, open_signature
+from evidence.xades_verify import open_signature
+from evidence.xml_canonical import XadesError
 from kephs.testpki import profiles
+from kephs.testpki.issued import Issued
 from tests.support.evidence_samples import AT, record
 from tests.support.pki import shared_pki
 from tests.support.sealed import delivered, foreign_xml, signer_of
@@ -24,7 +27,7 @@ from tests.support.sealed import delivered, foreign_xml, signer_of
 XML = delivered().xml
 
 
-def hs91():
+def hs91() -> Issued:
     return shared_pki().transactions["hs91.kep.tr"]
 
 
@@ -144,7 +147,7 @@ def refused(xml: bytes) -> XadesError:
     return caught.value
 
 
-def signature_of(xml: bytes) -> bytes:
+def signature_of(xml):
     return re.search(rb"<ds:Signature .*</ds:Signature>", xml, re.DOTALL)[0]
 
 
@@ -289,3 +292,66 @@ def test_emission_takes_the_time_it_is_given():
     writer = XadesSigner(hs91().certificate, hs91().chain)
     assert writer.to_be_signed(body, AT).digest == writer.to_be_signed(body, AT).digest
     assert writer.to_be_signed(body, AT).digest != writer.to_be_signed(body, AT + timedelta(seconds=1)).digest
+
+
+# ------------------------------------------------------------------- other writers
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "shared" / "vectors" / "evidence"
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("folder", ["ts102640", "en319522"])
+def test_example_signatures_of_another_writer_hold_and_break_with_the_subject(folder):
+    """RSA, XAdES v1 and V2, Ids on SignatureValue, QNames in attribute values."""
+    found = sorted((EXAMPLES / folder).glob("*.xml"))
+    assert len(found) > 15
+    for path in found:
+        xml = path.read_bytes()
+        assert holds(xml), path.name
+        assert not open_signature(xml).own
+        changed = xml.replace(b"Deneme iletisi", b"deneme iletisi")
+        if changed != xml:
+            assert not holds(changed), path.name
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (rb"<xades:SigningCertificate>.*</xades:SigningCertificate>", b""),
+        (rb"<xades:Cert>.*</xades:Cert>", b""),
+        (rb"<ds:X509Certificate>.*</ds:X509Certificate>", b""),
+        (rb"<ds:Object>(<xades:Q.*</xades:QualifyingProperties>)</ds:Object>", rb"<ds:X>\1</ds:X>"),
+        (rb"(<xades:SignatureTimeStamp>.*</xades:SignatureTimeStamp>)", rb"\1\1\1\1\1"),
+        (
+            rb"<xades:SignatureTimeStamp>(<ds:C.*</ds:C[^>]*>)(.*)</xades:SignatureTimeStamp>",
+            rb"<xades:SignatureTimeStamp>\1\2</xades:SignatureTimeStamp><xades:SignatureTimeStamp>\2</xades:SignatureTimeStamp>",
+        ),
+        (rb"<ds:SignatureValue>", rb"<ds:SignatureValue><b></b>"),
+        (rb"<ds:SignatureValue>", rb"<ds:SignatureValue>!"),
+        (rb"<xades:CertDigest><ds:DigestMethod([^>]*)sha256", rb"<xades:CertDigest><ds:DigestMethod\1md5"),
+        (rb"<xades:SigningTime>[^<]*", b"<xades:SigningTime>0001-01-01T00:00:00+14:00"),
+    ],
+)
+def test_signatures_with_missing_or_doubled_parts_are_refused(old, new):
+    changed = re.sub(old, new, XML, count=1, flags=re.DOTALL)
+    assert changed != XML
+    refused(changed)
+
+
+def test_a_certificate_that_cannot_be_read_gives_no_signer():
+    mine = base64.b64encode(hs91().certificate)
+    junk = b"0\x03\x02\x01\x01"
+    digest = base64.b64encode(sha256(hs91().certificate).digest())
+    xml = XML.replace(mine, base64.b64encode(junk)).replace(digest, base64.b64encode(sha256(junk).digest()))
+    found = open_signature(xml)
+    with pytest.raises(XadesError):
+        found.signing_certificate()
+    assert found.rewritten() is None
+    assert open_signature(re.sub(rb"<xades:SigningTime>.*</xades:SigningTime>", b"", XML)).rewritten() is None
+
+
+def test_white_space_after_the_signature_belongs_to_the_document():
+    end = b"</ds:Signature>"
+    assert open_signature(XML.replace(end, end + b"\n ")).body.endswith(
+        b"</SenderMessageDetails>\n </Delivery" + b"NonDeliveryToRecipient>"
+    )

@@ -57,9 +57,9 @@ async def _demo(directory: Path, *, once: bool, as_json: bool, port_base: int, a
     settings, home = prepare_provider(directory, DOMAIN, now, ports)
     people = await prepare_people(directory, DOMAIN, settings)
     trust = _publish_trust(directory, home)
+    (directory / "demo.json").unlink(missing_ok=True)  # written again once there is something to describe
     say = (lambda _what, _detail: None) if as_json else _say
     async with running(home, submission_of(settings, home), imap_of(settings, home)):
-        _write_description(directory, settings, home, people, [])
         sender, recipient = people[0], people[1]
         stage = Stage(settings, home, trust)
         outcome = await tell(

@@ -3,6 +3,7 @@
 import asyncio
 import email
 import email.policy
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Final
 from config.settings import Settings
 from evidence.records import EvidenceKind, EvidenceRecord, file_stem
 from evidence.rem_xml import read as read_record
+from evidence.report import Verdict
 from kephs.cli.demo.clients import DemoError, Mailbox, open_mailbox, submit
 from kephs.cli.demo.notice import compose, sign
 from kephs.cli.demo.people import DemoAccount
@@ -138,15 +140,15 @@ async def _evidence_of(mailbox: Mailbox, message_id: str) -> list[tuple[Evidence
 
 
 async def _verify(stage: Stage, outcome: Outcome) -> None:
-    """Verify each file by the command a stranger would use; it touches no network."""
+    """Verify the files by the command a stranger would use; it touches no network."""
     paths = [
         outcome.folder / "dispatch.eml",
         *sorted((outcome.folder / "evidence").glob("*.xml")),
         outcome.folder / "bundle.kepdelil",
     ]
-    for path in paths:
-        code, _ = await _run("verify", str(path), "--trust", str(stage.trust), "--json")
-        outcome.verified[str(path.relative_to(outcome.folder))] = code == 0
+    _, output = await _run("verify", *map(str, paths), "--trust", str(stage.trust), "--json")
+    for path, report in zip(paths, json.loads(output)["reports"], strict=True):
+        outcome.verified[str(path.relative_to(outcome.folder))] = report["verdict"] == Verdict.PASSED
 
 
 async def _kephs(*arguments: str) -> None:
@@ -158,10 +160,10 @@ async def _kephs(*arguments: str) -> None:
 async def _run(*arguments: str) -> tuple[int, str]:
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-c", "from kephs.cli.main import main; main()", *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    output, _ = await child.communicate()
-    return child.returncode or 0, output.decode("utf-8", "replace").strip()
+    output, errors = await child.communicate()
+    return child.returncode or 0, (output or errors).decode("utf-8", "replace").strip()
 
 
 class _Stopwatch:

@@ -1,0 +1,136 @@
+"""``kephs fsck``: proof that every state has its evidence, every evidence its bytes, the ledger its chain."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import click
+
+from config import settings
+from kephs.cli.beside import open_beside
+from kephs.cli.output import (
+    FAILED,
+    OK,
+    guarded,
+    instance_argument,
+    json_option,
+    print_json,
+    progress_to_terminal,
+    run,
+)
+from storage.fsck import Finding, FindingCode, check
+
+_SHOWN: Final = 1_000  # lines of one run; --json lists all
+
+_RESTORE: Final = "restore the database and the blobs from one backup; keep the damaged copy for inspection"
+_TELL: Final = "this is a defect or tampering: keep a copy, then report it"
+_WORKER: Final = "run the server with its worker; if it stays, report it"
+_COUNT: Final = "only a count is wrong, nothing is lost; report it"
+
+SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
+    {
+        FindingCode.MESSAGE_WITHOUT_EVIDENCE: ("a message has not exactly one evidence of its answer", _TELL),
+        FindingCode.MESSAGE_ACCEPTED_AND_REFUSED: ("a message has evidence 10 and evidence 11", _TELL),
+        FindingCode.MESSAGE_COMPLETED_EARLY: ("a message is completed while deliveries are pending", _TELL),
+        FindingCode.MESSAGE_STUCK: ("a message waits for deliveries and nobody works on it", _WORKER),
+        FindingCode.MESSAGE_REFUSED_WITH_DELIVERIES: ("a refused message has deliveries", _TELL),
+        FindingCode.DELIVERY_WITHOUT_EVIDENCE: ("a delivery lacks the evidence of its state", _TELL),
+        FindingCode.DELIVERY_EVIDENCE_EARLY: ("a delivery has evidence of a state it is not in", _TELL),
+        FindingCode.DELIVERY_CONTRADICTED: ("a delivery has evidence 40 and evidence 41", _TELL),
+        FindingCode.DELIVERY_NOT_FILED: ("a delivered message is in no mailbox", _RESTORE),
+        FindingCode.DELIVERY_FILED_EARLY: (
+            "a message lies in a mailbox without having been delivered",
+            _TELL,
+        ),
+        FindingCode.DELIVERY_DOUBLED: ("a message was delivered twice", _TELL),
+        FindingCode.EVIDENCE_WITHOUT_DELIVERY: ("an evidence is about a delivery that does not exist", _TELL),
+        FindingCode.EVIDENCE_CONTENT_MISSING: ("the bytes of an evidence are missing", _RESTORE),
+        FindingCode.EVIDENCE_CONTENT_ALTERED: ("the bytes of an evidence were altered", _RESTORE),
+        FindingCode.EVIDENCE_NOT_IN_LEDGER: ("an evidence is not in the ledger", _TELL),
+        FindingCode.LEDGER_GAP: ("the ledger has a gap", _TELL),
+        FindingCode.LEDGER_BROKEN: ("the ledger's chain is broken", _TELL),
+        FindingCode.LEDGER_UNKNOWN_EVIDENCE: ("the ledger names an evidence that is not stored", _RESTORE),
+        FindingCode.LEDGER_OTHER_DIGEST: ("the ledger has another digest of an evidence", _RESTORE),
+        FindingCode.LEDGER_DOUBLED: ("an evidence is in the ledger twice", _TELL),
+        FindingCode.ITEM_CONTENT_MISSING: ("the content of a mailbox item is missing", _RESTORE),
+        FindingCode.ITEM_CONTENT_ALTERED: ("the content of a mailbox item was altered", _RESTORE),
+        FindingCode.FOLDER_COUNTERS: ("a folder's counters are wrong", _COUNT),
+        FindingCode.ACCOUNT_USAGE: ("an account's used space is counted wrongly", _COUNT),
+        FindingCode.BLOBS_ORPHANED: ("content is stored that no row names", "harmless: left by a crash"),
+    }
+)
+
+
+@click.command()
+@instance_argument
+@click.option("--deep", is_flag=True, help="Read every mailbox item's content too, not only evidence.")
+@json_option
+@guarded
+def command(directory: Path, deep: bool, as_json: bool) -> None:  # noqa: FBT001  # click's way
+    """Check the store of DIR. Reads one snapshot and changes nothing; the server may go on running.
+
+    Exit status: 0 everything holds, 1 something does not.
+    """
+    counts: Counter[str] = Counter()
+    findings = run(_check(directory, counts, deep=deep))
+    clean = all(finding.harmless for finding in findings)
+    if as_json:
+        print_json(_plain(findings, counts, clean=clean))
+    else:
+        _print(findings, counts, clean=clean)
+    raise click.exceptions.Exit(OK if clean else FAILED)
+
+
+async def _check(directory: Path, counts: Counter[str], *, deep: bool) -> list[Finding]:
+    report = _reporter(counts)
+    async with open_beside(settings.load(directory)) as beside:
+        findings = await beside.store.read(
+            lambda tx: list(check(tx, beside.blobs, deep=deep, progress=report))
+        )
+    if progress_to_terminal():
+        click.echo("\r\033[K", nl=False, err=True)
+    return findings
+
+
+def _reporter(counts: Counter[str]) -> Callable[[str, int], None]:
+    shown = progress_to_terminal()
+
+    def report(what: str, count: int) -> None:
+        counts[what] = count
+        if shown:
+            click.echo(f"\r\033[Kchecked {what}: {count}", nl=False, err=True)
+
+    return report
+
+
+def _plain(findings: Sequence[Finding], counts: Counter[str], *, clean: bool) -> dict[str, object]:
+    return {
+        "clean": clean,
+        "checked": dict(counts),
+        "findings": [
+            {
+                "code": finding.code.value,
+                "subject": finding.subject,
+                "text": SENTENCES[finding.code][0],
+                "detail": finding.detail,
+                "harmless": finding.harmless,
+                "cure": SENTENCES[finding.code][1],
+            }
+            for finding in findings
+        ],
+    }
+
+
+def _print(findings: Sequence[Finding], counts: Counter[str], *, clean: bool) -> None:
+    for finding in findings[:_SHOWN]:
+        sentence, cure = SENTENCES[finding.code]
+        detail = f" ({finding.detail})" if finding.detail else ""
+        mark = "note" if finding.harmless else "ERROR"
+        click.echo(f"{mark:<5} {finding.code.value}: {sentence}: {finding.subject or '-'}{detail}")
+        click.echo(f"      -> {cure}")
+    if len(findings) > _SHOWN:
+        click.echo(f"... and {len(findings) - _SHOWN} more: see --json")
+    checked = ", ".join(f"{count} {what}" for what, count in counts.items())
+    click.echo(f"checked {checked}: {'everything holds' if clean else 'NOT everything holds'}")

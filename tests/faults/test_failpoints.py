@@ -1,0 +1,68 @@
+"""The server is killed at every named moment in the life of a message, and at the next one, and the next."""
+
+import random
+
+import pytest
+
+from kephs.failpoints import POINTS
+from tests.faults.crowd import Crowd
+from tests.faults.letters import Kind, Letter, write_letter
+from tests.faults.told import Books, Told, differences
+from tests.support.crash import Provider, Server, until
+
+MOST = 80  # a life that reaches a point more often than this is not what we think it is
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("point", POINTS)
+async def test_a_message_survives_every_death_at(provider: Provider, point: str):
+    """The n-th time the point is reached the server dies; n grows until a whole life passes without."""
+    people = list(provider.people.values())
+    choice = random.Random(point)
+    told = Told()
+    died = 0
+    async with Crowd(provider, iter(()), told, 1, always=True) as crowd:
+        while died < MOST:
+            others = [holder.address for holder in people[1:]]
+            kind = choice.choice((Kind.PLAIN, Kind.BIG, Kind.TO_MANY, Kind.TO_NOBODY))
+            letter = write_letter(died, kind, people[0], others, choice)
+            crowd.submit(letter)
+            server = await provider.start(f"{point}:{died + 1}")
+            if await _lives(provider, server, crowd, letter):
+                await server.kill()
+                crowd.part()
+                break
+            assert server.exit_code == -9, "not the failpoint"
+            died += 1
+            assert await provider.fsck() == ""
+            provider.let_leases_run_out()
+            async with await provider.start() as second:
+                assert await _lives(provider, second, crowd, letter)
+            crowd.part()
+        assert 0 < died < MOST, died
+        async with await provider.start():
+            assert differences(told, Books.of(provider)) == []
+    assert await provider.fsck() == ""
+
+
+async def _lives(provider: Provider, server: Server, crowd: Crowd, letter: Letter) -> bool:
+    """Let a letter live its life: accepted, delivered, read, all receipts filed. False where the server dies."""
+    crowd.meet(server)
+
+    def over() -> bool:
+        return _is_over(provider, crowd.told, letter)
+
+    await until(lambda: server.died.is_set() or over(), "the end of the letter's life")
+    if server.died.is_set():
+        crowd.part()
+    return not server.died.is_set()
+
+
+def _is_over(provider: Provider, told: Told, letter: Letter) -> bool:
+    if letter.user_id not in told.accepted or provider.work_due():
+        return False
+    _, message_id = told.accepted[letter.user_id]
+    names = [item for item, name in told.names.items() if name == message_id]
+    here = [address for address in letter.recipients if address in provider.addresses]
+    return len(names) == len(here) and all(item in told.contents for item in names)
