@@ -50,7 +50,11 @@ _PASSWORDS: Final = (
 )
 _REVOKE: Final = (
     update(app_passwords)
-    .where(app_passwords.c.password_id == bindparam("of_password"), app_passwords.c.revoked_at.is_(None))
+    .where(
+        app_passwords.c.account_id == bindparam("of_account"),
+        app_passwords.c.password_id == bindparam("of_password"),
+        app_passwords.c.revoked_at.is_(None),
+    )
     .values(revoked_at=bindparam("at"))
 )
 
@@ -158,7 +162,9 @@ class SqlAccounts:
                 "password_id": password.password_id,
                 "account_id": password.account_id,
                 "operator_id": password.operator_id,
-                "label": self._seal(password.label, "app_passwords", password.password_id),
+                "label": self._seal(
+                    password.label, "app_passwords", f"{password.account_id}:{password.password_id}"
+                ),
                 "hash": password.hash,
                 "created_at": to_micros(password.created_at),
                 "revoked_at": to_micros_or_none(password.revoked_at),
@@ -174,19 +180,22 @@ class SqlAccounts:
                 password_id,
                 account,
                 operator,
-                self._unseal(label, "app_passwords", password_id),
+                self._unseal(label, "app_passwords", f"{account}:{password_id}"),
                 hashed,
                 from_micros(created_at),
                 from_micros_or_none(revoked_at),
             )
-            for password_id, account, operator, label, hashed, created_at, revoked_at in self._db.rows(
+            for account, password_id, operator, label, hashed, created_at, revoked_at in self._db.rows(
                 _PASSWORDS, {"account_id": account_id}
             )
         ]
 
-    def revoke_password(self, password_id: str, at: datetime) -> bool:
+    def revoke_password(self, account_id: str, password_id: str, at: datetime) -> bool:
         """Revoke an app password; False where it is unknown or was revoked before."""
-        return self._db.run(_REVOKE, {"of_password": password_id, "at": to_micros(at)}) == 1
+        return (
+            self._db.run(_REVOKE, {"of_account": account_id, "of_password": password_id, "at": to_micros(at)})
+            == 1
+        )
 
     def _account(self, row: Row) -> Account:
         account_id, address, provider, kind, service, state, personal, quota, used, opened, since = row

@@ -81,7 +81,7 @@ class Tables:
     undo: list[Callable[[], None]] = field(default_factory=list)
     accounts: Table[str, Account] = field(init=False)
     operators: Table[str, Operator] = field(init=False)
-    passwords: Table[str, AppPassword] = field(init=False)
+    passwords: Table[tuple[str, str], AppPassword] = field(init=False)
     blobs: Table[bytes, Blob] = field(init=False)
     indexes: Table[bytes, bytes] = field(init=False)
     messages: Table[str, Submission] = field(init=False)

@@ -68,21 +68,24 @@ class MemoryAccounts:
 
     def add_password(self, password: AppPassword) -> None:
         """Add an app password."""
-        if password.password_id in self._t.passwords or password.operator_id not in self._t.operators:
+        if (
+            password.account_id,
+            password.password_id,
+        ) in self._t.passwords or password.operator_id not in self._t.operators:
             raise ConflictError("the password's id is taken or the operator does not exist")
-        self._t.passwords.put(password.password_id, password)
+        self._t.passwords.put((password.account_id, password.password_id), password)
 
     def passwords(self, account_id: str) -> list[AppPassword]:
         """Return the app passwords of an account that are not revoked, by id."""
         found = (p for p in self._t.passwords.values() if p.account_id == account_id and not p.revoked_at)
         return sorted(found, key=lambda p: p.password_id)
 
-    def revoke_password(self, password_id: str, at: datetime) -> bool:
+    def revoke_password(self, account_id: str, password_id: str, at: datetime) -> bool:
         """Revoke an app password; False where it is unknown or was revoked before."""
-        password = self._t.passwords.get(password_id)
+        password = self._t.passwords.get((account_id, password_id))
         if password is None or password.revoked_at is not None:
             return False
-        self._t.passwords.put(password_id, replace(password, revoked_at=at))
+        self._t.passwords.put((account_id, password_id), replace(password, revoked_at=at))
         return True
 
 

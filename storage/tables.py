@@ -64,8 +64,8 @@ operators: Final = Table(
 app_passwords: Final = Table(
     "app_passwords",
     metadata,
-    Column("password_id", Text, primary_key=True),
-    Column("account_id", Text, ForeignKey("accounts.account_id"), nullable=False, index=True),
+    Column("account_id", Text, ForeignKey("accounts.account_id"), primary_key=True),
+    Column("password_id", Text, primary_key=True),  # short: it selects a hash within one account
     Column("operator_id", Text, ForeignKey("operators.operator_id"), nullable=False),
     Column("label", LargeBinary, nullable=False),
     Column("hash", Text, nullable=False),

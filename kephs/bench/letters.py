@@ -65,7 +65,7 @@ class Letters:
 
 @dataclass(frozen=True, slots=True)
 class BigLetter:
-    """A signed letter with a large attachment: its signed part lies in a file, its header is new each time."""
+    """A signed letter with a large attachment: its signed part lies in a file, its header is always new."""
 
     sender: str
     to: str
@@ -99,7 +99,7 @@ class BigLetter:
 
 
 def write_big(holder: Holder, to: str, path: Path, decoded_bytes: int, at: datetime) -> BigLetter:
-    """Write the signed part of a letter whose attachment has ``decoded_bytes`` random octets, and sign it."""
+    """Write the signed part of a letter with ``decoded_bytes`` random octets attached, and sign it."""
     signer = CmsSigner(holder.issued.certificate, holder.issued.chain)
     digest = sha256()
     with path.open("wb") as file:

@@ -136,8 +136,8 @@ async def _measure(site: Site, name: str, roles: Sequence[str], seconds: float, 
             "connections": CONNECTIONS, "message_bytes": LETTER_BYTES, "messages": runners[0].done,
             "cpu_ms_each": round(1000 * metered.cpu / max(1, metered.done), 2), "note": note,
         }  # fmt: skip
+        beside = peer if isinstance(peer, str) else f"{peer.name}, queue file synced, then discarded"
         return Figure(
-            name, runners[0].rate, "messages/s", runners[1].rate if len(runners) > 1 else None,
-            peer if isinstance(peer, str) else f"{peer.name}, bare acceptance: queue file synced, then discarded",
+            name, runners[0].rate, "messages/s", runners[1].rate if len(runners) > 1 else None, beside,
             server.peak_rss_mb(), site.disk, more,
         )  # fmt: skip

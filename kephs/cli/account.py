@@ -228,8 +228,7 @@ def revoke_password(directory: Path, address: str, password_id: str, as_json: bo
         now = core.clock.now()
 
         def work(tx: Tx) -> bool:
-            mine = {one.password_id for one in tx.accounts.passwords(account.account_id)}
-            return password_id in mine and tx.accounts.revoke_password(password_id, now)
+            return tx.accounts.revoke_password(account.account_id, password_id, now)
 
         return await core.store.write(work)
 

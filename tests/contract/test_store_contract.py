@@ -256,9 +256,9 @@ async def test_operators_and_passwords_belong_to_their_account(store: Any) -> No
 
 async def test_a_revoked_password_is_no_longer_among_the_passwords(store: Any) -> None:
     await store.write(lambda tx: (with_account(tx), tx.accounts.add_password(password())))
-    assert await store.write(lambda tx: tx.accounts.revoke_password("p1", after(1))) is True
-    assert await store.write(lambda tx: tx.accounts.revoke_password("p1", after(2))) is False
-    assert await store.write(lambda tx: tx.accounts.revoke_password("p9", after(2))) is False
+    assert await store.write(lambda tx: tx.accounts.revoke_password("a1", "p1", after(1))) is True
+    assert await store.write(lambda tx: tx.accounts.revoke_password("a1", "p1", after(2))) is False
+    assert await store.write(lambda tx: tx.accounts.revoke_password("a1", "p9", after(2))) is False
     assert await store.read(lambda tx: tx.accounts.passwords("a1")) == []
 
 

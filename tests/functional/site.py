@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import psutil
+from click.testing import CliRunner
 
 from config import settings as config_settings
 from directory.accounts import AccountKind, AccountState, Right, ServiceType
@@ -34,6 +35,7 @@ from evidence.ports import BytesSource
 from evidence.verify_evidence import EvidenceCheck, check_evidence
 from kephs.bootstrap import Core, open_core
 from kephs.cli.account import new_app_password
+from kephs.cli.main import main
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import Issued
 from kephs.testpki.profiles import make_tckn
@@ -64,11 +66,31 @@ def until(look: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
         _NEVER.wait(0.05)
 
 
-def kephs(*arguments: object, ok: bool = True, **more) -> subprocess.CompletedProcess[str]:
-    """Run the console script."""
+@dataclass(frozen=True)
+class Done:
+    """A command that ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def kephs(*arguments: object, ok: bool = True, text_in: str | None = None) -> Done:
+    """Run a command of the console script inside this process: the same code, without its start-up time."""
+    result = CliRunner().invoke(main, list(map(str, arguments)), input=text_in, prog_name="kephs")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return _judged(Done(result.exit_code, result.stdout, result.stderr), ok=ok)
+
+
+def kephs_process(*arguments: object, ok: bool = True) -> Done:
+    """Run the console script as users do."""
     done = subprocess.run(
-        [KEPHS, *map(str, arguments)], capture_output=True, text=True, timeout=100, check=False, **more
+        [KEPHS, *map(str, arguments)], capture_output=True, text=True, timeout=100, check=False
     )
+    return _judged(Done(done.returncode, done.stdout, done.stderr), ok=ok)
+
+
+def _judged(done: Done, *, ok: bool) -> Done:
     assert "Traceback" not in done.stderr + done.stdout, done.stderr
     if ok:
         assert done.returncode == 0, done.stderr + done.stdout

@@ -17,7 +17,7 @@ def opened(site: Site) -> Holder:
     holder = Holder("kabuk@hs91.kep.tr", "Kabuk Hesabı", tckn, site.issue("Kabuk Hesabı", tckn))
     done = kephs(
         "account", "open", site.home, "KABUK@hs91.kep.tr", "--name", "Kabuk Hesabı", "--tckn", "-", "--json",
-        input=f"{tckn}\n",
+        text_in=f"{tckn}\n",
     )  # fmt: skip
     facts = json.loads(done.stdout)
     assert (facts["address"], facts["state"], facts["durum"]) == (holder.address, "active", "Aktif")

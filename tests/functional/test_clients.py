@@ -10,7 +10,7 @@ from aioimaplib import aioimaplib
 
 from evidence.kep_message import parse_kep_message
 from evidence.ports import BytesSource
-from tests.functional.site import Answer, Holder, Site, compose, kephs
+from tests.functional.site import Answer, Holder, Site, compose, kephs_process
 
 pytestmark = pytest.mark.tools
 
@@ -25,7 +25,9 @@ def signed(site: Site, who, tmp_path_factory):
     def make(name: str, to: Holder) -> Path:
         plain, out = folder / f"{name}.txt", folder / f"{name}.eml"
         plain.write_bytes(compose(who.ayse.address, to.address).replace(b"\r\n", b"\n"))
-        kephs("sign", plain, out, "--p12", folder / "ayse.p12", "--password-file", folder / "password")
+        kephs_process(
+            "sign", plain, out, "--p12", folder / "ayse.p12", "--password-file", folder / "password"
+        )
         return out
 
     return make

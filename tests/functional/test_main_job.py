@@ -16,7 +16,7 @@ from evidence.ports import BytesSource
 from evidence.records import EvidenceKind
 from evidence.rem_xml import read as read_record
 from kephs.testpki.issued import to_pem
-from tests.functional.site import Site, compose, kephs, now, sign
+from tests.functional.site import Site, compose, kephs, kephs_process, now, sign
 from tests.support.signers import opaque_around, raw_sign
 
 XAD = "{http://uri.etsi.org/01903/v1.3.2#}SignedProperties"
@@ -216,8 +216,7 @@ def test_addresses_are_one_whatever_their_case_and_turkish_letters(site, who):
 
 
 def test_the_bundle_verifies_offline_with_nothing_but_the_roots(story):
-    done = kephs("verify", story.bundle, "--trust", story.trust, ok=False)
-    assert done.returncode == 0, done.stdout
+    kephs_process("verify", story.bundle, "--trust", story.trust)
 
 
 def test_the_bundle_is_found_by_the_clients_message_id_too(site, story, tmp_path):

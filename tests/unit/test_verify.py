@@ -8,10 +8,13 @@ from datetime import timedelta
 from hashlib import sha256
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, utils
 
 from evidence import rem_xml
 from evidence.chain import TrustStore
-from evidence.package import Boundaries, Envelope, plan_dispatch
+from evidence.cms import CmsSigner
+from evidence.package import Boundaries, Envelope, plan_dispatch, plan_receipt
 from evidence.ports import BytesSource
 from evidence.records import EvidenceKind, SealedEvidence
 from evidence.report import SubIndication, Verdict
@@ -244,6 +247,35 @@ def test_a_flip_in_the_stamp_is_refused():
         assert not check(xml).passed, position
 
 
+def test_a_foreign_certificate_inside_the_stamp_is_found():
+    pki = shared_pki()
+    crowded = replace(pki.tsa, chain=(*pki.tsa.chain, pki.transactions["hs92.kep.tr"].certificate))
+    stamps = LocalTimestamper(tsa=crowded)
+    sealed = asyncio.run(Sealer(signer_of(pki.transactions["hs91.kep.tr"]), stamps).seal(record()))
+    report = check(sealed.xml)
+    assert report.failing_step.name == "embedded material"
+
+
+def test_a_genuine_signature_over_something_else_than_evidence_fails():
+    issued = shared_pki().transactions["hs91.kep.tr"]
+    body = rem_xml.write(record()).replace(b"Event#Delivery<", b"Event#Dancing<")
+    writer = XadesSigner(issued.certificate, issued.chain)
+    draft = writer.to_be_signed(body, AT)
+    (signature,) = signer_of(issued).sign_now([draft.digest])
+    report = check(writer.assemble(writer.with_signature(draft, signature)))
+    assert report.verdict is Verdict.FAILED
+    assert report.failing_step.name == "content"
+
+
+def test_a_short_key_does_not_count():
+    issued = shared_pki().issue_user("TEST short", profiles.make_tckn(9), key="rsa1024")
+    writer = XadesSigner(issued.certificate, issued.chain)
+    draft = writer.to_be_signed(rem_xml.write(record()), AT)
+    raw = issued.key.sign(draft.digest, padding.PKCS1v15(), utils.Prehashed(hashes.SHA256()))
+    report = check(writer.assemble(writer.with_signature(draft, raw)))
+    assert "algorithms" in [step.name for step in report.steps if step.ok is False]
+
+
 def test_evidence_cut_anywhere_fails():
     for length in range(0, len(XML), 101):
         assert check(XML[:length]).verdict is Verdict.FAILED
@@ -360,6 +392,25 @@ def test_text_beside_the_signed_part_is_undecided():
     assert message_check(dispatch() + b"Please pay here\r\n").verdict is Verdict.INDETERMINATE
 
 
+def test_a_signature_that_embeds_its_content_or_says_nothing_fails():
+    pki = shared_pki()
+    issued = pki.transactions["hs91.kep.tr"]
+    plan = plan_receipt(
+        Envelope(HS91.address, ("ayse@hs91.kep.tr",)),
+        delivered(),
+        boundaries=Boundaries.of("0123456789abcdef"),
+    )
+    cms = CmsSigner(issued.certificate, issued.chain)
+    draft = cms.to_be_signed(plan.digest(), AT)
+    (signature,) = signer_of(issued).sign_now([draft.digest])
+    embedded = cms.assemble(draft, signature, content=plan.entity_head + plan.entity_tail)
+    assert message_check(plan.finish(embedded)).failing_step.name == "signature"
+    assert message_check(plan.finish(b"junk")).failing_step.name == "format"
+    unstamped_report = message_check(plan.finish(cms.assemble(draft, signature)))
+    assert unstamped_report.passed
+    assert next(step for step in unstamped_report.steps if step.number == "3").ok is None
+
+
 def test_an_unknown_unsigned_attribute_fails():
     """Else a flip in the attribute's name would turn a stamped message into an unstamped one."""
     message = dispatch()
@@ -384,7 +435,7 @@ def test_a_flip_of_any_sampled_byte_of_a_message_is_reported():
 def test_a_flip_in_the_signature_part_is_reported():
     message = dispatch()
     start = message.rindex(b"Content-Type: application/pkcs7-signature") - 30
-    for position in [*range(start, start + 200), *range(start + 200, len(message), 7)]:
+    for position in [*range(start, start + 200), *range(start + 200, len(message), 13)]:
         changed = bytearray(message)
         changed[position] ^= 1
         assert not message_check(bytes(changed)).passed, position

@@ -149,8 +149,8 @@ def upgrade() -> None:
     op.create_index(op.f("ix_operators_account_id"), "operators", ["account_id"], unique=False)
     op.create_table(
         "app_passwords",
-        sa.Column("password_id", sa.Text(), nullable=False),
         sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("password_id", sa.Text(), nullable=False),
         sa.Column("operator_id", sa.Text(), nullable=False),
         sa.Column("label", sa.LargeBinary(), nullable=False),
         sa.Column("hash", sa.Text(), nullable=False),
@@ -162,9 +162,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["operator_id"], ["operators.operator_id"], name=op.f("fk_app_passwords_operator_id")
         ),
-        sa.PrimaryKeyConstraint("password_id", name=op.f("pk_app_passwords")),
+        sa.PrimaryKeyConstraint("account_id", "password_id", name=op.f("pk_app_passwords")),
     )
-    op.create_index(op.f("ix_app_passwords_account_id"), "app_passwords", ["account_id"], unique=False)
     op.create_table(
         "deliveries",
         sa.Column("delivery_id", sa.Text(), nullable=False),

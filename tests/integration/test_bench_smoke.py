@@ -1,0 +1,263 @@
+"""`kephs bench`: what it prints, that its clients read answers right, and that nothing stays behind."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kephs.bench.fetch import content_of
+from kephs.bench.figures import BenchError, Figure, disk_kind, machine
+from kephs.bench.interleave import Work, rates
+from kephs.bench.turns import Runner, take_turns
+from kephs.bench.wire import ImapClient, SmtpClient, last_line
+
+KEYS = {"name", "value", "unit", "baseline", "baseline_name", "ratio", "peak_rss_mb", "disk"}
+COMMAND = [sys.executable, "-P", "-c", "from kephs.cli.main import main; main()", "bench"]
+_NEVER = threading.Event()
+
+
+def bench(*arguments: str, folder: Path, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"TMPDIR": str(folder)} | ({"PATH": path} if path is not None else {})
+    return subprocess.run(
+        [*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=110, check=False
+    )
+
+
+def figures_of(done: subprocess.CompletedProcess[str]) -> dict[str, dict]:
+    assert done.returncode == 0, done.stderr + done.stdout
+    figures = [json.loads(line) for line in done.stdout.splitlines()]
+    for figure in figures:
+        assert figure.keys() >= KEYS
+        assert figure["value"] > 0
+        if figure["baseline"] is None:
+            assert figure["ratio"] is None
+        else:
+            assert figure["ratio"] == pytest.approx(figure["value"] / figure["baseline"], rel=0.01)
+    return {figure["name"]: figure for figure in figures}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder that the peers' users can enter, unlike pytest's own."""
+    made = Path("/var/tmp") / f"kephs-bench-{os.getpid()}-{tmp_path.name[-20:]}"
+    made.mkdir(mode=0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def test_an_unknown_name_is_a_usage_error_that_names_those_there_are(tmp_path):
+    done = bench("soak", folder=tmp_path)
+    assert done.returncode == 2
+    assert "soak" in done.stderr
+    assert all(
+        name in done.stderr for name in ("submit", "fetch", "seal", "verify", "nes", "big-in", "big-out")
+    )
+
+
+@pytest.mark.slow
+def test_crypto_benchmarks_print_one_line_each_beside_the_raw_operation(tmp_path):
+    figures = figures_of(bench("seal", "verify", "nes", "--json", "--seconds", "1", folder=tmp_path))
+    assert list(figures) == ["seal", "verify", "nes", "nes-cold"]
+    assert all(figure["baseline_name"].startswith("raw P-256") for figure in figures.values())
+    assert figures["nes"]["value"] > figures["nes-cold"]["value"]
+
+
+@pytest.mark.slow
+def test_without_a_peer_the_baseline_is_null_and_says_what_is_missing(folder):
+    figures = figures_of(bench("submit", "--json", "--seconds", "1", folder=folder, path="/nonexistent"))
+    assert figures["submit"]["baseline"] is None
+    assert "not installed" in figures["submit"]["baseline_name"]
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.tools
+def test_submission_is_measured_beside_postfix_and_leaves_nothing(folder):
+    figures = figures_of(bench("submit", "--json", "--seconds", "1", folder=folder))
+    assert figures["submit"]["baseline_name"].startswith("Postfix")
+    assert figures["submit"]["baseline"] > 0
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.tools
+def test_fetching_is_measured_beside_dovecot_and_leaves_nothing(folder):
+    figures = figures_of(bench("fetch", "--json", "--seconds", "1", folder=folder))
+    assert list(figures) == ["fetch", "fetch-1", "fetch-sent"]
+    assert figures["fetch"]["baseline_name"].startswith("Dovecot")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.tools
+def test_an_interrupted_run_stops_all_servers_and_removes_their_folders(folder):
+    running = subprocess.Popen(
+        [*COMMAND, "submit", "--seconds", "60"], env=os.environ | {"TMPDIR": str(folder)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        started = _until(lambda: _pids(running.pid, folder))
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 1
+    finally:
+        running.kill()
+        running.wait()
+    assert list(folder.iterdir()) == []
+    assert not [pid for pid in started if psutil.pid_exists(pid)]
+
+
+def _pids(bench_pid: int, folder: Path) -> list[int]:
+    """Return our server, its TEST PKI and Postfix's master once all three run."""
+    masters = []
+    for file in folder.glob("**/queue/pid/master.pid"):
+        with suppress(ValueError):
+            masters.append(int(file.read_text()))
+    children = psutil.Process(bench_pid).children(recursive=True)
+    servers = [child.pid for child in children if {"serve", "test-pki"} & set(child.cmdline())]
+    return [*masters, *servers] if masters and len(servers) == 2 else []
+
+
+def _until(look):
+    deadline = time.monotonic() + 60
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        _NEVER.wait(0.05)
+    return found
+
+
+# ------------------------------------------------------------------ the parts
+
+
+class Clock:
+    """A clock that advances when somebody works."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_rates_count_only_the_work_and_take_turns():
+    clock = Clock()
+    order = []
+
+    def work(name: str, cost: float) -> Work:
+        def run(_item: int) -> None:
+            clock.now += cost
+            order.append(name)
+
+        def prepare(count: int) -> list[int]:
+            clock.now += 0.5
+            return list(range(count))
+
+        return Work(prepare, run)
+
+    slow, quick = rates([work("slow", 0.02), work("quick", 0.01)], 20, clock)
+    assert slow == pytest.approx(50)
+    assert quick == pytest.approx(100)
+    changes = sum(one != other for one, other in zip(order, order[1:], strict=False))
+    assert changes > 10
+
+
+async def test_the_first_turn_of_a_server_warms_up_and_is_not_counted():
+    clock = Clock()
+
+    async def turn(deadline: float) -> int:
+        first = clock.now == 0
+        clock.now = deadline
+        return 1000 if first else 7
+
+    runner = Runner(turn)
+    await take_turns([runner], 2.5, slice_seconds=1, clock=clock)
+    assert runner.rate == pytest.approx(7)
+
+
+def test_a_figure_without_baseline_has_no_ratio():
+    figure = Figure("submit", 12.3456, "messages/s", None, "Postfix is not installed", 10, "ext4")
+    line = json.loads(figure.line())
+    assert line.keys() == KEYS
+    assert line["ratio"] is None
+    assert line["value"] == 12.35
+
+
+def test_the_machine_and_its_disk_are_named(tmp_path):
+    assert "cores" in machine()
+    assert disk_kind(tmp_path)
+
+
+class Unconnected:
+    """A transport that only notes what is written."""
+
+    def write(self, data: bytes) -> None:
+        self.last = data
+
+
+async def _feed(client, pieces: list[bytes]) -> bytes:
+    client.connection_made(Unconnected())
+    waiting = asyncio.ensure_future(client.answer())
+    await asyncio.sleep(0)
+    for piece in pieces:
+        client.data_received(piece)
+    return await waiting
+
+
+@given(cuts=st.lists(st.integers(0, 60), max_size=5))
+def test_where_the_network_cuts_an_smtp_answer_does_not_matter(cuts):
+    answer = b"250-bench.test\r\n250-SIZE 100\r\n250 AUTH PLAIN\r\n"
+    edges = [0, *sorted(min(cut, len(answer)) for cut in cuts), len(answer)]
+    pieces = [answer[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    assert asyncio.run(_feed(SmtpClient(), pieces)) == answer
+
+
+async def test_an_imap_answer_ends_with_its_own_tag_only():
+    client = ImapClient()
+    client.connection_made(Unconnected())
+    working = asyncio.ensure_future(client.command(b"FETCH 1 BODY.PEEK[]"))
+    await asyncio.sleep(0)
+    literal = b"A1 OK no end\r\n"
+    client.data_received(b"* 1 FETCH (BODY[] {14}\r\n" + literal[:5])
+    client.data_received(literal[5:12])
+    assert not working.done()
+    client.data_received(literal[12:] + b")\r\nA1 OK Done\r\n")
+    answer = await working
+    assert content_of(answer) == literal
+
+
+async def test_a_refusal_ends_the_benchmark_with_the_servers_words():
+    client = ImapClient()
+    client.connection_made(Unconnected())
+    working = asyncio.ensure_future(client.command(b"SELECT INBOX"))
+    await asyncio.sleep(0)
+    client.data_received(b"A1 NO [UNAVAILABLE] later\r\n")
+    with pytest.raises(BenchError, match="UNAVAILABLE"):
+        await working
+
+
+async def test_a_lost_connection_ends_the_benchmark():
+    client = SmtpClient()
+    client.connection_made(Unconnected())
+    waiting = asyncio.ensure_future(client.answer())
+    await asyncio.sleep(0)
+    client.connection_lost(None)
+    with pytest.raises(BenchError, match="hung up"):
+        await waiting
+
+
+@pytest.mark.parametrize(
+    ("buffer", "place"), [(b"", -1), (b"a", -1), (b"a\r\n", 0), (b"a\r\nb", -1), (b"a\r\nb\r\n", 3)]
+)
+def test_the_last_line_is_found_only_when_it_is_complete(buffer, place):
+    assert last_line(buffer) == place
