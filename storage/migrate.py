@@ -1,4 +1,4 @@
-"""The schema's revisions: bring a database to the newest, and refuse to run on any other."""
+"""The schema's revisions: bring a database to the newest. `storage.revision` refuses to run on any other."""
 
 import sqlite3
 from pathlib import Path
@@ -64,22 +64,3 @@ def upgrade_sqlite(path: Path) -> None:
         upgrade(engine)
     finally:
         engine.dispose()
-
-
-def check_current(path: Path) -> None:
-    """Check that a SQLite database is at this program's revision.
-
-    Raises:
-        SchemaError: it is not, or there is none.
-    """
-    if not path.is_file():
-        raise SchemaError("there is no database here; `kephs init` makes one")
-    engine = sqlite_engine(path)
-    try:
-        found = current(engine)
-    finally:
-        engine.dispose()
-    if found != head():
-        raise SchemaError(
-            f"the database is at revision {found or 'none'}, this program needs {head()}; run `kephs migrate`"
-        )

@@ -88,7 +88,8 @@ class BigLetter:
         mark = self.boundary.encode("ascii")
         return (
             b"\r\n--" + mark + b"\r\nContent-Type: application/pkcs7-signature; name=smime.p7s\r\n"
-            b"Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename=smime.p7s\r\n\r\n"
+            b"Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment;"
+            b" filename=smime.p7s\r\n\r\n"
             + base64_lines(self.signature)
             + b"\r\n--" + mark + b"--\r\n"
         )  # fmt: skip
@@ -99,7 +100,7 @@ class BigLetter:
 
 
 def write_big(holder: Holder, to: str, path: Path, decoded_bytes: int, at: datetime) -> BigLetter:
-    """Write the signed part of a letter with ``decoded_bytes`` random octets attached, and sign it."""
+    """Write the signed part of a letter with so many random octets attached, and sign it."""
     signer = CmsSigner(holder.issued.certificate, holder.issued.chain)
     digest = sha256()
     with path.open("wb") as file:

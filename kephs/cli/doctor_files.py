@@ -16,7 +16,7 @@ from kephs.cli.findings import Finding, error, ok, warning
 from kephs.cli.trust_folder import certificates_of
 from kephs.testpki.marker import is_test_root
 from storage.errors import SchemaError
-from storage.migrate import check_current, head
+from storage.revision import HEAD, check_current
 
 _FIRST_YEAR: Final = 2025
 _LAST_YEAR: Final = 2100  # beyond, somebody typed it wrong
@@ -97,7 +97,7 @@ def check_database(settings: Settings) -> Finding:
         check_current(settings.storage.database)
     except SchemaError as failure:
         return error("schema", str(failure), "stop the server and run kephs migrate DIR")
-    return ok("schema", f"revision {head()}")
+    return ok("schema", f"revision {HEAD}")
 
 
 def check_trust(settings: Settings) -> Iterable[Finding]:

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 
-COMMANDS = ("serve", "test_pki")  # TEMP
+COMMANDS = ("serve", "fsck", "test_pki")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -35,7 +36,7 @@ def bench(*arguments: str, folder: Path, path: str | None = None) -> subprocess.
     )
 
 
-def figures_of(done: subprocess.CompletedProcess[str]) -> dict[str, dict]:
+def figures_of(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, object]]:
     assert done.returncode == 0, done.stderr + done.stdout
     figures = [json.loads(line) for line in done.stdout.splitlines()]
     for figure in figures:
@@ -168,7 +169,7 @@ def test_rates_count_only_the_work_and_take_turns():
     slow, quick = rates([work("slow", 0.02), work("quick", 0.01)], 20, clock)
     assert slow == pytest.approx(50)
     assert quick == pytest.approx(100)
-    changes = sum(one != other for one, other in zip(order, order[1:], strict=False))
+    changes = sum(one != other for one, other in pairwise(order))
     assert changes > 10
 
 
@@ -205,7 +206,7 @@ class Unconnected:
         self.last = data
 
 
-async def _feed(client, pieces: list[bytes]) -> bytes:
+async def _feed(client, pieces):
     client.connection_made(Unconnected())
     waiting = asyncio.ensure_future(client.answer())
     await asyncio.sleep(0)
@@ -218,7 +219,7 @@ async def _feed(client, pieces: list[bytes]) -> bytes:
 def test_where_the_network_cuts_an_smtp_answer_does_not_matter(cuts):
     answer = b"250-bench.test\r\n250-SIZE 100\r\n250 AUTH PLAIN\r\n"
     edges = [0, *sorted(min(cut, len(answer)) for cut in cuts), len(answer)]
-    pieces = [answer[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [answer[a:b] for a, b in pairwise(edges)]
     assert asyncio.run(_feed(SmtpClient(), pieces)) == answer
 
 

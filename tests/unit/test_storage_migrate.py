@@ -11,7 +11,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from storage.errors import SchemaError
-from storage.migrate import check_current, current, head, sqlite_engine, upgrade, upgrade_sqlite
+from storage.migrate import current, head, sqlite_engine, upgrade, upgrade_sqlite
+from storage.revision import HEAD, check_current
 from storage.tables import metadata
 
 
@@ -55,7 +56,7 @@ def test_the_revision_is_known_before_and_after(tmp_path: Path) -> None:
     engine = sqlite_engine(tmp_path / "kephs.db")
     assert current(engine) is None
     upgrade(engine)
-    assert current(engine) == head() == "0001"
+    assert current(engine) == head() == HEAD
     engine.dispose()
 
 
