@@ -113,14 +113,8 @@ def check_kep_message(
     steps.append(_evidence_step(message, evidences))
     records = [check.record for check in evidences if check.record is not None]
     records.sort(key=lambda record: record.kind not in _DIRECT)  # a dispatch is described by its acceptance
-    if seal.certificate is not None and records:
-        steps.append(_issuer_step(seal.certificate, message, records, policy))
     if records:
-        steps += [_original_step(original, records), _agreement_step(records)]
-        ours = _is_ours(seal, evidences)
-        steps.append(_identity_step(source, message, seal, trust) if ours else NOT_OURS)
-        domains = provider_domains(seal.certificate) if seal.certificate else frozenset()
-        steps += outer_steps(message, records[0], domains, ours=ours)
+        steps += _content_steps(source, message, seal, evidences, records, original, trust, policy)
     parts = (*(check.report for check in evidences), *seal.stamps.reports)
     facts: dict[str, object] = {
         "type": "dispatch" if message.is_dispatch else "receipt",
@@ -142,6 +136,29 @@ def check_kep_message(
 
 
 # --------------------------------------------------------------------------- what it holds together
+
+
+def _content_steps(
+    source: ByteSource,
+    message: KepMessage,
+    seal: Seal,
+    evidences: tuple[EvidenceCheck, ...],
+    records: list[EvidenceRecord],
+    original: bytes | None,
+    trust: TrustStore,
+    policy: SealPolicy,
+) -> list[Step]:
+    """Make steps 7 to 12: do seal, evidence, original and outer header belong together?"""
+    ours = _is_ours(seal, evidences)
+    domains = provider_domains(seal.certificate) if seal.certificate else frozenset()
+    issuer = [] if seal.certificate is None else [_issuer_step(seal.certificate, message, records, policy)]
+    return [
+        *issuer,
+        _original_step(original, records),
+        _agreement_step(records),
+        _identity_step(source, message, seal, trust) if ours else NOT_OURS,
+        *outer_steps(message, records[0], domains, ours=ours),
+    ]
 
 
 def _evidence_step(message: KepMessage, evidences: tuple[EvidenceCheck, ...]) -> Step:

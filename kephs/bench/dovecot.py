@@ -14,6 +14,7 @@ from kephs.bench.wire import Login, Place
 from kephs.cli.instance import free_port
 
 _PASSWORD: Final = "bench"  # noqa: S105  # of a server that lives for seconds on loopback
+_FOLDER_MAX: Final = 60  # a socket's name has 107 octets at most (unix(7)), Dovecot needs its share
 _USER: Final = "nobody"
 _CONF: Final = """\
 protocols = imap
@@ -62,10 +63,12 @@ class Dovecot:
     login: Login
 
 
-def missing() -> str | None:
-    """Return why Dovecot cannot be run here, or None."""
+def missing(folder: Path) -> str | None:
+    """Return why Dovecot cannot be run below a folder, or None."""
     if shutil.which("dovecot") is None:
         return "Dovecot is not installed (Debian: dovecot-imapd)"
+    if len(str(folder)) > _FOLDER_MAX:
+        return "the folder for temporary files has too long a name for Dovecot's sockets"
     return None if os.geteuid() == 0 else "Dovecot needs root to start"
 
 

@@ -131,9 +131,23 @@ def _configure(root: Path, certificate: Path, key: Path, port: int) -> tuple[Pat
 
 
 async def _stop(conf: Path, queue: Path) -> None:
-    """Stop at once: what is still in the queue is discarded with it."""
-    if (queue / "pid" / "master.pid").exists():
-        await asyncio.shield(_run("postfix", "-c", str(conf), "abort", ok=False))
+    """Stop at once and see it gone: what is still in the queue is discarded with it."""
+    pid_file = queue / "pid" / "master.pid"
+    if not pid_file.exists():
+        return
+    process = Path("/proc") / pid_file.read_text(encoding="ascii").strip() / "stat"
+    await asyncio.shield(_run("postfix", "-c", str(conf), "abort", ok=False))
+    for _ in range(_QUIET_LOOKS):
+        if not _is_alive(process):
+            return
+        await asyncio.sleep(_QUIET_LOOK)
+
+
+def _is_alive(stat: Path) -> bool:
+    try:
+        return stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 async def _run(*command: str, ok: bool = True) -> str:

@@ -32,8 +32,8 @@ class Site:
     @asynccontextmanager
     async def instance(self) -> AsyncIterator[Instance]:
         """Make a fresh instance with `PEOPLE` accounts."""
-        with self.room("kephs-", 0o700) as room:
-            yield await make(room / "instance", PEOPLE, self.clock)
+        with self.room("k", 0o700) as room:
+            yield await make(room / "i", PEOPLE, self.clock)
 
     @asynccontextmanager
     async def postfix(self, ours: Instance) -> AsyncIterator[postfix.Postfix | str]:
@@ -42,18 +42,18 @@ class Site:
         if problem is not None:
             yield problem
             return
-        with self.room("postfix-", 0o755) as room:
+        with self.room("p", 0o755) as room:
             async with postfix.running(room, *ours.tls_files, ours.home / "tls-ca.pem") as peer:
                 yield peer
 
     @asynccontextmanager
     async def dovecot(self, ours: Instance) -> AsyncIterator[dovecot.Dovecot | str]:
         """Run Dovecot with our TLS certificate, or say what is missing."""
-        problem = dovecot.missing()
+        problem = dovecot.missing(self.folder)
         if problem is not None:
             yield problem
             return
-        with self.room("dovecot-", 0o755) as room:
+        with self.room("d", 0o755) as room:
             async with dovecot.running(room, *ours.tls_files, ours.home / "tls-ca.pem") as peer:
                 yield peer
 
@@ -71,7 +71,7 @@ class Site:
 @contextmanager
 def open_site(seconds: float, clock: Callable[[], datetime]) -> Iterator[Site]:
     """Make the folder of a run below the system's folder for temporary files, and remove it."""
-    folder = Path(tempfile.mkdtemp(prefix="kephs-bench-"))
+    folder = Path(tempfile.mkdtemp(prefix="kephs-bench-")  # short: names of sockets are)
     folder.chmod(0o711)  # the peers' users pass through, nobody looks around
     try:
         yield Site(seconds, clock, folder)

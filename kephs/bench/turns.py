@@ -8,6 +8,7 @@ from typing import Final
 from kephs.bench.figures import Ticks, ticks
 
 SLICE: Final = 1.0  # seconds
+_SLICES_MIN: Final = 4
 _SETTLE: Final = 0.2  # seconds of rest between slices
 
 
@@ -40,8 +41,9 @@ async def take_turns(
 ) -> None:
     """Run all of them in turns for so many seconds together; the first round warms up and is not counted.
 
-    At least one round is counted, however short the time.
+    At least one round is counted, however short the time; short times have short slices.
     """
+    slice_seconds = min(slice_seconds, seconds / _SLICES_MIN)
     end = clock() + seconds
     counted = False
     while clock() < end or not any(runner.done for runner in runners):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -50,10 +51,10 @@ def figures_of(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, ob
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A folder that the peers' users can enter, unlike pytest's own."""
-    made = Path("/var/tmp") / f"kephs-bench-{os.getpid()}-{tmp_path.name[-20:]}"
-    made.mkdir(mode=0o755)
+def folder():
+    """A folder with a short name that the peers' users can enter, unlike pytest's own."""
+    made = Path(tempfile.mkdtemp(prefix="kb", dir="/var/tmp"))
+    made.chmod(0o755)
     yield made
     shutil.rmtree(made, ignore_errors=True)
 
@@ -116,7 +117,7 @@ def test_an_interrupted_run_stops_all_servers_and_removes_their_folders(folder):
         running.kill()
         running.wait()
     assert list(folder.iterdir()) == []
-    assert not [pid for pid in started if psutil.pid_exists(pid)]
+    assert not [pid for pid in started if _runs(pid)]
 
 
 def _pids(bench_pid: int, folder: Path) -> list[int]:
@@ -128,6 +129,14 @@ def _pids(bench_pid: int, folder: Path) -> list[int]:
     children = psutil.Process(bench_pid).children(recursive=True)
     servers = [child.pid for child in children if {"serve", "test-pki"} & set(child.cmdline())]
     return [*masters, *servers] if masters and len(servers) == 2 else []
+
+
+def _runs(pid: int) -> bool:
+    """Say whether a process runs; one that only waits to be reaped by its parent does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _until(look):
