@@ -38,7 +38,7 @@ _FOLDS: Final = str.maketrans(
     }
 )
 _LOCAL: Final = re.compile(r"[a-z0-9]+(?:\.[a-z0-9]+)*\Z")
-_LABEL: Final = re.compile(r"[a-z0-9]{1,63}\Z")  # spec: KEP-AD-01, RFC1035#2.3.4
+_LABEL: Final = re.compile(r"[a-z0-9]{1,63}\Z")  # spec: KEP-AD-01
 _PROVIDER: Final = re.compile(r"hs[0-9]{2}\Z")
 
 

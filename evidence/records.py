@@ -160,7 +160,7 @@ REASON_NAMES: Final[Mapping[ReasonCode, str]] = MappingProxyType(
         ReasonCode.UNKNOWN_RECIPIENT: "UnknownRecipient",
         ReasonCode.MAILBOX_FULL: "MailboxFull",
         ReasonCode.TECHNICAL_MALFUNCTION: "TechnicalMalfunction",
-        ReasonCode.ATTACHMENT_FORMAT_NOT_ACCEPTED: "AttachementFormatNotAccepted",  # sic, as the annex spells it
+        ReasonCode.ATTACHMENT_FORMAT_NOT_ACCEPTED: "AttachementFormatNotAccepted",  # sic, Annex D
         ReasonCode.RECIPIENT_REJECTION: "RecipientRejection",
         ReasonCode.RETENTION_PERIOD_EXPIRED: "RetentionPeriodExpired",
         ReasonCode.OTHER: "Other",
@@ -199,7 +199,7 @@ class Issuer:
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """How and when somebody proved who they are (KEP-EC-07). ``person`` names the operator who logged in."""
+    """How and when somebody proved who they are (KEP-EC-07); ``person`` names who logged in."""
 
     at: datetime
     method: str  # URI, urn:oasis:names:tc:SAML:2.0:ac:classes:...

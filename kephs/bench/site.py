@@ -71,7 +71,7 @@ class Site:
 @contextmanager
 def open_site(seconds: float, clock: Callable[[], datetime]) -> Iterator[Site]:
     """Make the folder of a run below the system's folder for temporary files, and remove it."""
-    folder = Path(tempfile.mkdtemp(prefix="kephs-bench-")  # short: names of sockets are)
+    folder = Path(tempfile.mkdtemp(prefix="kephs-bench-"))
     folder.chmod(0o711)  # the peers' users pass through, nobody looks around
     try:
         yield Site(seconds, clock, folder)
