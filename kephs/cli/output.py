@@ -10,19 +10,13 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, ParamSpec, TypeVar
 
 import click
-import structlog
-
-from config.settings import SettingsError
-from evidence.adapters.soft_signer import KeyMaterialError
-from kephs.ports import BlobMissingError, StoreUnavailableError
-from kephs.usecases.accounts import AccountError, AccountFault
-from storage.errors import SchemaError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,15 +31,18 @@ instance_argument = click.argument(
     "directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False)
 )
 
-_ACCOUNT_CURES: Final[dict[AccountFault, str]] = {
-    AccountFault.ADDRESS_INVALID: "write it as name@hsNN.kep.tr",
-    AccountFault.ADDRESS_ELSEWHERE: "open it at the provider its domain names",
-    AccountFault.ADDRESS_TAKEN: "addresses are never given twice: choose another",
-    AccountFault.IDENTITY_INVALID: "check the eleven digits on the identity card",
-    AccountFault.NO_SUCH_ACCOUNT: "see kephs account list DIR and kephs account show DIR ADDRESS",
-    AccountFault.NOT_POSSIBLE_NOW: "see its state: kephs account show DIR ADDRESS",
-    AccountFault.BLOCKED_TOO_SHORT: "wait until the three months are over",
-}
+ACCOUNT_CURES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "address-invalid": "write it as name@hsNN.kep.tr",
+        "address-elsewhere": "open it at the provider its domain names",
+        "address-taken": "addresses are never given twice: choose another",
+        "identity-invalid": "check the eleven digits on the identity card",
+        "no-such-account": "see kephs account list DIR and kephs account show DIR ADDRESS",
+        "not-possible-now": "see its state: kephs account show DIR ADDRESS",
+        "blocked-too-short": "wait until the three months are over",
+    }
+)
+"""By the stable codes of `kephs.usecases.accounts.AccountFault`."""
 
 
 class ExitError(click.ClickException):
@@ -102,6 +99,11 @@ def usage_error(text: str) -> UsageExitError:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the library's events out of a command's output: it says itself what matters."""
+    if "structlog" not in sys.modules:  # nothing that was imported can log; verify starts faster without
+        yield
+        return
+    import structlog
+
     before = structlog.get_config()
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
@@ -133,47 +135,44 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def as_exit(error: BaseException) -> Exception:
-    """Return how a command ends because of this error."""
+    """Return how a command ends because of this error.
+
+    The classes are imported only now: a command that raises none of them need not load them.
+    """
     if isinstance(error, ExitError):
         return error
-    for kind, make in _KNOWN:
-        if isinstance(error, kind):
-            return make(error)
-    return ExitError("internal-error", _place(error), "this is a defect: please report it with this line")
+    if isinstance(error, OSError):
+        named = f"{error.filename}: " if error.filename else ""
+        text = f"{named}{error.strerror or error}"
+        return ExitError("file-error", text, "check the path and its permissions")
+    return _known(error) or ExitError(
+        "internal-error", _place(error), "this is a defect: please report it with this line"
+    )
 
 
-def _account_error(error: Any) -> ExitError:
-    return ExitError(error.fault.value, str(error), _ACCOUNT_CURES[error.fault])
+def _known(error: BaseException) -> ExitError | None:
+    from config.settings import SettingsError
+    from evidence.adapters.soft_signer import KeyMaterialError
+    from kephs.ports import BlobMissingError, StoreUnavailableError
+    from kephs.usecases.accounts import AccountError
+    from storage.errors import SchemaError
 
-
-def _os_error(error: Any) -> ExitError:
-    named = f"{error.filename}: " if error.filename else ""
-    return ExitError("file-error", f"{named}{error.strerror or error}", "check the path and its permissions")
-
-
-def _plain(code: str, cure: str, text: str = "{}") -> Callable[[Any], ExitError]:
-    return lambda error: ExitError(code, text.format(error), cure)
-
-
-_KNOWN: Final[tuple[tuple[type[BaseException], Callable[[Any], ExitError]], ...]] = (
-    (SettingsError, _plain("settings-invalid", "kephs doctor DIR names what is wrong")),
-    (SchemaError, _plain("schema-old", "stop the server and run kephs migrate DIR")),
-    (AccountError, _account_error),
-    (
-        StoreUnavailableError,
-        _plain(
-            "store-unavailable",
+    if isinstance(error, AccountError):
+        return ExitError(error.fault.value, str(error), ACCOUNT_CURES[error.fault.value])
+    table: tuple[tuple[type[BaseException], str, str, str], ...] = (
+        (SettingsError, "settings-invalid", "{}", "kephs doctor DIR names what is wrong"),
+        (SchemaError, "schema-old", "{}", "stop the server and run kephs migrate DIR"),
+        (
+            StoreUnavailableError, "store-unavailable", "the store cannot be used now: {}",
             "free disk space; bring the database up to date with kephs migrate DIR",
-            "the store cannot be used now: {}",
         ),
-    ),
-    (
-        BlobMissingError,
-        _plain("content-missing", "run kephs fsck DIR", "stored content is gone or altered: {}"),
-    ),
-    (KeyMaterialError, _plain("key-unusable", "check the file and its password")),
-    (OSError, _os_error),
-)
+        (BlobMissingError, "content-missing", "stored content is gone or altered: {}", "run kephs fsck DIR"),
+        (KeyMaterialError, "key-unusable", "{}", "check the file and its password"),
+    )  # fmt: skip
+    for kind, code, text, cure in table:
+        if isinstance(error, kind):
+            return ExitError(code, text.format(error), cure)
+    return None
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -196,13 +196,12 @@ class Mailbox:
                 return lines
             lines.append(line)
 
-    async def idle(self) -> None:
-        """Wait until messages have come."""
-        had = self.exists
+    async def more_than(self, known: int) -> None:
+        """Wait in IDLE until there are more messages than those."""
         tag = f"a{self._count}"
         self._count += 1
         await self._wire.send(f"{tag} IDLE\r\n".encode())
-        while self.exists == had:
+        while self.exists <= known:
             await self._response(lambda _: None)
         await self._wire.send(b"DONE\r\n")
         while not (await self._response(lambda _: None)).text.startswith(f"{tag} OK"):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.told import Told
 from tests.support.crash import Provider
 
 
@@ -13,3 +14,9 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
     made = Provider(tmp_path_factory.mktemp("faults") / "provider", ("ayse", "mehmet", "fatma", "zeynep"))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def told() -> Told:
+    """What the provider's clients were told so far."""
+    return Told()

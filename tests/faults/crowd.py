@@ -156,8 +156,9 @@ class Crowd:
             try:
                 async with mailbox(self._imap, holder) as (session, validity):
                     while True:
+                        known = session.exists
                         latest = await self._look(session, holder.address, validity, latest)
-                        await session.idle()
+                        await session.more_than(known)
             except GoneError:
                 await self._gone(server)
 
@@ -173,8 +174,8 @@ class Crowd:
             latest = max(latest, uid)
         mine = [item for item in self.told.names if item[:2] == (address, validity)]
         wanted = [item for item in mine if self._is_read(item) and item not in self.told.contents]
-        if wanted:
-            await self._read(session, wanted[:5], ASK[0])
+        for first in range(0, len(wanted), 5):
+            await self._read(session, wanted[first : first + 5], ASK[0])
         if mine and (old := self._choice.choice(mine)) and self._is_read(old):
             await self._read(session, [old], self._choice.choice(ASK))
         return latest

@@ -19,9 +19,8 @@ LONGEST_LIFE = 0.7  # seconds
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-async def test_nothing_is_lost_doubled_or_shown_without_evidence_when_the_server_is_killed(provider: Provider):
+async def test_nothing_is_lost_doubled_or_shown_without_evidence_when_the_server_is_killed(provider: Provider, told: Told):
     choice = random.Random(SEED)
-    told = Told()
     async with Crowd(provider, write_letters(provider.people, choice), told, SEED) as crowd:
         for kill in range(1, KILLS + 1):
             crowd.allow(choice.randint(2, 6), choice.randint(0, 4))

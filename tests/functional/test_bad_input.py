@@ -1,25 +1,22 @@
 """The whole list of bad input: the SMTP answer, the stable code, and evidence 11 in Deliller where it is due."""
 
-import smtplib
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
 
-from evidence.records import EvidenceKind, ReasonCode
-from kephs.domain.refusals import TEXTS, RefusalCode
+from evidence.records import ReasonCode
+from kephs.domain.refusals import RefusalCode
+from tests.functional.refusal import check_refusal
 from tests.functional.site import (
     LOCAL_MIB,
-    Answer,
     Holder,
     Site,
     compose,
     fresh_message_id,
     now,
     sign,
-    until,
 )
 
 MEHMET = "mehmet@hs91.kep.tr"
@@ -275,28 +272,13 @@ def test_bad_input_is_refused_with_its_code_both_texts_and_evidence_11(site: Sit
     answer = site.submit(
         attempt.sender, attempt.message, list(attempt.recipients), envelope_from=attempt.envelope_from
     )
-    _check_refusal(site, attempt.sender, answer, code)
+    check_refusal(site, attempt.sender, answer, code)
     assert not site.rows(
         "SELECT 1 FROM evidence e JOIN deliveries d USING (message_id) WHERE e.evidence_id = ?",
         answer.evidence_id,
     )
     after = site.rows("SELECT count(*) FROM items WHERE delivery_id IS NOT NULL")[0][0]
     assert after <= before
-
-
-def _check_refusal(site: Site, sender: Holder, answer: Answer, code: RefusalCode) -> None:
-    public = TEXTS[code]
-    assert (answer.code, answer.enhanced, answer.stable_code) == (public.smtp, public.enhanced, code.value)
-    assert public.english.translate(_FOLD) in answer.text
-    assert public.turkish.translate(_FOLD) in answer.text
-    assert answer.evidence_id
-    _, check = site.receipt(sender, answer.evidence_id)
-    record = check.record
-    assert record is not None
-    assert record.kind is EvidenceKind.SUBMISSION_REJECTION
-    assert [reason.code for reason in record.reasons] == [public.reason]
-    assert record.reasons[0].details.startswith(code.value)
-    assert record.sender.address == sender.address
 
 
 # --------------------------------------------------------------------------- EICAR
@@ -308,7 +290,7 @@ _EICAR = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$" + "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$
 def test_malware_is_refused_with_evidence_11(site: Site, who):
     message = sign(compose(who.ayse.address, MEHMET, body=_EICAR + "\r\n"), who.ayse.issued)
     answer = site.submit(who.ayse, message, [MEHMET])
-    _check_refusal(site, who.ayse, answer, RefusalCode.MALWARE)
+    check_refusal(site, who.ayse, answer, RefusalCode.MALWARE)
 
 
 # --------------------------------------------------------------------------- one recipient of several
@@ -364,7 +346,7 @@ def test_the_same_message_id_with_other_bytes_is_refused(site: Site, who):
     other = sign(compose(who.ayse.address, MEHMET, message_id=same, body="Baska.\r\n"), who.ayse.issued)
     assert site.submit(who.ayse, first, [MEHMET]).code == 250
     answer = site.submit(who.ayse, other, [MEHMET])
-    _check_refusal(site, who.ayse, answer, RefusalCode.DUPLICATE_ID)
+    check_refusal(site, who.ayse, answer, RefusalCode.DUPLICATE_ID)
 
 
 def test_a_refused_message_id_may_be_used_again(site: Site, who):
@@ -372,143 +354,3 @@ def test_a_refused_message_id_may_be_used_again(site: Site, who):
     unsigned = compose(who.ayse.address, MEHMET, message_id=same)
     assert site.submit(who.ayse, unsigned, [MEHMET]).code == 550
     assert site.submit(who.ayse, sign(unsigned, who.ayse.issued), [MEHMET]).code == 250
-
-
-# --------------------------------------------------------------------------- before DATA: no evidence
-
-
-def test_501_recipients_are_refused_for_good_and_as_a_whole(site: Site, who):
-    addresses = [f"alici{number}@hs91.kep.tr" for number in range(501)]
-    to = ",\r\n ".join(addresses)
-    message = sign(compose(who.ayse.address, to), who.ayse.issued)
-    answer = site.submit(who.ayse, message, addresses)
-    assert set(answer.recipients[:500]) == {250}
-    assert answer.recipients[500] == 550
-    _check_refusal(site, who.ayse, answer, RefusalCode.TOO_MANY_RECIPIENTS)
-
-
-def test_a_declared_size_beyond_the_limit_is_refused_before_the_content(site: Site, who):
-    before = site.evidence_count()
-    with site.smtp(who.ayse) as client:
-        client.ehlo_or_helo_if_needed()
-        code, text = client.mail(who.ayse.address, [f"SIZE={LOCAL_MIB * 2 << 20}"])
-    assert (code, text.split()[0]) == (552, b"5.3.4")
-    assert b"[too-big]" in text
-    assert site.evidence_count() == before
-
-
-def test_nobody_sends_without_signing_in(site: Site, who):
-    with site.smtp() as client:
-        client.ehlo()
-        code, text = client.mail(who.ayse.address)
-    assert (code, text.split()[0]) == (530, b"5.7.0")
-
-
-def test_a_wrong_password_is_refused_alike_for_known_and_unknown_addresses(site: Site, who):
-    answers = []
-    for address in (who.fatma.address, "hickimse@hs91.kep.tr"):
-        with site.smtp() as client, pytest.raises(smtplib.SMTPAuthenticationError) as caught:
-            client.login(address, "yanlis-yanli-yanli-yanli-yanli")
-        answers.append((caught.value.smtp_code, caught.value.smtp_error))
-    assert answers[0] == answers[1]
-    assert answers[0][0] == 535
-    assert answers[0][1].startswith(b"5.7.8")
-
-
-@pytest.mark.parametrize("bare", [b"\n", b"\r"], ids=["LF", "CR"])
-def test_a_bare_line_ending_ends_the_connection_without_evidence(site: Site, who, bare: bytes):
-    message = sign(compose(who.ayse.address, MEHMET), who.ayse.issued)
-    before = site.evidence_count()
-    with _raw(site, who.ayse, [MEHMET]) as client:
-        client.sock.sendall(
-            message.replace(b"yenilenmeyecektir", b"yenilen" + bare + b"meyecektir") + b"\r\n.\r\n"
-        )
-        code, text = client.getreply()
-        assert (code, text.split()[0]) == (521, b"5.5.2")
-        assert b"[bare-line-ending]" in text
-        assert client.sock.recv(1) == b""
-    assert site.evidence_count() == before
-
-
-def test_smuggling_with_a_bare_lf_dot_is_refused(site: Site, who):
-    smuggled = b"merhaba\n.\nMAIL FROM:<ayse@hs91.kep.tr>\r\n"
-    message = sign(compose(who.ayse.address, MEHMET), who.ayse.issued)
-    before = site.evidence_count()
-    with _raw(site, who.ayse, [MEHMET]) as client:
-        client.sock.sendall(message + smuggled + b".\r\n")
-        assert client.getreply()[0] == 521
-    assert site.evidence_count() == before
-
-
-# --------------------------------------------------------------------------- connections that break
-
-
-def test_a_connection_cut_in_data_leaves_nothing(site: Site, who):
-    message_id = fresh_message_id()
-    message = sign(compose(who.ayse.address, MEHMET, message_id=message_id), who.ayse.issued)
-    before = site.evidence_count()
-    with _raw(site, who.ayse, [MEHMET]) as client:
-        client.sock.sendall(message[: len(message) // 2])
-        client.close()
-    answer = site.submit(who.ayse, message, [MEHMET])  # nothing stands in the way of a second try
-    assert answer.code == 250
-    site.wait_evidence(answer.message_id, 40)
-    assert site.evidence_count() == before + 2
-
-
-def test_a_client_that_never_saw_the_reply_gets_the_first_answer_on_its_second_try(site: Site, who):
-    message_id = fresh_message_id()
-    message = sign(compose(who.ayse.address, MEHMET, message_id=message_id), who.ayse.issued)
-    with _raw(site, who.ayse, [MEHMET]) as client:
-        client.sock.sendall(message + b".\r\n")
-        client.sock.shutdown(socket.SHUT_RD)
-        client.close()
-    query = "SELECT message_id FROM messages WHERE user_message_id = ? AND state <> 'refused'"
-    ((stored,),) = until(lambda: site.rows(query, message_id), "the message that was committed")
-    answer = site.submit(who.ayse, message, [MEHMET])
-    assert (answer.code, answer.message_id) == (250, stored)
-    assert site.evidence_ids(stored, 10) == [answer.evidence_id]
-
-
-class _raw:  # noqa: N801  # a context manager used like a function
-    """A connection that stands right after the 354."""
-
-    def __init__(self, site: Site, sender: Holder, recipients: list[str]) -> None:
-        self.client = site.smtp(sender)
-        self.client.mail(sender.address)
-        for recipient in recipients:
-            self.client.rcpt(recipient)
-        assert self.client.docmd("DATA")[0] == 354
-
-    def __enter__(self) -> smtplib.SMTP_SSL:
-        return self.client
-
-    def __exit__(self, *caught: object) -> None:
-        self.client.close()
-
-
-# --------------------------------------------------------------------------- outside services are silent
-
-
-def test_silent_ocsp_and_crl_mean_try_later_and_leave_no_trace(site: Site, who):
-    fresh = site.issue("Ayşe Yılmaz", who.ayse.tckn)  # nobody has asked about this one yet
-    message = sign(compose(who.ayse.address, MEHMET), fresh)
-    before = site.evidence_count()
-    with site.silent_pki():
-        answer = site.submit(who.ayse, message, [MEHMET])
-    assert (answer.code, answer.enhanced, answer.stable_code) == (451, "4.7.5", "revocation-unknown")
-    assert answer.evidence_id is None
-    assert site.evidence_count() == before
-    until(lambda: site.submit(who.ayse, message, [MEHMET]).code == 250, "the same message to be accepted")
-
-
-def test_a_silent_time_stamper_means_try_later_and_leaves_no_trace(site: Site, who):
-    first = sign(compose(who.ayse.address, MEHMET), who.ayse.issued)
-    assert site.submit(who.ayse, first, [MEHMET]).code == 250  # OCSP's answer is fresh from now on
-    message = sign(compose(who.ayse.address, MEHMET), who.ayse.issued)
-    with site.silent_pki():
-        before = site.evidence_count()
-        answer = site.submit(who.ayse, message, [MEHMET])
-        assert site.evidence_count() == before
-    assert (answer.code, answer.enhanced, answer.stable_code) == (451, "4.3.0", "sealing-unavailable")
-    assert site.submit(who.ayse, message, [MEHMET]).code == 250

@@ -221,3 +221,36 @@ def test_no_instance_at_all_is_one_clear_error(tmp_path: Path):
     done = kephs("doctor", tmp_path, ok=False)
     assert done.returncode == 1
     assert "kephs init" in done.stdout
+
+
+# --------------------------------------------------------------------------- kephs sign --diagnose, with OCSP
+
+
+def _diagnose(site: Site, folder: Path, issued) -> tuple[int, dict[str, str]]:
+    site.pki.write_p12(issued, folder / "h.p12", "gizli")
+    (folder / "password").write_text("gizli")
+    done = kephs(
+        "sign",
+        "--diagnose",
+        "--json",
+        "--p12",
+        folder / "h.p12",
+        "--password-file",
+        folder / "password",
+        ok=False,
+    )
+    return done.returncode, {one["code"]: one["level"] for one in json.loads(done.stdout)["findings"]}
+
+
+def test_diagnose_asks_ocsp_and_compares_the_clock(site: Site, tmp_path: Path):
+    code, levels = _diagnose(site, tmp_path, site.people["ayse"].issued)
+    assert code == 0
+    assert set(levels.values()) == {"ok"}
+    assert {"revocation", "clock"} <= set(levels)
+
+
+def test_diagnose_finds_a_revoked_certificate(site: Site, tmp_path: Path):
+    issued = site.issue("Ayşe Yılmaz", site.people["ayse"].tckn)
+    site.pki.revoke(issued.serial, now() - timedelta(minutes=1))
+    code, levels = _diagnose(site, tmp_path, issued)
+    assert (code, levels["revocation"]) == (1, "error")

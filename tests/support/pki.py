@@ -19,9 +19,12 @@ from pathlib import Path
 
 from aiohttp import web
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+from evidence.certificates import certificate_facts
+from evidence.chain import Chain, ChainFailure, TrustStore, build_chain
 from evidence.timestamps import build_request, read_request
 from kephs.testpki.authority import DEFAULT_PROVIDERS, TestPki
 from kephs.testpki.issued import Issued
@@ -133,3 +136,18 @@ async def _with_wrong_nonce(pki: TestPki, clock: Clock, fault: str, request: web
     other = other.add_extension(x509.OCSPNonce(b"another nonce...."), critical=False)
     answer = pki.ocsp_response(other.build().public_bytes(Encoding.DER), clock(), ca=request.match_info["ca"])
     return web.Response(body=answer, content_type="application/ocsp-response")
+
+
+def request_for(
+    issued: Issued, authority: str, *, nonce: bytes | None = None, pki: TestPki | None = None, algorithm=None
+) -> bytes:
+    issuer = (pki or shared_pki()).authorities[authority].issued.x509
+    builder = ocsp.OCSPRequestBuilder().add_certificate(issued.x509, issuer, algorithm or hashes.SHA1())
+    if nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+    return builder.build().public_bytes(Encoding.DER)
+
+
+def chain_of(issued: Issued, at: datetime = NOW, *, root: bytes | None = None) -> Chain | ChainFailure:
+    trust = TrustStore([root or shared_pki().root])
+    return build_chain(certificate_facts(issued.certificate), map(certificate_facts, issued.chain), trust, at)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from directory.accounts import (
     ALL_RIGHTS,
@@ -19,9 +20,9 @@ from directory.accounts import (
 from directory.addresses import KepAddress
 from evidence.records import Authentication, EvidenceKind, Party
 from kephs.domain.lifecycle import DeliveryState, MessageState
-from kephs.domain.mailboxes import NewItem
+from kephs.domain.mailboxes import FolderRole, NewItem
 from kephs.domain.messages import Delivery, Recipient, Role, StoredEvidence, Submission
-from kephs.ports import Blob
+from kephs.ports import Blob, Tx
 from storage.files import FileBlobStore
 from storage.memory import MemoryBlobStore, MemoryStore
 from storage.migrate import upgrade_sqlite
@@ -182,3 +183,32 @@ def item(content: bytes = b"content", **changes: object) -> NewItem:
         "received_at": T0,
     }
     return NewItem(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def with_account(tx: Tx) -> Any:
+    tx.accounts.add(account())
+    tx.accounts.add_operator(operator())
+    tx.mailboxes.create_standard("a1", 7)
+    tx.blobs.add(blob(b"content"))
+
+
+def with_message(tx: Tx) -> None:
+    with_account(tx)
+    tx.messages.add(message())
+    tx.deliveries.add(delivery())
+    for name in ("e1", "e2", "e3"):
+        tx.blobs.add(blob(name.encode()))
+
+
+def inbox(tx: Tx) -> int:
+    return tx.mailboxes.by_role("a1", FolderRole.INBOX).folder_id
+
+
+def release(tx: Tx) -> list[Blob]:
+    return tx.blobs.release_unused(100)
+
+
+def modseq_now(tx: Tx) -> int:
+    folder = tx.mailboxes.folder("a1", "INBOX")
+    assert folder is not None
+    return folder.modseq

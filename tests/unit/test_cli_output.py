@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import click
 import pytest
@@ -15,7 +17,7 @@ from kephs.cli.bundle import _CURES as BUNDLE_CURES
 from kephs.cli.findings import Level, error, ok, warning, worst
 from kephs.cli.fsck import SENTENCES
 from kephs.cli.output import (
-    _ACCOUNT_CURES,
+    ACCOUNT_CURES,
     ExitError,
     Usage64Command,
     guarded,
@@ -119,13 +121,19 @@ def test_an_app_password_has_26_letters_in_five_groups_and_begins_with_its_selec
 
 
 def test_every_account_fault_and_bundle_fault_has_a_cure():
-    assert set(_ACCOUNT_CURES) == set(AccountFault)
+    assert set(ACCOUNT_CURES) == {fault.value for fault in AccountFault}
     assert set(BUNDLE_CURES) == set(BundleFault)
 
 
 def test_every_finding_of_fsck_has_a_sentence_and_a_cure():
     assert set(SENTENCES) == set(FindingCode)
     assert all(sentence and cure for sentence, cure in SENTENCES.values())
+
+
+def test_verifying_loads_neither_the_settings_nor_the_log_nor_the_database():
+    code = "import sys, kephs.cli.verify; print(*sorted({'pydantic', 'structlog', 'sqlalchemy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_the_worst_finding_decides():

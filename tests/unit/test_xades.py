@@ -265,7 +265,9 @@ def test_a_swapped_certificate_is_found_by_its_digest():
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [(b"CN=TEST kephs ESHS", b"CN=TEST kephs eshs"), (str(hs91().serial).encode(), b"12")]
+    ("old", "new"),
+    [(b"CN=TEST kephs ESHS", b"CN=TEST kephs eshs"), (str(hs91().serial).encode(), b"12")],
+    ids=["issuer", "serial"],
 )
 def test_another_issuer_or_serial_is_found(old, new):
     found = open_signature(XML.replace(old, new))
