@@ -13,7 +13,7 @@ import structlog
 from evidence.ports import SignerUnavailableError, TimestampUnavailableError
 from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Clock, Store, StoreUnavailableError, Tx
-from kephs.system import LocalChanges
+from kephs.system import LocalChanges, LocalSubscription
 from kephs.usecases.deliver import Deliver
 from kephs.usecases.receipts import FileReceipts
 from kephs.usecases.tidy import Tidy
@@ -54,11 +54,20 @@ class Worker:
         """Work until told to stop; what is under way is finished first."""
         subscription = self._changes.subscribe(LocalChanges.EVERYTHING)
         try:
-            while not stopping.is_set():
-                if not await self.round():
-                    await self._wait(subscription.wait(), stopping.wait())
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_wake_when(stopping, subscription), name="worker waker")
+                while not stopping.is_set():
+                    if not await self._safe_round():
+                        await self._pause(subscription)
         finally:
             subscription.close()
+
+    async def _safe_round(self) -> int:
+        try:
+            return await self.round()
+        except Exception:  # a defect must not stop the work of everybody else
+            log.exception("worker.round_failed")
+            return 0
 
     async def round(self) -> int:
         """Do one batch of each kind of work; return how much was found."""
@@ -128,16 +137,15 @@ class Worker:
         except StoreUnavailableError:
             log.warning("worker.not_postponed", kind=kind, subject=subject)  # the lease runs out instead
 
-    async def _wait(self, *waits: Awaitable[object]) -> None:
+    async def _pause(self, subscription: LocalSubscription) -> None:
+        """Wait for a change, or for the next work that falls due."""
         due = await self._next_due()
         seconds = IDLE if due is None else min(IDLE, max(0.0, (due - self._clock.now()).total_seconds()))
-        tasks = [asyncio.ensure_future(wait) for wait in waits]
         try:
-            await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            async with asyncio.timeout(seconds):
+                await subscription.wait()
+        except TimeoutError:
+            return
 
     async def _next_due(self) -> datetime | None:
         try:
@@ -145,6 +153,11 @@ class Worker:
         except StoreUnavailableError:
             return None
         return min((at for at in both if at is not None), default=None)
+
+
+async def _wake_when(stopping: asyncio.Event, subscription: LocalSubscription) -> None:
+    await stopping.wait()
+    subscription.wake()
 
 
 async def _as_coroutine(work: Awaitable[None]) -> None:

@@ -16,13 +16,14 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.header import Header
 from pathlib import Path
-from typing import TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import psutil
 from click.testing import CliRunner
@@ -32,6 +33,7 @@ from directory.accounts import AccountKind, AccountState, Right, ServiceType
 from evidence.chain import TrustStore
 from evidence.kep_message import parse_kep_message
 from evidence.ports import BytesSource
+from evidence.records import EvidenceRecord
 from evidence.verify_evidence import EvidenceCheck, check_evidence
 from kephs.bootstrap import Core, open_core
 from kephs.cli.account import new_app_password
@@ -158,6 +160,13 @@ def compose(
     return ("\r\n".join(head) + "\r\n\r\n" + body).encode()
 
 
+def original_in(dispatch: bytes) -> bytes:
+    """Return the original inside a KEP message."""
+    found = parse_kep_message(BytesSource(dispatch)).original
+    assert found is not None
+    return dispatch[found.start : found.end]
+
+
 def fresh_message_id() -> str:
     return f"<{secrets.token_hex(8)}@test.example>"
 
@@ -169,6 +178,8 @@ def sign(message: bytes, issued: Issued, **more) -> bytes:
 
 class Site:
     """The instance, its server process and its people."""
+
+    who: SimpleNamespace
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -216,10 +227,10 @@ class Site:
     def issue(self, name: str, tckn: str, **more) -> Issued:
         return self.pki.issue_user(name, tckn, **more)
 
-    def with_core(self, work: Callable[[Core], T]) -> T:
+    def with_core(self, work: Callable[[Core], Awaitable[T]]) -> T:
         """Await ``work(core)`` on the instance's own core, in this process."""
 
-        async def inside():
+        async def inside() -> T:
             async with open_core(self.settings) as core:
                 return await work(core)
 
@@ -366,7 +377,7 @@ class Site:
     def fetch(self, client: imaplib.IMAP4_SSL, uid: bytes, item: str) -> bytes:
         kind, parts = client.uid("FETCH", uid.decode(), f"({item})")
         assert kind == "OK", parts
-        return next(part[1] for part in parts if isinstance(part, tuple))
+        return bytes(next(part[1] for part in parts if isinstance(part, tuple)))
 
     def receipt(self, holder: Holder, evidence_id: str) -> tuple[bytes, EvidenceCheck]:
         """Return an evidence message from Deliller and the check of the evidence inside."""
@@ -380,7 +391,14 @@ class Site:
         assert check.record.evidence_id == evidence_id
         return message, check
 
-    def rows(self, query: str, *parameters: object) -> list[tuple]:
+    def record(self, holder: Holder, evidence_id: str | None) -> EvidenceRecord:
+        """Return what the evidence in the holder's Deliller says, verified."""
+        assert evidence_id
+        record = self.receipt(holder, evidence_id)[1].record
+        assert record is not None
+        return record
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Read the database beside the server: what is durable at this moment."""
         connection = sqlite3.connect(f"file:{self.settings.storage.database}?mode=ro", uri=True, timeout=10)
         try:
@@ -396,8 +414,15 @@ class Site:
         )
         return [row[0] for row in found]
 
-    def evidence_count(self) -> int:
-        return self.rows("SELECT count(*) FROM evidence")[0][0]
+    def traces(self, message: bytes) -> int:
+        """Return how often the store knows a message, refused or accepted, by its Message-ID."""
+        found = re.search(rb"^Message-ID: (\S+)", message, re.MULTILINE)
+        assert found
+        return len(self.rows("SELECT 1 FROM messages WHERE user_message_id = ?", found[1].decode()))
+
+    def evidence_kinds(self, message_id: str) -> list[int]:
+        query = "SELECT kind FROM evidence WHERE message_id = ? ORDER BY kind"
+        return [row[0] for row in self.rows(query, message_id)]
 
     def wait_evidence(self, message_id: str, kind: int, count: int = 1) -> list[str]:
         until(lambda: len(self.evidence_ids(message_id, kind)) >= count, f"evidence {kind} of {message_id}")

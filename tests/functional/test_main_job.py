@@ -42,13 +42,13 @@ def story(site: Site, who, tmp_path_factory) -> SimpleNamespace:
         uid = site.find(client, "X-REM-Message-Identifier", answer.message_id)
         dispatch = site.fetch(client, uid, "BODY[]")
     kinds = {
-        "10": answer.evidence_id,
+        "10": site.evidence_ids(answer.message_id, 10)[0],
         "40-1": site.evidence_ids(answer.message_id, 40)[0],
         "40-2": site.evidence_ids(answer.message_id, 40)[1],
         "60": site.wait_evidence(answer.message_id, 60)[0],
     }
     files = {}
-    receipts = {}
+    receipts: dict[str, bytes] = {}
     for name, evidence_id in kinds.items():
         receipts[name], check = site.receipt(who.ayse, evidence_id)
         parsed = parse_kep_message(BytesSource(receipts[name]))
@@ -143,7 +143,7 @@ def test_each_evidence_is_valid_against_the_schema(story, shared: Path, name: st
     schema.assertValid(etree.fromstring(story.evidence[name].read_bytes()))
 
 
-class _ByName(etree.Resolver):
+class _ByName(etree.Resolver):  # type: ignore[misc]  # lxml has no types
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder

@@ -87,11 +87,11 @@ def test_an_internal_error_names_its_place_but_shows_no_stack():
 
 
 @pytest.mark.parametrize("arguments", [("--unknown",), ("--number", "x"), ("a", "b")])
-def test_usage_errors_of_such_a_command_exit_64(arguments):
+def test_usage_errors_of_such_a_command_exit_64(arguments: tuple[str, ...]) -> None:
     @click.command(cls=Usage64Command)
     @click.argument("one", required=False)
     @click.option("--number", type=int)
-    def command(one, number) -> None: ...
+    def command(one: str | None, number: int | None) -> None: ...
 
     assert CliRunner().invoke(command, arguments).exit_code == 64
     assert CliRunner().invoke(command, ()).exit_code == 0
@@ -101,7 +101,7 @@ def test_a_usage_error_found_later_exits_64_too():
     assert _ends(usage_error("write it differently")).exit_code == 64
 
 
-def test_the_librarys_events_stay_out_of_a_commands_output():
+def test_the_librarys_events_stay_out_of_a_commands_output() -> None:
     @click.command()
     @guarded
     def command() -> None:
