@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from config.settings import Settings, SettingsError, failpoint
 from directory.providers import ProviderRegister
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.adapters.soft_signer import KeyMaterialError, SoftSigner
+from evidence.adapters.trust_folder import TrustFolderError, certificates_in
 from evidence.adapters.tsa_http import HttpTimestamper
 from evidence.certificates import CertificateError
 from evidence.chain import TrustStore
@@ -104,10 +103,12 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> Core:
     register = ProviderRegister(settings.provider.domain, settings.provider.suffix)
     issuer = open_issuer(settings)
     records = RecordMaker(issuer, register.own, clock, ids)
-    passwords, identity = Argon2Passwords(offload), HmacIdentity(_key(settings.storage.identity_key))
+    passwords, identity = Argon2Passwords(offload), HmacIdentity(read_key(settings.storage.identity_key))
     revocation = HttpRevocation(
         session, clock=clock.now, trust=trust, nonces=lambda: secrets.token_bytes(16),
-        settings=HttpRevocationSettings(timeout=settings.trust.revocation_seconds),
+        settings=HttpRevocationSettings(
+            timeout=settings.trust.revocation_seconds, crl_timeout=settings.trust.revocation_seconds
+        ),
     )  # fmt: skip
     shared = {"store": store, "blobs": blobs, "sealer": sealer, "changes": changes}
     work = {**shared, "records": records, "offload": offload, "clock": clock, "ids": ids}
@@ -152,19 +153,15 @@ def open_trust(settings: Settings) -> TrustStore:
 
 
 def read_certificates(folder: Path) -> list[bytes]:
-    """Return all certificates of a folder's ``*.pem`` files as DER.
+    """Return all certificates of a folder as DER; none where there is no such folder.
 
     Raises:
         SettingsError: a file cannot be read.
     """
-    found: list[bytes] = []
-    for path in sorted(folder.glob("*.pem")):
-        try:
-            parsed = x509.load_pem_x509_certificates(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"{path}: {error}") from None
-        found += [certificate.public_bytes(Encoding.DER) for certificate in parsed]
-    return found
+    try:
+        return certificates_in(folder) if folder.is_dir() else []
+    except TrustFolderError as error:
+        raise SettingsError(str(error)) from None
 
 
 def open_issuer(settings: Settings) -> Issuer:
@@ -261,17 +258,17 @@ def _open_sealer(
 
 
 async def _open_store(settings: Settings, stack: AsyncExitStack) -> tuple[Store, BlobStore]:
-    master = _key(settings.storage.master_key)
-    blobs = FileBlobStore(settings.storage.blobs, master_key=_derived(master, b"kephs blobs"))
+    master = read_key(settings.storage.master_key)
+    blobs = FileBlobStore(settings.storage.blobs, master_key=derived_key(master, b"kephs blobs"))
     await blobs.start()
     stack.push_async_callback(blobs.close)
-    store = SqliteStore(settings.storage.database, column_key=_derived(master, b"kephs columns"))
+    store = SqliteStore(settings.storage.database, column_key=derived_key(master, b"kephs columns"))
     await store.start()
     stack.push_async_callback(store.close)
     return store, blobs
 
 
-def _derived(master: bytes, purpose: bytes) -> bytes:
+def derived_key(master: bytes, purpose: bytes) -> bytes:
     """Return a key of its own for each purpose, so that none is used for two."""
     return HKDF(hashes.SHA256(), _KEY_BYTES, salt=None, info=purpose).derive(master)
 
@@ -286,7 +283,12 @@ def _with_failpoint(store: Store, blobs: BlobStore, sealer: Sealer) -> tuple[Sto
     return FailingStore(store, point), FailingBlobs(blobs, point), sealer
 
 
-def _key(path: Path) -> bytes:
+def read_key(path: Path) -> bytes:
+    """Return the 32-byte key of a file.
+
+    Raises:
+        SettingsError: it is missing or wrong.
+    """
     try:
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError) as error:

@@ -11,11 +11,12 @@ from typing import Protocol, TypeVar
 
 from directory.accounts import Account, AccountState, AppPassword, Operator
 from evidence.certificates import CertificateFacts
+from evidence.ledger import LedgerEntry
 from evidence.ports import ByteSource
 from evidence.revocation import RevocationAnswer
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.domain.mailboxes import Folder, FolderRole, Item, ItemSummary, NewItem
-from kephs.domain.messages import Delivery, LedgerEntry, StoredEvidence, Submission
+from kephs.domain.messages import Delivery, StoredEvidence, Submission
 
 T = TypeVar("T")
 
@@ -223,6 +224,7 @@ class Evidences(Protocol):
     def receipt_due(self, evidence_id: str, at: datetime | None, attempts: int) -> None: ...
     def next_due(self) -> datetime | None: ...
     def ledger(self, after: int, limit: int) -> list[LedgerEntry]: ...
+    def ledger_of(self, evidence_id: str) -> LedgerEntry | None: ...
     def all(self) -> Iterable[StoredEvidence]: ...
 
 

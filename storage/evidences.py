@@ -6,9 +6,9 @@ from typing import Final
 
 from sqlalchemy import bindparam, func, insert, literal_column, select, update
 
-from evidence.ledger import GENESIS, entry_hash
+from evidence.ledger import GENESIS, LedgerEntry, entry_hash
 from evidence.records import EvidenceKind
-from kephs.domain.messages import LedgerEntry, StoredEvidence
+from kephs.domain.messages import StoredEvidence
 from kephs.ports import DuplicateEvidenceError
 from storage.blob_rows import SqlBlobs
 from storage.statements import Database, Row
@@ -47,6 +47,7 @@ _PAGE: Final = (
 )
 _TAIL: Final = select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(literal_column("1"))
 _APPEND: Final = insert(ledger)
+_ENTRY: Final = select(ledger).where(ledger.c.evidence_id == bindparam("evidence_id"))
 _LEDGER: Final = (
     select(ledger).where(ledger.c.seq > bindparam("after")).order_by(ledger.c.seq).limit(bindparam("most"))
 )
@@ -115,12 +116,12 @@ class SqlEvidences:
 
     def ledger(self, after: int, limit: int) -> list[LedgerEntry]:
         """Return entries numbered above ``after``, ascending."""
-        return [
-            LedgerEntry(seq, evidence_id, digest, from_micros(at), previous, link)
-            for seq, evidence_id, digest, at, previous, link in self._db.rows(
-                _LEDGER, {"after": after, "most": limit}
-            )
-        ]
+        return [_link(row) for row in self._db.rows(_LEDGER, {"after": after, "most": limit})]
+
+    def ledger_of(self, evidence_id: str) -> LedgerEntry | None:
+        """Return the entry of one evidence."""
+        row = self._db.row(_ENTRY, {"evidence_id": evidence_id})
+        return None if row is None else _link(row)
 
     def all(self) -> Iterable[StoredEvidence]:
         """Yield every evidence, by id, while the transaction lasts."""
@@ -145,7 +146,7 @@ class SqlEvidences:
                 "hash": link,
             },
         )
-        return LedgerEntry(seq, evidence_id, digest, at, previous, link)
+        return LedgerEntry(seq, previous, evidence_id, digest, at, link)
 
 
 def _evidence(row: Row) -> StoredEvidence:
@@ -161,3 +162,8 @@ def _evidence(row: Row) -> StoredEvidence:
         from_micros_or_none(receipt_due),
         attempts,
     )
+
+
+def _link(row: Row) -> LedgerEntry:
+    seq, evidence_id, digest, at, previous, link = row
+    return LedgerEntry(seq, previous, evidence_id, digest, from_micros(at), link)

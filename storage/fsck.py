@@ -13,11 +13,11 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from directory.accounts import Account
-from evidence.ledger import GENESIS, entry_hash
+from evidence.ledger import GENESIS, LedgerEntry, entry_hash
 from evidence.ports import ByteSource
 from evidence.records import EvidenceKind
 from kephs.domain.lifecycle import DeliveryState, MessageState
-from kephs.domain.messages import Delivery, LedgerEntry, StoredEvidence, Submission
+from kephs.domain.messages import Delivery, StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, Mailboxes, Tx
 from storage.mailboxes import SEEN, Filed
 
@@ -185,7 +185,7 @@ class _Check:
                 yield from _link(entry, number + 1, previous)
                 yield from self._entered(entry)
                 seen[entry.evidence_id] += 1
-                number, previous = entry.seq, entry.hash
+                number, previous = entry.number, entry.hash
             self._progress("ledger", number)
         for evidence_id, times in seen.items():
             if times > 1:
@@ -197,9 +197,9 @@ class _Check:
     def _entered(self, entry: LedgerEntry) -> Iterator[Finding]:
         evidence = self._tx.evidence.get(entry.evidence_id)
         if evidence is None:
-            yield Finding(FindingCode.LEDGER_UNKNOWN_EVIDENCE, str(entry.seq), entry.evidence_id)
-        elif evidence.blob != entry.digest:
-            yield Finding(FindingCode.LEDGER_OTHER_DIGEST, str(entry.seq), entry.evidence_id)
+            yield Finding(FindingCode.LEDGER_UNKNOWN_EVIDENCE, str(entry.number), entry.evidence_id)
+        elif evidence.blob != entry.evidence_sha256:
+            yield Finding(FindingCode.LEDGER_OTHER_DIGEST, str(entry.number), entry.evidence_id)
 
     # Mailboxes.
 
@@ -316,8 +316,8 @@ def _delivery(delivery: Delivery, by_event: dict[tuple[EvidenceKind, int | None]
 
 def _link(entry: LedgerEntry, number: int, previous: bytes) -> Iterator[Finding]:
     """Check one link of the chain against the one before."""
-    if entry.seq != number:
-        yield Finding(FindingCode.LEDGER_GAP, str(number), f"entry {entry.seq} follows")
-    expected = entry_hash(entry.seq, previous, entry.evidence_id, entry.digest, entry.at)
+    if entry.number != number:
+        yield Finding(FindingCode.LEDGER_GAP, str(number), f"entry {entry.number} follows")
+    expected = entry_hash(entry.number, previous, entry.evidence_id, entry.evidence_sha256, entry.at)
     if entry.previous != previous or entry.hash != expected:
-        yield Finding(FindingCode.LEDGER_BROKEN, str(entry.seq), entry.evidence_id)
+        yield Finding(FindingCode.LEDGER_BROKEN, str(entry.number), entry.evidence_id)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from directory.accounts import Account, AppPassword, Operator
+from evidence.ledger import LedgerEntry
 from kephs.domain.mailboxes import Folder, NewItem
-from kephs.domain.messages import Delivery, LedgerEntry, StoredEvidence, Submission
+from kephs.domain.messages import Delivery, StoredEvidence, Submission
 from kephs.ports import Blob
 
 K = TypeVar("K")

@@ -5,9 +5,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from directory.accounts import Account, AccountState, AppPassword, Operator
-from evidence.ledger import GENESIS, entry_hash
+from evidence.ledger import GENESIS, LedgerEntry, entry_hash
 from kephs.domain.lifecycle import DeliveryState, MessageState
-from kephs.domain.messages import Delivery, LedgerEntry, StoredEvidence, Submission
+from kephs.domain.messages import Delivery, StoredEvidence, Submission
 from kephs.ports import Blob, DuplicateEvidenceError
 from storage.errors import ConflictError
 from storage.memory_tables import Tables
@@ -254,9 +254,9 @@ class MemoryEvidences:
             raise ConflictError("the evidence's message or content does not exist")
         self._t.evidence.put(evidence.evidence_id, evidence)
         last = self._t.ledger.get(len(self._t.ledger))
-        seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
+        seq, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
         link = entry_hash(seq, previous, evidence.evidence_id, evidence.blob, evidence.event_time)
-        entry = LedgerEntry(seq, evidence.evidence_id, evidence.blob, evidence.event_time, previous, link)
+        entry = LedgerEntry(seq, previous, evidence.evidence_id, evidence.blob, evidence.event_time, link)
         self._t.ledger.put(seq, entry)
         return entry
 
@@ -294,6 +294,10 @@ class MemoryEvidences:
         """Return entries numbered above ``after``, ascending."""
         last = min(after + limit, len(self._t.ledger))
         return [self._t.ledger[seq] for seq in range(after + 1, last + 1)]
+
+    def ledger_of(self, evidence_id: str) -> LedgerEntry | None:
+        """Return the entry of one evidence."""
+        return next((e for e in self._t.ledger.values() if e.evidence_id == evidence_id), None)
 
     def all(self) -> Iterable[StoredEvidence]:
         """Return every evidence, by id."""

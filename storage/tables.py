@@ -175,7 +175,7 @@ ledger: Final = Table(
     "ledger",
     metadata,
     Column("seq", _Number, primary_key=True, autoincrement=False),
-    Column("evidence_id", Text, nullable=False),
+    Column("evidence_id", Text, nullable=False, unique=True),
     Column("digest", LargeBinary, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("previous", LargeBinary, nullable=False),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from config.settings import Settings
 from directory.providers import ProviderRegister
-from kephs.bootstrap import _derived, _key
+from kephs.bootstrap import derived_key, read_key
 from kephs.system import Argon2Passwords, HmacIdentity, SystemClock, ThreadOffload, TimeOrderedIds
 from kephs.usecases.accounts import AccountWork
 from storage.files import FileBlobStore
@@ -37,10 +37,10 @@ async def open_beside(settings: Settings) -> AsyncIterator[Beside]:
         SettingsError: a key is missing or wrong.
         SchemaError: the database is missing, or not at this program's revision.
     """
-    master, clock = _key(settings.storage.master_key), SystemClock()
-    identity = HmacIdentity(_key(settings.storage.identity_key))
-    store = SqliteStore(settings.storage.database, column_key=_derived(master, b"kephs columns"))
-    blobs = FileBlobStore(settings.storage.blobs, master_key=_derived(master, b"kephs blobs"))
+    master, clock = read_key(settings.storage.master_key), SystemClock()
+    identity = HmacIdentity(read_key(settings.storage.identity_key))
+    store = SqliteStore(settings.storage.database, column_key=derived_key(master, b"kephs columns"))
+    blobs = FileBlobStore(settings.storage.blobs, master_key=derived_key(master, b"kephs blobs"))
     offload = ThreadOffload()
     accounts = AccountWork(
         store=store, identity=identity, passwords=Argon2Passwords(offload), clock=clock,

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from config.settings import Settings, SettingsError
+from evidence.adapters.trust_folder import certificates_of
 from evidence.certificates import CertificateError, CertificateFacts, certificate_facts
 from evidence.chain import ChainFailure, TrustStore, build_chain
 from evidence.role import SealPolicy, transaction_problem
 from kephs.bootstrap import open_signer, open_tls, read_certificates, transaction_policies
 from kephs.cli.findings import Finding, error, ok, warning
-from kephs.cli.trust_folder import certificates_of
 from kephs.testpki.marker import is_test_root
 from storage.errors import SchemaError
 from storage.revision import HEAD, check_current

@@ -13,6 +13,7 @@ import aiohttp
 
 from config.settings import Settings, SettingsError
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
+from evidence.adapters.trust_folder import certificates_of
 from evidence.adapters.tsa_http import HttpTimestamper
 from evidence.certificates import CertificateError, certificate_facts
 from evidence.chain import Chain, TrustStore, build_chain
@@ -22,7 +23,6 @@ from evidence.timestamps import verify_token
 from kephs.bootstrap import open_scanner, open_signer
 from kephs.cli.doctor_files import lifetime
 from kephs.cli.findings import Finding, error, ok, warning
-from kephs.cli.trust_folder import certificates_of
 from kephs.ports import ScannerUnavailableError
 from kephs.system import SystemClock
 

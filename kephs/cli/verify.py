@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from evidence.adapters.trust_folder import TrustFolderError, read_trust
 from evidence.certificates import TEST_TRANSACTION_POLICY
 from evidence.chain import TrustStore
 from evidence.ports import BytesSource
@@ -18,7 +19,6 @@ from evidence.role import SealPolicy
 from evidence.verify import exit_code, verify_source
 from kephs.cli.output import Usage64Command, guarded, json_option, print_json, usage_error
 from kephs.cli.sender_report import RevocationData, sender_report
-from kephs.cli.trust_folder import TrustFolderError, read_trust
 from kephs.system import SystemClock
 
 _WORDS: Final[dict[Verdict, str]] = {

@@ -96,15 +96,3 @@ class StoredEvidence:
     event_time: datetime
     receipt_due: datetime | None = None  # when the receipt is to be filed; None once it is
     attempts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
-    """One link of the ledger's hash chain."""
-
-    seq: int
-    evidence_id: str
-    digest: bytes  # SHA-256 of the signed XML
-    at: datetime
-    previous: bytes
-    hash: bytes

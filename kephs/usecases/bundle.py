@@ -24,7 +24,6 @@ from evidence.role import SealPolicy
 from evidence.sealing import Sealer
 from evidence.smime import SmimeError, locate
 from evidence.verify_evidence import check_evidence
-from kephs.domain.messages import LedgerEntry as StoredEntry
 from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Offload, Revocation, Store, Tx
 from kephs.usecases.material import decode_material
@@ -228,7 +227,7 @@ def _rows(tx: Tx, wanted: str) -> _Rows:
         blob(message.digest_sha256),
         blob(message.dispatch),
         blob(message.material),
-        _ledger(tx, {one.evidence_id for one in evidences}),
+        _ledger(tx, (one.evidence_id for one in evidences)),
     )
 
 
@@ -249,17 +248,6 @@ def _message(tx: Tx, wanted: str) -> Submission:
     return kept[0]
 
 
-def _ledger(tx: Tx, wanted: set[str]) -> tuple[LedgerEntry, ...]:
-    found: list[LedgerEntry] = []
-    after = 0
-    while len(found) < len(wanted):
-        page = tx.evidence.ledger(after, _LEDGER_PAGE)
-        if not page:
-            break
-        found += [_entry(one) for one in page if one.evidence_id in wanted]
-        after = page[-1].seq
-    return tuple(found)
-
-
-def _entry(stored: StoredEntry) -> LedgerEntry:
-    return LedgerEntry(stored.seq, stored.previous, stored.evidence_id, stored.digest, stored.at, stored.hash)
+def _ledger(tx: Tx, evidence_ids: Iterable[str]) -> tuple[LedgerEntry, ...]:
+    entries = (tx.evidence.ledger_of(evidence_id) for evidence_id in evidence_ids)
+    return tuple(sorted((one for one in entries if one is not None), key=lambda one: one.number))

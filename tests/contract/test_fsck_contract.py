@@ -258,14 +258,14 @@ async def test_a_changed_link_of_the_ledger_is_found() -> None:
         {"hash": b"?" * 32},
         {"previous": b"?" * 32},
         {"at": after(99)},
-        {"digest": hashlib.sha256(b"other").digest()},
+        {"evidence_sha256": hashlib.sha256(b"other").digest()},
     ):
         world = await memory_world()
         ledger = world.store._tables.ledger  # type: ignore[union-attr]
         ledger.put(3, replace(ledger[3], **change))
         codes = {code for code, _ in await world.found()}
         assert "ledger.broken" in codes
-        assert ("ledger.other_digest" in codes) == ("digest" in change)
+        assert ("ledger.other_digest" in codes) == ("evidence_sha256" in change)
 
 
 async def test_a_link_taken_out_of_the_ledger_is_found() -> None:
@@ -288,7 +288,7 @@ async def test_a_doubled_or_unknown_link_of_the_ledger_is_found() -> None:
 async def test_a_number_left_out_of_the_ledger_is_found() -> None:
     world = await memory_world()
     ledger = world.store._tables.ledger  # type: ignore[union-attr]
-    ledger.put(6, replace(ledger[6], seq=9))
+    ledger.put(6, replace(ledger[6], number=9))
     assert ("ledger.gap", "6") in await world.found()
 
 

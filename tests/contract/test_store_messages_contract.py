@@ -136,7 +136,7 @@ async def test_each_evidence_gets_the_next_link_of_the_chain(store: Any) -> None
     assert await store.read(lambda tx: tx.evidence.ledger(1, 1)) == entries[1:2]
     previous = GENESIS
     for number, (row, entry) in enumerate(zip(rows, entries, strict=True), 1):
-        assert (entry.seq, entry.evidence_id, entry.digest) == (number, row.evidence_id, row.blob)
+        assert (entry.number, entry.evidence_id, entry.evidence_sha256) == (number, row.evidence_id, row.blob)
         assert entry.previous == previous
         assert entry.hash == entry_hash(number, previous, row.evidence_id, row.blob, row.event_time)
         previous = entry.hash
@@ -170,7 +170,7 @@ async def test_evidence_that_failed_leaves_no_hole_in_the_chain(store: Any) -> N
         return_exceptions=True,
     )
     assert isinstance(results[0], LookupError)
-    assert [e.seq for e in await store.read(lambda tx: tx.evidence.ledger(0, 10))] == [1]
+    assert [e.number for e in await store.read(lambda tx: tx.evidence.ledger(0, 10))] == [1]
 
 
 async def test_evidence_needs_its_message_and_its_bytes(store: Any) -> None:
@@ -193,3 +193,9 @@ async def test_receipts_due_are_claimed_once(store: Any) -> None:
     await store.write(lambda tx: tx.evidence.receipt_due("e1", None, 1))
     assert await store.read(lambda tx: tx.evidence.get("e1")) == replace(first, receipt_due=None, attempts=1)
     assert await store.read(lambda tx: tx.evidence.next_due()) == after(2)
+
+
+async def test_the_entry_of_one_evidence_is_found(store: Any) -> None:
+    entry = await store.write(lambda tx: (with_message(tx), tx.evidence.add(evidence("e1", 10)))[1])
+    assert await store.read(lambda tx: tx.evidence.ledger_of("e1")) == entry
+    assert await store.read(lambda tx: tx.evidence.ledger_of("e9")) is None

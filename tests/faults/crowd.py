@@ -3,7 +3,7 @@
 import asyncio
 import random
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from hashlib import sha256
 from types import TracebackType
@@ -38,6 +38,7 @@ class Crowd:
         tls, network = provider.tls(), provider.settings.network
         self._smtp, self._imap = Endpoint(network.submission_port, tls), Endpoint(network.imap_port, tls)
         self._server: Server | None = None
+        self._fuse: Counter[str] = Counter()
         self._up = asyncio.Event()
         self._queues: dict[str, deque[Letter]] = {holder.address: deque() for holder in self._people.values()}
         self._wake = {address: asyncio.Event() for address in self._queues}
@@ -98,6 +99,16 @@ class Crowd:
             queue.append(letter)
         self._wake[letter.sender.address].set()
 
+    def strike_after(self, answers: int = 0, readings: int = 0) -> None:
+        """Kill the server the moment so many answers, or first bytes of unread messages, have come."""
+        self._fuse = Counter(answers=answers, readings=readings)
+
+    def _heard(self, what: str) -> None:
+        if self._fuse[what]:
+            self._fuse[what] -= 1
+            if not self._fuse[what] and self._server is not None:
+                self._server.strike()
+
     # --- clients ------------------------------------------------------------------------------
 
     async def _gone(self, server: Server | None) -> None:
@@ -147,6 +158,7 @@ class Crowd:
         else:
             named = answer.message_id if answer.code == 250 else ""
             told.answered(letter, answer.code, answer.evidence_id, named)
+            self._heard("answers")
 
     async def _reading(self, holder: Holder) -> None:
         latest = 0
@@ -190,7 +202,10 @@ class Crowd:
         def begun(so_far: str) -> None:
             found = re.search(r"\bUID (\d+)", so_far)
             assert found, so_far
-            self.told.shown.add(by_uid[int(found[1])])
+            item = by_uid[int(found[1])]
+            if item not in self.told.shown:
+                self.told.shown.add(item)
+                self._heard("readings")
 
         self.told.asked.update(items)
         uids = ",".join(map(str, by_uid))

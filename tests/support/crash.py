@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import json
 import os
-import select
 import signal
 import sqlite3
 import ssl
@@ -106,10 +105,14 @@ class Server:
         self.exit_code = self._reap(self.pid)
         self.died.set()
 
-    async def kill(self) -> None:
-        """Kill it as a power cut would, and wait until it is gone."""
+    def strike(self) -> None:
+        """Kill it at this very moment."""
         if not self.died.is_set():
             signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+
+    async def kill(self) -> None:
+        """Kill it and wait until it is gone."""
+        self.strike()
         await self.dead()
 
     async def dead(self, seconds: float = PATIENCE) -> int | None:

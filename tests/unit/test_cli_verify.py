@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from evidence.adapters.trust_folder import TrustFolderError, certificates_of, read_trust
 from evidence.bundle import to_pem
 from kephs.cli.main import main
-from kephs.cli.trust_folder import TrustFolderError, certificates_of, read_trust
 from kephs.cli.verify import _shown
 from tests.support.pki import ayse, shared_pki
 from tests.support.signers import signed_message

@@ -50,6 +50,7 @@ def upgrade() -> None:
         sa.Column("previous", sa.LargeBinary(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_ledger")),
+        sa.UniqueConstraint("evidence_id", name=op.f("uq_ledger_evidence_id")),
     )
     op.create_table(
         "loose_blobs",

@@ -31,9 +31,9 @@ def read_trust(folder: Path) -> TrustStore:
     """
     if not folder.is_dir():
         raise TrustFolderError(f"{folder} is no folder")
-    roots = _certificates(folder)
+    roots = certificates_in(folder)
     below = folder / _INTERMEDIATES
-    return TrustStore(roots, intermediates=_certificates(below) if below.is_dir() else ())
+    return TrustStore(roots, intermediates=certificates_in(below) if below.is_dir() else ())
 
 
 def certificates_of(data: bytes) -> list[bytes]:
@@ -51,7 +51,12 @@ def certificates_of(data: bytes) -> list[bytes]:
     return found
 
 
-def _certificates(folder: Path) -> list[bytes]:
+def certificates_in(folder: Path) -> list[bytes]:
+    """Return the certificates of a folder's files, DER; those of folders below are not looked at.
+
+    Raises:
+        TrustFolderError: a file holds no readable certificate.
+    """
     found: list[bytes] = []
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in _SUFFIXES or not path.is_file():
