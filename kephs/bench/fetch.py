@@ -93,11 +93,18 @@ async def fetch(site: Site) -> list[Figure]:
         await open_gates(inbox)
         await copy_all(inbox, inbox_copy)
         await copy_all(sent, sent_copy)
-        read = "KEP messages in INBOX whose reading is proved already"
+        read = "KEP messages in INBOX whose reading is proved already; all fit into either side's cache"
         matches = (
             Match("fetch", inbox, inbox_copy, name, CONNECTIONS, read),
             Match("fetch-1", inbox, inbox_copy, name, 1, read),
-            Match("fetch-sent", sent, sent_copy, name, CONNECTIONS, "signed letters in Giden"),
+            Match(
+                "fetch-sent",
+                sent,
+                sent_copy,
+                name,
+                CONNECTIONS,
+                "signed letters in Giden; all fit into either side's cache",
+            ),
         )
         await server.quiet()
         return [await _measure(site, server, match, site.seconds / len(matches)) for match in matches]

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.support.crash import PATIENCE, Holder
 
@@ -127,7 +128,7 @@ class Submission:
     async def say(self, command: str, expect: int) -> None:
         await self.wire.send(command.encode() + b"\r\n")
         answer = await self.reply()
-        assert answer.code == expect, (command.split()[0], answer)
+        assert answer.code == expect, (command[:4], answer)
 
     async def begin(self, sender: str, recipients: tuple[str, ...]) -> None:
         """Come as far as the 354."""
@@ -188,11 +189,11 @@ class Mailbox:
         tag = f"a{self._count}"
         self._count += 1
         await self._wire.send(f"{tag} {text}\r\n".encode())
-        lines = []
+        lines: list[Line] = []
         while True:
             line = await self._response(begun)
             if line.text.startswith(f"{tag} "):
-                assert line.text.startswith(f"{tag} OK"), (text.split()[0], line.text)
+                assert line.text.startswith(f"{tag} OK"), (text[:9], line.text)
                 return lines
             lines.append(line)
 
@@ -216,8 +217,7 @@ class Mailbox:
             text += raw[: found.start() if found else None].decode("utf-8", "replace")
             if found is None:
                 break
-            so_far = text
-            literals.append(await self._wire.exactly(int(found[1]), lambda: begun(so_far)))
+            literals.append(await self._wire.exactly(int(found[1]), partial(begun, text)))
         text = text.rstrip("\r\n")
         counted = re.match(r"\* (\d+) EXISTS\Z", text)
         if counted:

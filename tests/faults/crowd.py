@@ -9,7 +9,7 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Self
 
-from tests.faults.clients import Endpoint, GoneError, Line, Mailbox, mailbox, submission
+from tests.faults.clients import Endpoint, GoneError, Line, Mailbox, Submission, mailbox, submission
 from tests.faults.letters import Letter
 from tests.faults.told import Item, Told
 from tests.support.crash import Holder, Provider, Server
@@ -138,7 +138,7 @@ class Crowd:
             except GoneError:
                 await self._gone(server)
 
-    async def _submit(self, session, letter: Letter) -> None:
+    async def _submit(self, session: Submission, letter: Letter) -> None:
         told = self.told
         told.letters.setdefault(letter.user_id, letter)
         self._busy += 1
@@ -215,7 +215,9 @@ class Crowd:
 
     def _check_content(self, item: Item, content: bytes) -> None:
         self.told.read(item, content)
-        inside = [user_id for raw in _USER_ID.findall(content) if (user_id := raw.decode()) in self.told.letters]
+        inside = [
+            user_id for raw in _USER_ID.findall(content) if (user_id := raw.decode()) in self.told.letters
+        ]
         if not inside or self.told.letters[inside[0]].content not in content:
             self.told.complaints.append(f"{item}: not the original that was sent")
 

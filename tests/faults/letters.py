@@ -24,6 +24,9 @@ class Kind(Enum):
     UNSIGNED = "unsigned"  # refused, 11
 
 
+_MIX = {Kind.PLAIN: 14, Kind.BIG: 1, Kind.TO_MANY: 3, Kind.TO_NOBODY: 1, Kind.UNSIGNED: 1}  # so many each
+
+
 @dataclass(frozen=True, eq=False)
 class Letter:
     """One letter. ``dotted`` is what goes over the wire behind 354, final dot included."""
@@ -43,21 +46,11 @@ class Letter:
 
 def write_letters(people: dict[str, Holder], choice: random.Random) -> Iterator[Letter]:
     """Write letters without end: who writes to whom and what is up to ``choice``."""
-    kinds, weights = zip(*_MIX, strict=True)
     holders = list(people.values())
     for number in itertools.count(1):
         sender = choice.choice(holders)
         others = [holder.address for holder in holders if holder is not sender]
-        yield write_letter(number, choice.choices(kinds, weights)[0], sender, others, choice)
-
-
-_MIX = (
-    (Kind.PLAIN, 14),
-    (Kind.BIG, 1),
-    (Kind.TO_MANY, 3),
-    (Kind.TO_NOBODY, 1),
-    (Kind.UNSIGNED, 1),
-)
+        yield write_letter(number, choice.choices(list(_MIX), list(_MIX.values()))[0], sender, others, choice)
 
 
 def write_letter(number: int, kind: Kind, sender: Holder, others: list[str], choice: random.Random) -> Letter:
@@ -72,7 +65,9 @@ def write_letter(number: int, kind: Kind, sender: Holder, others: list[str], cho
         f"Date: {now():%a, %d %b %Y %H:%M:%S +0000}\r\nMessage-ID: {user_id}\r\nMIME-Version: 1.0\r\n"
         "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
     )
-    body = f"Sayın yetkili, {number}\r\n.\r\n" + "borcunuz vardır\r\n" * (BIG // 16 if kind is Kind.BIG else 3)
+    body = f"Sayın yetkili, {number}\r\n.\r\n" + "borcunuz vardır\r\n" * (
+        BIG // 16 if kind is Kind.BIG else 3
+    )
     content = (head + body).encode()
     if kind is not Kind.UNSIGNED:
         content = signed_message(

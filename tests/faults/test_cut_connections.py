@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.faults.clients import Answer, Endpoint, GoneError, Mailbox, mailbox, submission
+from tests.faults.clients import Answer, Endpoint, GoneError, Mailbox, Submission, mailbox, submission
 from tests.faults.letters import Kind, Letter, write_letter
 from tests.support.crash import Provider, until
 
@@ -17,13 +17,19 @@ BEFORE_60 = ("seal.before", "seal.after", "blobs.put.after", "store.write.before
 _choice = random.Random(7)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_leased(provider: Provider) -> None:
+    """Free the work that the last test's server died over."""
+    provider.let_leases_run_out()
+
+
 def a_letter(provider: Provider, kind: Kind = Kind.PLAIN) -> Letter:
     ayse, mehmet = provider.people["ayse"], provider.people["mehmet"]
     return write_letter(_choice.randrange(10**6), kind, ayse, [mehmet.address], _choice)
 
 
 @asynccontextmanager
-async def session(provider: Provider, letter: Letter):
+async def session(provider: Provider, letter: Letter) -> AsyncIterator[Submission]:
     to = Endpoint(provider.settings.network.submission_port, provider.tls())
     async with submission(to, letter.sender) as opened:
         yield opened
@@ -40,7 +46,7 @@ def accepted(provider: Provider, letter: Letter) -> list[tuple[str, str]]:
         "SELECT evidence_id, message_id FROM evidence JOIN messages USING (message_id)"
         " WHERE kind = 10 AND user_message_id = ?",
         letter.user_id,
-    )  # type: ignore[return-value]
+    )
 
 
 def evidence(provider: Provider, message_id: str) -> list[int]:
@@ -107,7 +113,9 @@ async def test_a_server_killed_in_data_sweeps_the_spool_when_it_starts_again(pro
 
 
 @pytest.mark.parametrize("kind", [Kind.PLAIN, Kind.BIG])
-async def test_a_client_that_hangs_up_after_the_final_dot_has_sent_its_message_once(provider: Provider, kind: Kind):
+async def test_a_client_that_hangs_up_after_the_final_dot_has_sent_its_message_once(
+    provider: Provider, kind: Kind
+):
     letter = a_letter(provider, kind)
     async with await provider.start():
         async with session(provider, letter) as opened:
@@ -120,7 +128,9 @@ async def test_a_client_that_hangs_up_after_the_final_dot_has_sent_its_message_o
 
 
 @pytest.mark.parametrize("kind", [Kind.PLAIN, Kind.BIG])
-async def test_a_message_committed_before_the_server_died_gets_its_first_answer_again(provider: Provider, kind: Kind):
+async def test_a_message_committed_before_the_server_died_gets_its_first_answer_again(
+    provider: Provider, kind: Kind
+):
     letter = a_letter(provider, kind)
     server = await provider.start("store.write.after:1", roles=("smtp",))
     with pytest.raises(GoneError):
@@ -136,7 +146,9 @@ async def test_a_message_committed_before_the_server_died_gets_its_first_answer_
 
 @pytest.mark.parametrize("kind", [Kind.PLAIN, Kind.BIG])
 @pytest.mark.parametrize("point", BEFORE_THE_COMMIT)
-async def test_a_message_not_committed_when_the_server_died_never_happened(provider: Provider, point: str, kind: Kind):
+async def test_a_message_not_committed_when_the_server_died_never_happened(
+    provider: Provider, point: str, kind: Kind
+):
     letter = a_letter(provider, kind)
     server = await provider.start(f"{point}:1", roles=("smtp",))
     with pytest.raises(GoneError):
@@ -149,7 +161,9 @@ async def test_a_message_not_committed_when_the_server_died_never_happened(provi
 
 
 @pytest.mark.parametrize(("point", "kept"), [("store.write.after", 1), ("store.write.before", 0)])
-async def test_a_refusal_cut_off_has_evidence_11_once_or_not_at_all(provider: Provider, point: str, kept: int):
+async def test_a_refusal_cut_off_has_evidence_11_once_or_not_at_all(
+    provider: Provider, point: str, kept: int
+):
     letter = a_letter(provider, Kind.UNSIGNED)
     query = "SELECT evidence_id FROM evidence JOIN messages USING (message_id) WHERE kind = 11 AND user_message_id = ?"
     server = await provider.start(f"{point}:1", roles=("smtp",))
@@ -174,9 +188,9 @@ async def _read_and_die(provider: Provider, letter: Letter, message_id: str, poi
     """Ask for content where the server dies at the point; not one byte of content may come."""
     server = await provider.start(point, roles=("imap",))
     shown: list[str] = []
-    with pytest.raises(GoneError):
-        async with inbox(provider, letter) as (opened, _):
-            (uid,) = await _uids(opened, message_id)
+    async with inbox(provider, letter) as (opened, _):
+        (uid,) = await _uids(opened, message_id)
+        with pytest.raises(GoneError):
             await opened.command(f"UID FETCH {uid} (UID BODY.PEEK[])", shown.append)
     assert await server.dead() == -9
     assert shown == []
@@ -190,7 +204,9 @@ async def _read(provider: Provider, letter: Letter, message_id: str) -> bytes:
 
 
 @pytest.mark.parametrize("point", BEFORE_60)
-async def test_nothing_is_shown_and_no_60_exists_where_the_server_dies_before_it_is_durable(provider: Provider, point: str):
+async def test_nothing_is_shown_and_no_60_exists_where_the_server_dies_before_it_is_durable(
+    provider: Provider, point: str
+):
     letter = a_letter(provider)
     answer = await _delivered(provider, letter)
     await _read_and_die(provider, letter, answer.message_id, f"{point}:1")

@@ -1,6 +1,7 @@
 """The server is killed at every named moment in the life of a message, and at the next one, and the next."""
 
 import random
+from functools import partial
 
 import pytest
 
@@ -49,8 +50,9 @@ async def _lives(provider: Provider, server: Server, crowd: Crowd, letter: Lette
     """Let a letter live its life: accepted, delivered, read, all receipts filed. False where the server dies."""
     crowd.meet(server)
 
-    for missing in ("an answer", "delivery and receipts", "a reading", "the receipts of the reading"):
-        await until(lambda: server.died.is_set() or _has(missing, provider, crowd.told, letter), missing)  # noqa: B023
+    for what in ("an answer", "delivery and receipts", "a reading", "the receipts of the reading"):
+        has = partial(_has, what, provider, crowd.told, letter)
+        await until(lambda has=has: server.died.is_set() or has(), what)
     if server.died.is_set():
         crowd.part()
     return not server.died.is_set()

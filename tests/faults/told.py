@@ -174,15 +174,19 @@ class _Comparison:
             if user_id in told.accepted:
                 evidence_id, message_id = told.accepted[user_id]
                 self.expect(f"{user_id} accepted as", accepted, [message_id])
-                mine = [row.evidence_id for row in books.evidence if row.message_id == message_id and row.kind == ACCEPTED]
+                mine = [
+                    row.evidence_id
+                    for row in books.evidence
+                    if row.message_id == message_id and row.kind == ACCEPTED
+                ]
                 self.expect(f"{user_id} evidence 10", mine, [evidence_id])
             else:
                 self.expect(f"{user_id} accepted", len(accepted), 0, *([1] if told.unknown[user_id] else []))
             self.expect(f"{user_id} in Giden", books.sent[letter.sender.address][user_id], len(accepted))
         self.expect("accepted letters nobody sent", set(books.submissions) - set(told.letters), set())
         for address, sent in books.sent.items():
-            mine = {u for u, letter in told.letters.items() if letter.sender.address == address}
-            self.expect(f"letters of others in Giden of {address}", set(sent) - mine, set())
+            theirs = {u for u, letter in told.letters.items() if letter.sender.address == address}
+            self.expect(f"letters of others in Giden of {address}", set(sent) - theirs, set())
         self._refusals()
 
     def _refusals(self) -> None:
@@ -210,11 +214,15 @@ class _Comparison:
                         due[address][message_id] += 1
                 self.expect(f"{message_id} evidence 10", self.kinds[message_id][ACCEPTED, 0], 1)
         for address, inbox in self.books.inboxes.items():
-            self.expect(f"INBOX of {address} beyond deliveries", Counter(inbox.values()) - due[address], Counter())
+            self.expect(
+                f"INBOX of {address} beyond deliveries", Counter(inbox.values()) - due[address], Counter()
+            )
             self.expect(f"deliveries missing in {address}", due[address] - Counter(inbox.values()), Counter())
 
     def _delivery(self, message_id: str, number: int, address: str, state: str) -> None:
-        counts = [self.kinds.get(message_id, Counter())[kind, number] for kind in (DELIVERED, NOT_DELIVERED, READ)]
+        counts = [
+            self.kinds.get(message_id, Counter())[kind, number] for kind in (DELIVERED, NOT_DELIVERED, READ)
+        ]
         place = f"{message_id} to {address} ({state}) evidence 40, 41, 60"
         if address in self.books.inboxes:
             self.expect(place, counts, [1, 0, int(state == "read")])
@@ -232,7 +240,9 @@ class _Comparison:
         known = {(10, 0), (11, 0)}
         for message_id, kinds in self.kinds.items():
             numbers = {number for number, _, _ in self.books.deliveries.get(message_id, [])}
-            strange = {(k, n) for k, n in kinds if (k, n) not in known and not (k in (40, 41, 60) and n in numbers)}
+            strange = {
+                (k, n) for k, n in kinds if (k, n) not in known and not (k in (40, 41, 60) and n in numbers)
+            }
             self.expect(f"{message_id} other evidence", strange, set())
 
     def readings(self) -> None:

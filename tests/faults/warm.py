@@ -16,6 +16,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 COMMANDS = ("serve", "fsck", "test_pki")
 
@@ -27,27 +29,32 @@ def main() -> None:
         importlib.import_module(f"kephs.cli.{name}")
     gc.collect()
     gc.freeze()
-    print("ready", flush=True)
+    _say("ready")
     children: set[int] = set()
     try:
         while line := sys.stdin.readline():
             request = json.loads(line)
             if "wait" in request:
                 children.discard(request["wait"])
-                print(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]), flush=True)
+                _say(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]))
                 continue
             pid = os.fork()
             if not pid:
                 _become(run, request)
             children.add(pid)
-            print(pid, flush=True)
+            _say(pid)
     finally:
         for pid in children:
             os.kill(pid, signal.SIGKILL)
 
 
-def _become(run, request) -> None:
-    """Be the command: never returns."""
+def _say(answer: object) -> None:
+    sys.stdout.write(f"{answer}\n")
+    sys.stdout.flush()
+
+
+def _become(run: Callable[..., None], request: dict[str, Any]) -> NoReturn:
+    """Be the command."""
     code = 70
     try:
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

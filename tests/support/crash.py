@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,7 +91,7 @@ class Warm:
 class Server:
     """One life of `kephs serve`: from its start to its death."""
 
-    def __init__(self, pid: int, reap: "Any") -> None:
+    def __init__(self, pid: int, reap: Callable[[int], int]) -> None:
         self.pid = pid
         self.died = asyncio.Event()
         self.exit_code: int | None = None
@@ -197,11 +197,13 @@ class Provider:
             )
         return Server(process.pid, lambda _pid: process.wait(PATIENCE))
 
-    async def fsck(self) -> str:
+    async def fsck(self, *, deep: bool = False) -> str:
         """Run `kephs fsck`; return what it complained about, empty where all is well."""
         log = self.home.parent / "fsck.log"
         log.unlink(missing_ok=True)
-        checking = Server(self.warm.run(["fsck", str(self.home)], log), self.warm.wait)
+        checking = Server(
+            self.warm.run(["fsck", str(self.home), *(["--deep"] if deep else [])], log), self.warm.wait
+        )
         code = await checking.dead()
         return "" if code == 0 else f"fsck ended with {code}: {log.read_text('utf-8')[-4000:]}"
 
@@ -226,7 +228,9 @@ class Provider:
         place, at = self.settings.storage.database, int(time.time() * 1_000_000)
         with contextlib.closing(sqlite3.connect(place, timeout=10)) as connection, connection:
             messages = connection.execute("UPDATE messages SET next_at = ?1 WHERE next_at > ?1", (at,))
-            receipts = connection.execute("UPDATE evidence SET receipt_due = ?1 WHERE receipt_due > ?1", (at,))
+            receipts = connection.execute(
+                "UPDATE evidence SET receipt_due = ?1 WHERE receipt_due > ?1", (at,)
+            )
             return messages.rowcount + receipts.rowcount
 
     def temporary_files(self) -> list[Path]:
