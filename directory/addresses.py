@@ -51,8 +51,15 @@ def fold(text: str) -> str:
 
     Letters that KEP-AD-02 does not name stay as they are, so that `KepAddress.parse` refuses them.
     """
+    if text.isascii():
+        return text.lower()
     folded = normalize("NFC", text).translate(_FOLDS)
     return "".join(char.lower() if char.isascii() else char for char in folded)
+
+
+def _foldable(char: str) -> bool:
+    """Say whether a character may stand in an address as written (the Kelvin sign, NFC of K, may not)."""
+    return char.isascii() or ord(char) in _FOLDS or combining(char) != 0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -72,8 +79,8 @@ class KepAddress:
         """
         if len(text) > 4 * ADDRESS_MAX:
             raise AddressError("too long")
-        if not all(char.isascii() or ord(char) in _FOLDS or combining(char) for char in text):
-            raise AddressError("letters outside the Turkish and English alphabets")  # such as the Kelvin sign
+        if not text.isascii() and not all(map(_foldable, text)):
+            raise AddressError("letters outside the Turkish and English alphabets")
         local, at, domain = fold(text.strip()).rpartition("@")
         if not at or not local or not domain:
             raise AddressError("no @")
