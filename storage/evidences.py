@@ -38,6 +38,9 @@ _DUE: Final = (
     .where(evidence.c.evidence_id == bindparam("of_evidence"))
     .values(receipt_due=bindparam("at"), attempts=bindparam("tried"))
 )
+_HASTEN: Final = (
+    update(evidence).where(evidence.c.receipt_due > bindparam("now")).values(receipt_due=bindparam("now"))
+)
 _NEXT_DUE: Final = select(func.min(evidence.c.receipt_due)).where(evidence.c.receipt_due.is_not(None))
 _PAGE: Final = (
     select(evidence)
@@ -108,6 +111,10 @@ class SqlEvidences:
         params = {"of_evidence": evidence_id, "at": to_micros_or_none(at), "tried": attempts}
         if not self._db.run(_DUE, params):
             raise KeyError(evidence_id)
+
+    def hasten(self, now: datetime) -> None:
+        """Make all receipts due now, leased or postponed."""
+        self._db.run(_HASTEN, {"now": to_micros(now)})
 
     def next_due(self) -> datetime | None:
         """Return when the next receipt is due."""

@@ -189,6 +189,12 @@ class MemoryMessages:
             self._t.messages.put(message.message_id, message)
         return claimed
 
+    def hasten(self, now: datetime) -> None:
+        """Make all work due now, leased or postponed."""
+        for message in list(self._t.messages.values()):
+            if message.next_at is not None and message.next_at > now:
+                self._t.messages.put(message.message_id, replace(message, next_at=now))
+
     def next_due(self) -> datetime | None:
         """Return when the next work is due."""
         return min((m.next_at for m in self._t.messages.values() if m.next_at), default=None)
@@ -285,6 +291,12 @@ class MemoryEvidences:
         """Set when the receipt is due; None once it is filed."""
         row = replace(self._t.evidence[evidence_id], receipt_due=at, attempts=attempts)
         self._t.evidence.put(evidence_id, row)
+
+    def hasten(self, now: datetime) -> None:
+        """Make all receipts due now, leased or postponed."""
+        for row in list(self._t.evidence.values()):
+            if row.receipt_due is not None and row.receipt_due > now:
+                self._t.evidence.put(row.evidence_id, replace(row, receipt_due=now))
 
     def next_due(self) -> datetime | None:
         """Return when the next receipt is due."""

@@ -56,6 +56,9 @@ _CLAIMABLE: Final = (
     .order_by(messages.c.next_at, messages.c.message_id)
     .limit(bindparam("most"))
 )
+_HASTEN: Final = (
+    update(messages).where(messages.c.next_at > bindparam("now")).values(next_at=bindparam("now"))
+)
 _NEXT_DUE: Final = select(func.min(messages.c.next_at)).where(messages.c.next_at.is_not(None))
 _PAGE: Final = (
     select(messages)
@@ -165,6 +168,10 @@ class SqlMessages:
             if message is not None:
                 claimed.append(message)
         return claimed
+
+    def hasten(self, now: datetime) -> None:
+        """Make all work due now, leased or postponed."""
+        self._db.run(_HASTEN, {"now": to_micros(now)})
 
     def next_due(self) -> datetime | None:
         """Return when the next work is due."""

@@ -33,6 +33,7 @@ class Person:
     operator_id: str
     name: str
     authentication: Authentication
+    password_id: str | None = None  # the app password this session stands on
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,10 +106,10 @@ Rule = Callable[[Facts], Refusal | None]
 
 _SIGNATURE_CODES: Final[Mapping[SubIndication, RefusalCode]] = MappingProxyType(
     {
-        SubIndication.FORMAT_FAILURE: RefusalCode.SIGNATURE_BROKEN,
+        SubIndication.FORMAT_FAILURE: RefusalCode.SIGNATURE_INCOMPLETE,
         SubIndication.HASH_FAILURE: RefusalCode.SIGNATURE_BROKEN,
         SubIndication.SIG_CRYPTO_FAILURE: RefusalCode.SIGNATURE_BROKEN,
-        SubIndication.SIG_CONSTRAINTS_FAILURE: RefusalCode.SIGNATURE_BROKEN,
+        SubIndication.SIG_CONSTRAINTS_FAILURE: RefusalCode.SIGNATURE_INCOMPLETE,
         SubIndication.SIGNED_DATA_NOT_FOUND: RefusalCode.UNSIGNED,
         SubIndication.REVOKED: RefusalCode.CERTIFICATE_REVOKED,
         SubIndication.REVOKED_NO_POE: RefusalCode.CERTIFICATE_REVOKED,

@@ -26,6 +26,7 @@ class RefusalCode(StrEnum):
     BCC_PRESENT = "bcc-present"
     UNSIGNED = "unsigned"
     SIGNATURE_BROKEN = "signature-broken"
+    SIGNATURE_INCOMPLETE = "signature-incomplete"
     SIGNATURE_UNTRUSTED = "signature-untrusted"
     CERTIFICATE_EXPIRED = "certificate-expired"
     CERTIFICATE_REVOKED = "certificate-revoked"
@@ -105,8 +106,8 @@ TEXTS: Final[Mapping[RefusalCode, PublicText]] = MappingProxyType(
             "5.1.2",
             _P,
             104,
-            "A recipient's provider is not a registered KEP provider.",
-            "Alıcılardan birinin hizmet sağlayıcısı kayıtlı bir KEPHS değil.",
+            "A recipient's provider is none that this provider exchanges KEP messages with.",
+            "Alıcılardan birinin KEPHS'si, bu KEPHS'nin ileti alışverişi yaptığı bir sağlayıcı değil.",
         ),
         RefusalCode.RECIPIENTS_MISSING: PublicText(
             550,
@@ -163,6 +164,14 @@ TEXTS: Final[Mapping[RefusalCode, PublicText]] = MappingProxyType(
             111,
             "The signature does not match the message. Sign it again; something changed it on the way.",
             "İmza iletiye uymuyor. Yeniden imzalayın; ileti yolda değişmiş.",
+        ),
+        RefusalCode.SIGNATURE_INCOMPLETE: PublicText(
+            550,
+            "5.7.7",
+            _S,
+            132,
+            "The signature is no complete CAdES signature (signing-certificate-v2, strict DER, right time). Sign as CAdES.",
+            "İmza eksiksiz bir CAdES imzası değil (signing-certificate-v2, katı DER, doğru zaman). CAdES olarak imzalayın.",
         ),
         RefusalCode.SIGNATURE_UNTRUSTED: PublicText(
             550,
@@ -276,8 +285,8 @@ TEXTS: Final[Mapping[RefusalCode, PublicText]] = MappingProxyType(
             "5.6.0",
             _F,
             126,
-            "A line is longer than 998 characters. Encode the content (base64 or quoted-printable) and sign again.",
-            "Bir satır 998 karakterden uzun. İçeriği kodlayıp (base64 ya da quoted-printable) yeniden imzalayın.",
+            "A line is longer than 998 characters. Encode the content (base64, quoted-printable), fold the header, sign again.",
+            "Bir satır 998 karakterden uzun. İçeriği kodlayıp (base64, quoted-printable) ya da başlığı bölüp yeniden imzalayın.",
         ),
         RefusalCode.BARE_LINE_ENDING: PublicText(
             521,
@@ -316,8 +325,8 @@ TEXTS: Final[Mapping[RefusalCode, PublicText]] = MappingProxyType(
             "5.6.0",
             _F,
             131,
-            "The header cannot be used: From, To, Cc, Subject, Date and Message-ID may stand once each, with one From.",
-            "İletinin başlığı kullanılamıyor: From, To, Cc, Subject, Date, Message-ID birer kez, From tek adresle yazılmalı.",
+            "The header cannot be used: a field stands twice, or From, To, Cc or Message-ID is not written as RFC 5322 asks.",
+            "İletinin başlığı kullanılamıyor: bir alan iki kez var ya da From, To, Cc, Message-ID RFC 5322'ye uygun değil.",
         ),
         RefusalCode.REVOCATION_UNKNOWN: PublicText(
             451,

@@ -10,14 +10,20 @@ from typing import Final
 
 from directory.addresses import AddressError
 from directory.providers import ProviderRegister, Served
+from evidence.der import DerError
 from evidence.headers import AddressSyntaxError, addresses, decode_text, unfold
 from evidence.mime import MimeLimitError, Part, decoded_size, scan
-from evidence.ports import ByteSource
+from evidence.ports import ByteSource, BytesSource
+from evidence.smime import SmimeError, SmimeLimits, locate, read_signed
 from kephs.domain.messages import Recipient, Role
 from kephs.domain.policy import Destination, FormFacts, RecipientFacts
 from kephs.usecases.results import Incoming
 
-_ONCE: Final = ("from", "to", "cc", "subject", "date", "message-id")
+_ONCE: Final = (
+    "from", "to", "cc", "subject", "date", "message-id",
+    "mime-version", "content-type", "content-transfer-encoding",
+)  # fmt: skip
+_IDENTITY: Final = frozenset({"7bit", "8bit", "binary"})  # spec: RFC2045#6.4, all a multipart may have
 _COMPARED: Final = ("from", "to", "cc", "subject")
 _DESTINATIONS: Final[Mapping[Served, Destination]] = MappingProxyType(
     {
@@ -40,19 +46,17 @@ class Form:
     recipients: tuple[Recipient, ...]
 
 
-def read_form(incoming: Incoming, source: ByteSource, register: ProviderRegister) -> Form:
+def read_form(
+    incoming: Incoming, source: ByteSource, register: ProviderRegister, limits: SmimeLimits
+) -> Form:
     """Read all that policy needs except the signature's verdict. Never raises for bad input."""
-    try:
-        root = scan(source)
-        size = decoded_size(source, root)
-    except MimeLimitError:
-        root, size = None, 0
+    root, signed, size = _structure(source, limits)
     header = _Header(root, register)
     folded = header.folded
     facts = FormFacts(
         nul=incoming.nul,
         line_too_long=incoming.line_too_long,
-        well_formed=root is not None and header.has_mime,
+        well_formed=root is not None and header.has_mime and _is_multipart_plain(root),
         header_valid=header.valid,
         envelope_from=folded(incoming.envelope_from),
         header_from=folded(header.sender_address),
@@ -64,7 +68,7 @@ def read_form(incoming: Incoming, source: ByteSource, register: ProviderRegister
         recipients=tuple(RecipientFacts(w, _destination(w, register)) for w, _, _ in header.recipients),
         decoded_size=size,
         signed=root is not None and is_signed(root),
-        inner_differs=_inner_difference(root) if root is not None else "",
+        inner_differs=_inner_difference(root, signed) if root is not None and signed is not None else "",
     )
     return Form(
         root,
@@ -74,6 +78,36 @@ def read_form(incoming: Incoming, source: ByteSource, register: ProviderRegister
         header.sender_name,
         _parsed(header.recipients, register),
     )
+
+
+def _structure(source: ByteSource, limits: SmimeLimits) -> tuple[Part | None, Part | None, int]:
+    """Return the part tree, the signed content's own part, and the decoded size a person sees (D15)."""
+    try:
+        root = scan(source)
+        if root.children:
+            return root, root.children[0], decoded_size(source, root)
+        inside = _opaque_content(source, root, limits)
+        if inside is None:
+            return root, None, decoded_size(source, root)
+        content = scan(inside)
+        return root, content, decoded_size(inside, content)
+    except MimeLimitError:
+        return None, None, 0
+
+
+def _opaque_content(source: ByteSource, root: Part, limits: SmimeLimits) -> ByteSource | None:
+    """Return what an opaque signature carries; None for anything else, and where it cannot be read."""
+    if not is_signed(root):
+        return None
+    try:
+        content = read_signed(locate(source, root, limits=limits)).content
+    except (SmimeError, DerError):
+        return None  # the verifier says why
+    return None if content is None else BytesSource(content)
+
+
+def _is_multipart_plain(root: Part) -> bool:
+    return root.type != "multipart" or root.encoding in _IDENTITY
 
 
 def is_signed(root: Part) -> bool:
@@ -95,7 +129,7 @@ class _Header:
         self._fields = fields
         self.valid = all(len(fields.get(name, ())) <= 1 for name in _ONCE)
         self.has_mime = root is not None and "mime-version" in fields and bool(fields)
-        self.bcc = "bcc" in fields
+        self.bcc = not fields.keys().isdisjoint({"bcc", "resent-bcc"})
         self.subject = decode_text(self._first("subject")).strip()
         self.user_message_id = self._message_id()
         self.sender_address, self.sender_name = self._sender()
@@ -166,12 +200,9 @@ def _parsed(
     return tuple(recipients)
 
 
-def _inner_difference(root: Part) -> str:
-    """Return the first of From, To, Cc, Subject that the signed part repeats with another value."""
-    if not root.children:
-        return ""
-    inner = root.children[0]
-    fields = (inner.message or inner).fields
+def _inner_difference(root: Part, signed: Part) -> str:
+    """Return the first of From, To, Cc, Subject that the signed content repeats with another value."""
+    fields = (signed.message or signed).fields
     for name in _COMPARED:
         inside = [f.raw for f in fields if f.name == name]
         outside = [f.raw for f in root.fields if f.name == name]

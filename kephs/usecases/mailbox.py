@@ -26,6 +26,7 @@ from kephs.ports import (
     Subscription,
     Tx,
 )
+from kephs.usecases.sign_in import still_signed_in
 
 DELETED: Final = "\\Deleted"
 SEEN: Final = "\\Seen"
@@ -308,7 +309,7 @@ class MailboxService:
     def _rights(self, tx: Tx, person: Person) -> Right:
         operator = tx.accounts.operator(person.operator_id)
         account = tx.accounts.get(person.account_id)
-        if operator is None or operator.account_id != person.account_id:
+        if operator is None or operator.account_id != person.account_id or not still_signed_in(tx, person):
             return Right(0)
         if account is None or account.state is AccountState.CLOSED:  # a blocked one may still be read
             return Right(0)

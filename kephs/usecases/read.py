@@ -15,6 +15,7 @@ from kephs.domain.lifecycle import DeliveryEvent, DeliveryState, advance_deliver
 from kephs.domain.messages import Delivery, Person, Submission
 from kephs.ports import Blob, BlobStore, Changes, Store, StoreUnavailableError, Tx
 from kephs.usecases.records import RecordMaker, stored
+from kephs.usecases.sign_in import still_signed_in
 
 _Pending = tuple[Delivery, Submission]
 _CANNOT_SEAL: Final = (TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError)
@@ -76,6 +77,8 @@ def _split(
 ) -> tuple[Account | None, list[_Pending], frozenset[str]]:
     pending: list[_Pending] = []
     done: set[str] = set()
+    if not still_signed_in(tx, person):
+        return None, [], frozenset()
     for delivery_id in dict.fromkeys(delivery_ids):
         delivery = tx.deliveries.get(delivery_id)
         if delivery is None or delivery.account_id != person.account_id:

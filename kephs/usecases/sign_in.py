@@ -42,8 +42,20 @@ class SignIn:
         if account.state is AccountState.CLOSED or not operator.may(operator.rights, now):
             return None
         return Person(
-            account.account_id, operator.operator_id, operator.name, Authentication(now, PASSWORD_METHOD)
+            account.account_id,
+            operator.operator_id,
+            operator.name,
+            Authentication(now, PASSWORD_METHOD),
+            found[2].password_id,
         )
+
+
+def still_signed_in(tx: Tx, person: Person) -> bool:
+    """Say whether what the person signed in with still counts: a revoked app password ends its sessions."""
+    if person.password_id is None:
+        return True
+    valid = tx.accounts.passwords(person.account_id)
+    return any(password.password_id == person.password_id for password in valid)
 
 
 def _find(tx: Tx, address: str, selector: str) -> tuple[Account, Operator, AppPassword] | None:

@@ -3,6 +3,7 @@
 spec: KEP-EV-03, KEP-EV-04, R-15, architecture "Life of a message" 1-7.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -39,6 +40,7 @@ from kephs.usecases.form import Form, read_form
 from kephs.usecases.material import encode_material
 from kephs.usecases.records import RecordMaker, stored
 from kephs.usecases.results import Accepted, Incoming, Refused
+from kephs.usecases.sign_in import still_signed_in
 
 _SEALED_OFF: Final = Refused(Refusal(RefusalCode.SEALING_UNAVAILABLE))
 
@@ -68,6 +70,7 @@ class _Known:
 
     account: Account
     operators: tuple[Operator, ...]
+    names: Mapping[str, str]  # of recipients' holders, by address
     earlier: _Earlier | None
 
 
@@ -78,6 +81,7 @@ class _Draft:
     incoming: Incoming
     account: Account
     operators: tuple[Operator, ...]
+    names: Mapping[str, str]
     blob: Blob
     source: ByteSource
     form: Form
@@ -112,12 +116,15 @@ class Submit:
 
     async def _submit(self, incoming: Incoming) -> Accepted | Refused:
         source = incoming.spool.source()
-        form = await self._offload.run(read_form, incoming, source, self._settings.register)
+        settings = self._settings
+        form = await self._offload.run(
+            read_form, incoming, source, settings.register, settings.nes_policy.limits
+        )
         blob = await self._blobs.keep(incoming.spool)
-        known = await self._store.read(lambda tx: _known(tx, incoming.person, form.user_message_id))
-        if known is None:  # the account vanished between login and message
+        known = await self._store.read(lambda tx: _known(tx, incoming.person, form))
+        if known is None:  # the account or the app password went between login and message
             return Refused(Refusal(RefusalCode.NO_RIGHT_TO_SEND))
-        draft = _Draft(incoming, known.account, known.operators, blob, source, form)
+        draft = _Draft(incoming, known.account, known.operators, known.names, blob, source, form)
         if known.earlier is not None:
             return await self._answer_again(draft, known.earlier)
         return await self._decide(draft)
@@ -238,7 +245,7 @@ class Submit:
             size=draft.blob.size,
             subject=form.subject,
             sender=Party(str(draft.account.address), draft.account.holder_name),
-            recipients=form.recipients,
+            recipients=tuple(replace(r, name=draft.names.get(str(r.address))) for r in form.recipients),
             authentication=replace(incoming.person.authentication, person=incoming.person.name),
             submitted_at=incoming.received_at,
             material=None,
@@ -279,12 +286,18 @@ class Submit:
         )
 
 
-def _known(tx: Tx, person: Person, user_message_id: str | None) -> _Known | None:
+def _known(tx: Tx, person: Person, form: Form) -> _Known | None:
     account = tx.accounts.get(person.account_id)
-    if account is None:
+    if account is None or not still_signed_in(tx, person):
         return None
-    operators = tuple(tx.accounts.operators(person.account_id))
-    return _Known(account, operators, _earlier(tx, person.account_id, user_message_id))
+    # names come from our accounts, never from what the sender wrote: evidence must not repeat inventions
+    found = tx.accounts.by_addresses([str(r.address) for r in form.recipients])
+    return _Known(
+        account,
+        tuple(tx.accounts.operators(person.account_id)),
+        {address: holder.holder_name for address, holder in found.items()},
+        _earlier(tx, person.account_id, form.user_message_id),
+    )
 
 
 def _earlier(tx: Tx, account_id: str, user_message_id: str | None) -> _Earlier | None:

@@ -85,6 +85,20 @@ async def test_a_claimed_message_says_until_when_it_is_leased(store: Any) -> Non
     assert claimed == [message(next_at=after(60))]
 
 
+async def test_work_leased_by_a_process_that_died_can_be_hastened(store: Any) -> None:
+    await store.write(
+        lambda tx: (
+            with_account(tx),
+            tx.messages.add(message(next_at=after(0))),
+            tx.messages.claim(after(0), 9, after(300)),
+        )
+    )
+    assert await store.write(lambda tx: tx.messages.claim(after(1), 9, after(301))) == []
+    await store.write(lambda tx: (tx.messages.hasten(after(2)), tx.evidence.hasten(after(2))))
+    (claimed,) = await store.write(lambda tx: tx.messages.claim(after(2), 9, after(302)))
+    assert claimed.message_id == "m1"
+
+
 async def test_a_delivery_is_decided_once(store: Any) -> None:
     await store.write(with_message)
     await store.write(lambda tx: tx.deliveries.add(delivery("d2", number=2)))

@@ -224,7 +224,7 @@ class World:
         spool = self.blobs.spool()
         await spool.write(message)
         given = {
-            "person": await self.person(sender), "envelope_from": sender, "attempted": tuple(to),
+            "person": faults.get("person") or await self.person(sender), "envelope_from": sender, "attempted": tuple(to),
             "any_refused": False, "spool": spool, "nul": False, "line_too_long": False,
             "received_at": self.clock.now(),
         } | faults  # fmt: skip

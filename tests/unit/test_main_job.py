@@ -15,6 +15,7 @@ from kephs.domain.refusals import RefusalCode
 from kephs.ports import ScannerUnavailableError
 from kephs.usecases.results import Accepted, Refused
 from tests.support.pki import AYSE_TCKN, NOW, ayse, make_pki, mehmet, shared_pki
+from tests.support.signers import opaque_message
 from tests.support.world import AYSE, DOMAIN, KURUM, MEHMET, compose, new_world, signed
 
 K = EvidenceKind
@@ -279,6 +280,48 @@ async def test_recipients_are_compared_after_folding_turkish_letters(world):
     written = f"MEHMET.DEMİR@{DOMAIN}"
     message = await signed(compose().replace(MEHMET.encode(), b"Mehmet.Demir@HS91.kep.tr"), ayse())
     assert isinstance(await world.send(message, to=(written,)), Accepted)
+
+
+def opaque(header: bytes, entity: bytes) -> bytes:
+    """Return a message with this header around an opaque signature of the entity."""
+    signed_body = opaque_message(ayse(), entity=entity)
+    body = signed_body[signed_body.index(b"Content-Type: application/pkcs7-mime") :]
+    fields = header.partition(b"Content-Type")[0].replace(b"MIME-Version: 1.0\r\n", b"")
+    return fields + b"MIME-Version: 1.0\r\n" + body
+
+
+async def test_an_opaque_signature_over_another_subject_is_refused(world):
+    answer = await world.send(opaque(compose(), entity=compose(subject="başka bir konu")))
+    assert refused(answer) is RefusalCode.HEADERS_DIFFER
+
+
+async def test_an_opaque_signature_over_the_same_header_is_accepted(world):
+    answer = await world.send(opaque(compose(), entity=compose()))
+    assert isinstance(answer, Accepted), answer
+
+
+async def test_evidence_names_recipients_by_their_accounts_never_by_what_the_sender_wrote(world):
+    message = (await signed(compose(), ayse())).replace(
+        b"To: " + MEHMET.encode(), b'To: "Sahte Ad" <' + MEHMET.encode() + b">"
+    )
+    assert isinstance(await world.send(message), Accepted)
+    await world.work()
+    assert {p.name for record in await world.evidence() for p in record.recipients} == {"Mehmet Demir"}
+
+
+async def test_a_revoked_app_password_ends_the_sessions_that_stand_on_it(world):
+    await world.send(await signed(compose(), ayse()))
+    await world.work()
+    delivery = (await deliveries(world))[0]
+    sender, reader = await world.person(AYSE), await world.person(MEHMET)
+    for person in (sender, reader):
+        await world.store.write(
+            lambda tx, p=person: tx.accounts.revoke_password(p.account_id, p.password_id, world.clock.now())
+        )
+    answer = await world.send(await signed(compose(message_id="<2@x>"), ayse()), person=sender)
+    assert refused(answer) is RefusalCode.NO_RIGHT_TO_SEND
+    assert answer.evidence_id is None
+    assert await world.reader.expose(reader, [delivery.delivery_id]) == frozenset()
 
 
 async def deliveries(world):

@@ -107,7 +107,8 @@ def test_the_account_must_be_allowed_to_send(change, code):
 @pytest.mark.parametrize(
     ("sub", "code"),
     [
-        (SubIndication.FORMAT_FAILURE, RefusalCode.SIGNATURE_BROKEN),
+        (SubIndication.FORMAT_FAILURE, RefusalCode.SIGNATURE_INCOMPLETE),
+        (SubIndication.SIG_CONSTRAINTS_FAILURE, RefusalCode.SIGNATURE_INCOMPLETE),
         (SubIndication.HASH_FAILURE, RefusalCode.SIGNATURE_BROKEN),
         (SubIndication.SIG_CRYPTO_FAILURE, RefusalCode.SIGNATURE_BROKEN),
         (SubIndication.SIGNED_DATA_NOT_FOUND, RefusalCode.UNSIGNED),

@@ -34,7 +34,7 @@ ROWS: list[tuple[int, str, int | None, set[RefusalCode]]] = [
             C.DUPLICATE_ID,
         },
     ),
-    (550, "5.7.7", 3, {C.SIGNATURE_BROKEN}),
+    (550, "5.7.7", 3, {C.SIGNATURE_BROKEN, C.SIGNATURE_INCOMPLETE}),
     (550, "5.7.5", 4, {C.CERTIFICATE_EXPIRED, C.CERTIFICATE_REVOKED}),
     (550, "5.7.5", 3, {C.SIGNATURE_UNTRUSTED, C.CERTIFICATE_NOT_QUALIFIED, C.ALGORITHM_NOT_ALLOWED}),
     (554, "5.7.1", 2, {C.MALWARE}),
