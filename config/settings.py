@@ -20,8 +20,11 @@ class SettingsError(Exception):
     """The settings cannot be used; the text names the place and the cure."""
 
 
+PORT_MAX: Final = 65_535
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ProviderSettings(_Section):
@@ -42,15 +45,17 @@ class NetworkSettings(_Section):
     """Where the edges listen. TLS is implicit on both."""
 
     host: str = Field(description="Address the edges bind to")
-    submission_port: int = Field(description="Submission over implicit TLS (465 in production)")
-    imap_port: int = Field(description="IMAP over implicit TLS (993 in production)")
+    submission_port: int = Field(
+        ge=0, le=PORT_MAX, description="Submission over implicit TLS (465 in production)"
+    )
+    imap_port: int = Field(ge=0, le=PORT_MAX, description="IMAP over implicit TLS (993 in production)")
     tls_certificate: Path = Field(description="PEM: server certificate and its chain")
     tls_key: Path = Field(description="PEM: private key of the server certificate")
-    max_connections: int = Field(description="Connections per edge; more are told to come back")
+    max_connections: int = Field(ge=1, description="Connections per edge; more are told to come back")
     idle_seconds: int = Field(
-        description="Seconds without a command before a submission connection is closed"
+        ge=1, description="Seconds without a command before a submission connection is closed"
     )
-    data_seconds: int = Field(description="Longest time for the content of one message")
+    data_seconds: int = Field(ge=1, description="Longest time for the content of one message")
 
 
 class StorageSettings(_Section):
@@ -76,7 +81,7 @@ class SealSettings(_Section):
     tsa: tuple[str, ...] = Field(
         description="URLs of time-stamping authorities, in order of use (two advised)"
     )
-    tsa_seconds: float = Field(description="Longest wait for one time stamp")
+    tsa_seconds: float = Field(gt=0, description="Longest wait for one time stamp")
     transaction_policies: tuple[str, ...] = Field(
         description="Policy OIDs that mark transaction certificates"
     )
@@ -89,7 +94,7 @@ class TrustSettings(_Section):
     intermediates: Path = Field(
         description="Folder of known issuing certificates, PEM, for signatures that bring none"
     )
-    revocation_seconds: float = Field(description="Longest wait for one OCSP or CRL answer")
+    revocation_seconds: float = Field(gt=0, description="Longest wait for one OCSP or CRL answer")
     allow_qualified_seals: bool = Field(description="Accept qualified e-seals as senders' signatures")
 
 
@@ -99,24 +104,26 @@ class TestPkiSettings(_Section):
     enabled: bool = Field(description="This instance was made with --test-pki and may trust TEST roots")
     directory: Path = Field(description="Folder of the TEST PKI; empty where another instance runs it")
     host: str = Field(description="Address it listens on")
-    port: int = Field(description="Port it listens on; 0 where another instance runs it")
+    port: int = Field(ge=0, le=PORT_MAX, description="Port it listens on; 0 where another instance runs it")
 
 
 class LimitSettings(_Section):
     """Sizes and numbers (KEP-MS-02, D15)."""
 
-    max_local_mib: int = Field(description="Decoded content in MiB where all recipients are here")
-    max_elsewhere_mib: int = Field(description="Decoded content in MiB where a recipient is elsewhere")
-    wire_factor: float = Field(description="The wire may carry this many times the decoded limit")
-    max_recipients: int = Field(description="Recipients per message")
-    opaque_mib: int = Field(description="Largest opaque (application/pkcs7-mime) message, held in memory")
+    max_local_mib: int = Field(ge=1, description="Decoded content in MiB where all recipients are here")
+    max_elsewhere_mib: int = Field(ge=1, description="Decoded content in MiB where a recipient is elsewhere")
+    wire_factor: float = Field(ge=1, description="The wire may carry this many times the decoded limit")
+    max_recipients: int = Field(ge=1, description="Recipients per message")
+    opaque_mib: int = Field(
+        ge=1, description="Largest opaque (application/pkcs7-mime) message, held in memory"
+    )
 
 
 class ScannerSettings(_Section):
     """Malware scanner."""
 
     clamd: str = Field(description="unix:/path or tcp:host:port of clamd; empty: no scanning, doctor warns")
-    seconds: float = Field(description="Longest wait for a verdict")
+    seconds: float = Field(gt=0, description="Longest wait for a verdict")
 
 
 class ReadSettings(_Section):
@@ -152,7 +159,7 @@ def load(directory: Path) -> Settings:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"no instance in {directory}: make one with kephs init") from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from None
     merged = _merged(defaults(), given)
     try:

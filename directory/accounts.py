@@ -3,9 +3,11 @@
 spec: KEP-AC-01..09, KEP-CL-01..07.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntFlag, StrEnum
+from typing import Final
 
 from directory.addresses import KepAddress
 
@@ -16,6 +18,27 @@ class AccountKind(StrEnum):
     REAL_PERSON = "real_person"
     LEGAL_PERSON = "legal_person"
     CORPORATE_MEMBER = "corporate_member"
+
+
+# spec: KEP-AD-01, KEP-AD-05; folded addresses, so letters are a to z
+_PERSON_USER: Final = re.compile(r"[a-z]+\.[a-z]+(?:\.[0-9]+)?\Z")  # ad.soyad[.number]
+_LEGAL_USER: Final = re.compile(r"[a-z0-9]+(?:\.[a-z0-9]+)?\Z")  # MERSİS number or tuzel-adi[.X]
+
+
+def fits(address: KepAddress, kind: AccountKind) -> bool:
+    """Say whether an address has the form that accounts of a kind have (KEP-AD-01, KEP-AD-05).
+
+    Real persons: ad.soyad[.number] at the provider itself. Legal persons: one or two names, also under their
+    own tuzel-adi. Corporate members: ad.soyad[.number] under a tuzel-adi, always (KEP-AC-04).
+    """
+    own_name = address.domain != address.provider
+    match kind:
+        case AccountKind.REAL_PERSON:
+            return not own_name and _PERSON_USER.match(address.local) is not None
+        case AccountKind.LEGAL_PERSON:
+            return _LEGAL_USER.match(address.local) is not None
+        case AccountKind.CORPORATE_MEMBER:
+            return own_name and _PERSON_USER.match(address.local) is not None
 
 
 class ServiceType(StrEnum):
@@ -35,17 +58,16 @@ class AccountState(StrEnum):
 
 
 class Right(IntFlag):
-    """The ticks of an operator (KEP-AC-05, KEP-AC-06)."""
+    """The ticks of an operator (KEP-AC-05, KEP-AC-06). Stored: 16 was one that nothing asked for."""
 
     READ = 1
     SEND = 2
     DELETE = 4
     ARCHIVE = 8
-    EVIDENCE = 16
     MANAGE = 32
 
 
-ALL_RIGHTS = Right.READ | Right.SEND | Right.DELETE | Right.ARCHIVE | Right.EVIDENCE | Right.MANAGE
+ALL_RIGHTS = Right.READ | Right.SEND | Right.DELETE | Right.ARCHIVE | Right.MANAGE
 
 
 @dataclass(frozen=True, slots=True)

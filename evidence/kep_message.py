@@ -22,6 +22,8 @@ FILES_MAX: Final = 64
 FILES_SIZE_MAX: Final = 16 << 20
 """Evidence and extensions together: what a message may make a reader hold."""
 READ_SIZE: Final = 512 * 1024
+_SIGNATURE_TYPES: Final = frozenset({"application/pkcs7-signature", "application/x-pkcs7-signature"})
+_OPAQUE_TYPES: Final = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _SECTIONS: Final = ("x-rem-section-type", "rem-section-type")  # both profiles are readable
 
 
@@ -68,6 +70,21 @@ def is_kep_message(root: Part) -> bool:
     return any(_section(part) for part in root.children[0].children)
 
 
+def is_sender_message(root: Part) -> bool:
+    """Say whether a message is one that a holder signed and no provider wrapped (`evidence.smime`).
+
+    Messages that show any sign of a KEP message (a section, an X-REM or REM header) are none: they may be
+    damaged ones.
+    """
+    if any(field.name.startswith(("x-rem-", "rem-")) for field in root.fields):
+        return False
+    if root.content_type in _OPAQUE_TYPES:
+        return (parameter(root.params, "smime-type") or "signed-data").lower() == "signed-data"
+    protocol = parameter(root.params, "protocol") or ""
+    signed = root.content_type == "multipart/signed" and protocol.lower() in _SIGNATURE_TYPES
+    return signed and bool(root.children) and not any(_section(part) for part in root.children[0].children)
+
+
 def parse_kep_message(source: ByteSource, root: Part | None = None) -> KepMessage:
     """Take a KEP message apart.
 
@@ -84,15 +101,12 @@ def parse_kep_message(source: ByteSource, root: Part | None = None) -> KepMessag
     except MimeLimitError as error:
         raise KepMessageError(f"too much structure: {error}") from error
     protocol = parameter(root.params, "protocol") or ""
-    if root.content_type != "multipart/signed" or protocol.lower() not in {
-        "application/pkcs7-signature",
-        "application/x-pkcs7-signature",
-    }:
+    if root.content_type != "multipart/signed" or protocol.lower() not in _SIGNATURE_TYPES:
         raise KepMessageError("not multipart/signed with a PKCS#7 signature")
     if len(root.children) != 2 or not root.closed:
         raise KepMessageError("multipart/signed needs two parts and a closing delimiter")
     entity, signature = root.children
-    if signature.content_type not in {"application/pkcs7-signature", "application/x-pkcs7-signature"}:
+    if signature.content_type not in _SIGNATURE_TYPES:
         raise KepMessageError("the second part is no PKCS#7 signature")
     if entity.content_type != "multipart/mixed" or not entity.closed:
         raise KepMessageError("the signed entity is no closed multipart/mixed")

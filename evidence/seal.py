@@ -88,8 +88,7 @@ def uncovered_problem(seal: Seal, trust: TrustStore) -> str | None:
     path = [facts.der for facts in seal.chain.certificates]
     problem = frame_problem(seal.signed.der, path, unsigned=(SIGNATURE_TIME_STAMP,))
     if problem is None and seal.stamps.best is not None:
-        token = seal.signed.signers[0].unsigned_values(SIGNATURE_TIME_STAMP)[0].whole
-        problem = token_problem(token, seal.stamps.best, trust)
+        problem = token_problem(seal.stamps.best, trust)
     return problem
 
 

@@ -1,7 +1,9 @@
 """Sign and time-stamp evidence and KEP messages with the provider's transaction certificate.
 
 Every evidence leaves here as XAdES-B-T; there is no unstamped way out: when the key or the
-time-stamping authority is silent the error goes up and the caller waits (KEP-SG-10).
+time-stamping authority is silent the error goes up and the caller waits (KEP-SG-10). So it does when the
+certificate does not count at the claimed time: it may expire while the server runs, and what it would
+sign then verifies nowhere.
 """
 
 from collections.abc import Sequence
@@ -9,9 +11,11 @@ from datetime import datetime
 from hashlib import sha256
 
 from evidence import rem_xml
+from evidence.certificates import certificate_facts
 from evidence.cms import CmsSigner
-from evidence.ports import Signer, Timestamper
+from evidence.ports import Signer, SignerUnavailableError, Timestamper
 from evidence.records import EvidenceRecord, SealedEvidence
+from evidence.seal_check import lifetime_problem
 from evidence.xades import XadesSigner
 
 
@@ -27,7 +31,9 @@ class Sealer:
 
         Raises:
             evidence.xades.XadesKeyError: the key makes no XML signatures.
+            evidence.certificates.CertificateError: the certificate cannot be read.
         """
+        self._certificate = certificate_facts(signer.certificate)
         self._signer = signer
         self._timestamper = timestamper
         self._xades = XadesSigner(signer.certificate, signer.chain)
@@ -56,9 +62,11 @@ class Sealer:
         Raises:
             SignerUnavailableError, TimestampUnavailableError: nothing was sealed; try again later.
         """
+        times = [record.event_time if at is None else at for record in records]
+        self._check_lifetime(times)
         drafts = [
-            self._xades.to_be_signed(rem_xml.write(record), record.event_time if at is None else at)
-            for record in records
+            self._xades.to_be_signed(rem_xml.write(record), time)
+            for record, time in zip(records, times, strict=True)
         ]
         signatures = await self._signer.sign_many([draft.digest for draft in drafts])
         sealed = []
@@ -78,8 +86,15 @@ class Sealer:
         Raises:
             SignerUnavailableError, TimestampUnavailableError: nothing was signed; try again later.
         """
+        self._check_lifetime((at,))
         draft = self._cms.to_be_signed(digest, at)
         (signature,) = await self._signer.sign_many([draft.digest])
         # The stamp covers the octets of SignerInfo.signature (spec: RFC3161#A).
         token = await self._timestamper.stamp(sha256(signature).digest())
         return self._cms.assemble(draft, signature, timestamp_token=token)
+
+    def _check_lifetime(self, times: Sequence[datetime]) -> None:
+        for time in times:
+            problem = lifetime_problem(self._certificate, time)
+            if problem is not None:
+                raise SignerUnavailableError(f"the transaction certificate does not count: {problem}")

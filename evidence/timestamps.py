@@ -91,13 +91,17 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class TokenReport:
-    """What a verification found; the facts are None where the token could not be read so far."""
+    """What a verification found; the facts are None where the token could not be read so far.
+
+    ``token`` is the token as read, so that nobody needs to read it a second time.
+    """
 
     report: Report
     gen_time: datetime | None = None
     serial: int | None = None
     policy: str | None = None
     certificate: CertificateFacts | None = None
+    token: Token | None = None
 
     @property
     def passed(self) -> bool:
@@ -157,7 +161,7 @@ def verify_token(
         "tsa": certificate.subject_text if certificate else None,
     }
     report = conclude("time stamp", steps, at, facts=facts)
-    return TokenReport(report, info.gen_time, info.serial, info.policy, certificate)
+    return TokenReport(report, info.gen_time, info.serial, info.policy, certificate, read)
 
 
 def _imprint_step(info: TstInfo, imprint: bytes | Callable[[str], bytes]) -> Step:

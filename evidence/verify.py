@@ -12,12 +12,14 @@ from enum import StrEnum
 from typing import Final
 
 from evidence.chain import TrustStore
+from evidence.kep_message import is_sender_message
+from evidence.mime import MimeLimitError, scan
 from evidence.ports import ByteSource, BytesSource
 from evidence.report import Report, Verdict, conclude
 from evidence.role import DEFAULT_SEAL_POLICY, SealPolicy
 from evidence.verify_bundle import verify_bundle
 from evidence.verify_evidence import failed, verify_evidence
-from evidence.verify_message import verify_kep_message
+from evidence.verify_message import check_kep_message, verify_kep_message
 from evidence.xml_reader import XML_SIZE_MAX
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
 
 HEAD_SIZE: Final = 64 * 1024
 LF_MESSAGE_MAX: Final = 256 << 20
+SENDER_MESSAGE: Final = "sender's message"
+"""The fact ``type`` of a report on a message that only its holder signed."""
 _HEADER_LINE: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
 
 
@@ -63,6 +67,9 @@ def verify_source(
 ) -> Report:
     """Verify a source of any kind; unknown content is TOTAL-FAILED.
 
+    A message that only its holder signed is TOTAL-FAILED too, as no provider's seal is on it, and is named as
+    such: it has a check of its own (`evidence.nes`).
+
     Args:
         source: untrusted bytes. A message whose lines end in LF alone (a file saved on Unix) is read with
             CRLF, as it was signed.
@@ -77,11 +84,22 @@ def verify_source(
     elif kind is Kind.EVIDENCE:
         report = verify_evidence(source.read(0, XML_SIZE_MAX + 1), trust, at, policy)
     elif kind is Kind.MESSAGE:
-        report = verify_kep_message(_with_crlf(source), trust, at, policy)
+        report = _message(_with_crlf(source), trust, at, policy)
     else:
         steps = [failed("1", "format", "neither evidence, KEP message nor bundle")]
         report = conclude("unknown", steps, at)
     return report if subject is None else replace(report, subject=subject)
+
+
+def _message(source: ByteSource, trust: TrustStore | None, at: datetime, policy: SealPolicy) -> Report:
+    try:
+        root = scan(source)
+    except MimeLimitError:
+        return verify_kep_message(source, trust, at, policy)  # says what is too much
+    if not is_sender_message(root):
+        return check_kep_message(source, trust, at, policy, root=root).report
+    text = "a sender's message, signed by its holder only, not a KEP message: kephs verify --sender checks it"
+    return conclude(SENDER_MESSAGE, [failed("1", "format", text)], at, facts={"type": SENDER_MESSAGE})
 
 
 def exit_code(reports: Iterable[Report]) -> int:

@@ -29,7 +29,7 @@ from evidence.cms_frame import frame_problem
 from evidence.records import NAMES, EvidenceRecord
 from evidence.report import Report, Step, SubIndication, Verdict, conclude
 from evidence.role import DEFAULT_SEAL_POLICY, SealPolicy, domain_of, transaction_problem
-from evidence.timestamps import TokenReport, read_token, verify_token
+from evidence.timestamps import TokenReport, verify_token
 from evidence.xades_verify import XadesSignature, open_signature
 from evidence.xml_canonical import XadesError
 from evidence.xml_reader import EvidenceFormatError, format_time
@@ -220,22 +220,21 @@ def _frame_step(
     name = "embedded material"
     if tuple(facts.der for facts in chain.certificates[:-1]) != signature.certificates:
         return failed("8.1", name, "KeyInfo holds other certificates than the path")
-    problem = None if stamp is None else token_problem(signature.tokens[0], stamp, trust)
+    problem = None if stamp is None else token_problem(stamp, trust)
     if problem is not None:
         return failed("8.1", name, f"time stamp: {problem}")
     return Step("8.1", name, ok=True)
 
 
-def token_problem(token: bytes, stamp: TokenReport, trust: TrustStore) -> str | None:
+def token_problem(stamp: TokenReport, trust: TrustStore) -> str | None:
     """Return what stands in a verified token's uncovered bytes that should not."""
-    if stamp.certificate is None or stamp.gen_time is None:
+    if stamp.certificate is None or stamp.gen_time is None or stamp.token is None:
         return "not verified"
-    chain, _ = chain_step(
-        stamp.certificate, read_token(token).signed.certificates, trust, stamp.gen_time, None, number="0"
-    )
+    embedded = stamp.token.signed.certificates
+    chain, _ = chain_step(stamp.certificate, embedded, trust, stamp.gen_time, None, number="0")
     if chain is None:
         return "no path"
-    return frame_problem(token, [facts.der for facts in chain.certificates])
+    return frame_problem(stamp.token.der, [facts.der for facts in chain.certificates])
 
 
 def _algorithm_step(

@@ -5,15 +5,13 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 import aiohttp
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from config.settings import Settings, SettingsError, failpoint
+from directory.addresses import AddressError, KepAddress
 from directory.providers import ProviderRegister
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.adapters.soft_signer import KeyMaterialError, SoftSigner
@@ -23,10 +21,14 @@ from evidence.certificates import CertificateError
 from evidence.chain import TrustStore
 from evidence.qualified import NesPolicy
 from evidence.records import Issuer
+from evidence.role import SealPolicy
+from evidence.seal_check import SealCheck, check_seal
 from evidence.sealing import Sealer
 from evidence.smime import SmimeLimits
+from evidence.xades import XadesKeyError
 from kephs.domain.policy import MIB, Limits
 from kephs.failpoints import FailingBlobs, FailingSealer, FailingStore, Failpoint
+from kephs.instance_keys import Keys, open_keys
 from kephs.ports import BlobStore, Scanner, Store
 from kephs.system import (
     Argon2Passwords,
@@ -50,8 +52,6 @@ from kephs.usecases.tidy import Tidy
 from smtp_gateway.scanner import ClamdAddress, ClamdScanner
 from storage.files import FileBlobStore
 from storage.unit_of_work import SqliteStore
-
-_KEY_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,8 @@ async def open_core(settings: Settings) -> AsyncIterator[Core]:
 
     Raises:
         SettingsError: something configured is missing or wrong; the text says what and the cure.
+        SchemaError: the database is missing, unreadable, or not at this program's revision.
+        StoreUnavailableError: another process writes here.
     """
     async with AsyncExitStack() as stack:
         yield await _open(settings, stack)
@@ -96,14 +98,19 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> Core:
     stack.callback(offload.close)
     ids = TimeOrderedIds(clock)
     trust = open_trust(settings)
+    if trust.empty:
+        raise SettingsError(
+            f"{settings.trust.roots} holds no root: no signature can be trusted; put the roots of the "
+            "certificate providers there, as PEM"
+        )
+    keys, register = open_keys(settings), open_register(settings)
     session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-    store, blobs = await _open_store(settings, stack)
+    store, blobs = await _open_store(settings, keys, stack)
     sealer = _open_sealer(settings, session, clock, trust)
     store, blobs, sealer = _with_failpoint(store, blobs, sealer)
-    register = ProviderRegister(settings.provider.domain, settings.provider.suffix)
     issuer = open_issuer(settings)
     records = RecordMaker(issuer, register.own, clock, ids)
-    passwords, identity = Argon2Passwords(offload), HmacIdentity(read_key(settings.storage.identity_key))
+    passwords, identity = Argon2Passwords(offload), HmacIdentity(keys.identity)
     revocation = HttpRevocation(
         session, clock=clock.now, trust=trust, nonces=lambda: secrets.token_bytes(16),
         settings=HttpRevocationSettings(
@@ -164,6 +171,22 @@ def read_certificates(folder: Path) -> list[bytes]:
         raise SettingsError(str(error)) from None
 
 
+def open_register(settings: Settings) -> ProviderRegister:
+    """Return which addresses are served here.
+
+    Raises:
+        SettingsError: the configured domain is no provider's, or not in its stored form.
+    """
+    domain, suffix = settings.provider.domain, settings.provider.suffix
+    try:
+        provider = KepAddress.parse(f"kephizmet@{domain}", suffix=suffix).provider
+    except AddressError:
+        provider = None
+    if provider != domain:
+        raise SettingsError(f"provider.domain: {domain} is no provider domain; it looks like hs91.{suffix}")
+    return ProviderRegister(domain, suffix)
+
+
 def open_issuer(settings: Settings) -> Issuer:
     """Return how evidence names this provider."""
     provider = settings.provider
@@ -197,17 +220,52 @@ def open_nes_policy(settings: Settings) -> NesPolicy:
     )
 
 
-def open_signer(settings: Settings) -> SoftSigner:
-    """Return the key of the transaction certificate.
+def read_signer(settings: Settings) -> SoftSigner:
+    """Return the key of the transaction certificate, whatever that certificate is worth.
 
     Raises:
-        SettingsError: key or certificate is missing or wrong.
+        SettingsError: key or certificate is missing, unreadable, or they are no pair.
     """
     seal = settings.seal
     try:
         return SoftSigner.from_pem(seal.certificate, seal.key, [seal.chain] if seal.chain.exists() else [])
-    except KeyMaterialError as error:
+    except (KeyMaterialError, OSError) as error:
         raise SettingsError(f"transaction certificate: {error}; see seal in kephs.toml") from None
+
+
+def check_signer(settings: Settings, signer: SoftSigner, trust: TrustStore, at: datetime) -> SealCheck:
+    """Look at the transaction certificate as verifiers of our evidence will.
+
+    Raises:
+        SettingsError: a certificate cannot be read.
+    """
+    policy = SealPolicy(transaction_policies=frozenset(transaction_policies(settings)))
+    try:
+        return check_seal(
+            signer.certificate, signer.chain,
+            domain=settings.provider.domain, trust=trust, policy=policy, at=at,
+        )  # fmt: skip
+    except CertificateError as error:
+        raise SettingsError(f"transaction certificate: {error}; see seal in kephs.toml") from None
+
+
+def open_signer(settings: Settings, trust: TrustStore | None = None) -> SoftSigner:
+    """Return the key of the transaction certificate, if evidence that it seals now will verify.
+
+    Args:
+        settings: of the instance.
+        trust: its trusted roots, where they are read already.
+
+    Raises:
+        SettingsError: key or certificate is missing or wrong, not valid now, not this provider's, or
+            leads to no trusted root.
+    """
+    signer = read_signer(settings)
+    trust = open_trust(settings) if trust is None else trust
+    problem = check_signer(settings, signer, trust, SystemClock().now()).problem
+    if problem is not None:
+        raise SettingsError(f"the transaction certificate cannot be used: {problem}; see seal in kephs.toml")
+    return signer
 
 
 def open_scanner(settings: Settings) -> Scanner | None:
@@ -250,49 +308,31 @@ def _open_sealer(
         settings.seal.tsa, session=session, clock=clock.now, trust=trust,
         nonces=lambda: secrets.randbits(64), timeout=timedelta(seconds=settings.seal.tsa_seconds),
     )  # fmt: skip
-    return (
-        FailingSealer(open_signer(settings), timestamper)
-        if failpoint()
-        else Sealer(open_signer(settings), timestamper)
-    )
+    kind = FailingSealer if failpoint() else Sealer
+    try:
+        return kind(open_signer(settings, trust), timestamper)
+    except XadesKeyError as error:
+        raise SettingsError(f"transaction certificate: {error}; see seal in kephs.toml") from None
 
 
-async def _open_store(settings: Settings, stack: AsyncExitStack) -> tuple[Store, BlobStore]:
-    master = read_key(settings.storage.master_key)
-    blobs = FileBlobStore(settings.storage.blobs, master_key=derived_key(master, b"kephs blobs"))
+async def _open_store(settings: Settings, keys: Keys, stack: AsyncExitStack) -> tuple[Store, BlobStore]:
+    blobs = FileBlobStore(settings.storage.blobs, master_key=keys.blobs)
     await blobs.start()
     stack.push_async_callback(blobs.close)
-    store = SqliteStore(settings.storage.database, column_key=derived_key(master, b"kephs columns"))
+    store = SqliteStore(settings.storage.database, column_key=keys.columns)
     await store.start()
     stack.push_async_callback(store.close)
     return store, blobs
-
-
-def derived_key(master: bytes, purpose: bytes) -> bytes:
-    """Return a key of its own for each purpose, so that none is used for two."""
-    return HKDF(hashes.SHA256(), _KEY_BYTES, salt=None, info=purpose).derive(master)
 
 
 def _with_failpoint(store: Store, blobs: BlobStore, sealer: Sealer) -> tuple[Store, BlobStore, Sealer]:
     wanted = failpoint()
     if not wanted:
         return store, blobs, sealer
-    point = Failpoint(wanted)
+    try:
+        point = Failpoint(wanted)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     if isinstance(sealer, FailingSealer):
         sealer.point = point
     return FailingStore(store, point), FailingBlobs(blobs, point), sealer
-
-
-def read_key(path: Path) -> bytes:
-    """Return the 32-byte key of a file.
-
-    Raises:
-        SettingsError: it is missing or wrong.
-    """
-    try:
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path}: {error}; restore the key from its backup") from None
-    if len(key) != _KEY_BYTES:
-        raise SettingsError(f"{path}: a key of 32 bytes in hexadecimal is expected")
-    return key

@@ -1,6 +1,6 @@
 """Accounts, operators and app passwords in SQL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -18,6 +18,7 @@ from directory.accounts import (
 from directory.addresses import KepAddress
 from storage.errors import ConflictError
 from storage.statements import Database, ListStatement, Row
+from storage.survey import UnreadableRow, survey
 from storage.tables import accounts, app_passwords, operators
 from storage.values import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 
@@ -40,6 +41,10 @@ _OPERATORS: Final = (
     select(operators)
     .where(operators.c.account_id == bindparam("account_id"))
     .order_by(operators.c.operator_id)
+)
+_ALL_OPERATORS: Final = select(operators).order_by(operators.c.operator_id)
+_ALL_PASSWORDS: Final = select(app_passwords).order_by(
+    app_passwords.c.account_id, app_passwords.c.password_id
 )
 _OPERATOR: Final = select(operators).where(operators.c.operator_id == bindparam("operator_id"))
 _ADD_PASSWORD: Final = insert(app_passwords)
@@ -175,20 +180,7 @@ class SqlAccounts:
 
     def passwords(self, account_id: str) -> list[AppPassword]:
         """Return the app passwords of an account that are not revoked, by id."""
-        return [
-            AppPassword(
-                password_id,
-                account,
-                operator,
-                self._unseal(label, "app_passwords", f"{account}:{password_id}"),
-                hashed,
-                from_micros(created_at),
-                from_micros_or_none(revoked_at),
-            )
-            for account, password_id, operator, label, hashed, created_at, revoked_at in self._db.rows(
-                _PASSWORDS, {"account_id": account_id}
-            )
-        ]
+        return [self._password(row) for row in self._db.rows(_PASSWORDS, {"account_id": account_id})]
 
     def revoke_password(self, account_id: str, password_id: str, at: datetime) -> bool:
         """Revoke an app password; False where it is unknown or was revoked before."""
@@ -196,6 +188,15 @@ class SqlAccounts:
             self._db.run(_REVOKE, {"of_account": account_id, "of_password": password_id, "at": to_micros(at)})
             == 1
         )
+
+    def survey(self) -> Iterator[Account | UnreadableRow]:
+        """Yield every account, by id, readable or not (asked by fsck)."""
+        yield from survey("accounts", self._db.rows(_ALL, {}), self._account)
+
+    def survey_persons(self) -> Iterator[Operator | AppPassword | UnreadableRow]:
+        """Yield every operator, then every app password, readable or not (asked by fsck)."""
+        yield from survey("operators", self._db.rows(_ALL_OPERATORS, {}), self._operator)
+        yield from survey("app_passwords", self._db.rows(_ALL_PASSWORDS, {}), self._password)
 
     def _account(self, row: Row) -> Account:
         account_id, address, provider, kind, service, state, personal, quota, used, opened, since = row
@@ -224,6 +225,18 @@ class SqlAccounts:
             bool(is_holder),
             from_micros(valid_from),
             from_micros_or_none(valid_until),
+        )
+
+    def _password(self, row: Row) -> AppPassword:
+        account_id, password_id, operator_id, label, hashed, created_at, revoked_at = row
+        return AppPassword(
+            password_id,
+            account_id,
+            operator_id,
+            self._unseal(label, "app_passwords", f"{account_id}:{password_id}"),
+            hashed,
+            from_micros(created_at),
+            from_micros_or_none(revoked_at),
         )
 
     def _seal(self, text: str, table: str, row_id: str) -> bytes:

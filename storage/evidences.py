@@ -1,6 +1,6 @@
 """Evidence and its ledger in SQL."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -11,8 +11,9 @@ from evidence.records import EvidenceKind
 from kephs.domain.messages import StoredEvidence
 from kephs.ports import DuplicateEvidenceError
 from storage.blob_rows import SqlBlobs
-from storage.statements import Database, Row
-from storage.tables import evidence, ledger
+from storage.statements import Database, ListStatement, Row
+from storage.survey import UnreadableRow, survey
+from storage.tables import evidence, ledger, messages
 from storage.values import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 
 _ADD: Final = insert(evidence)
@@ -45,6 +46,20 @@ _NEXT_DUE: Final = select(func.min(evidence.c.receipt_due)).where(evidence.c.rec
 _PAGE: Final = (
     select(evidence)
     .where(evidence.c.evidence_id > bindparam("after"))
+    .order_by(evidence.c.evidence_id)
+    .limit(literal_column("500"))
+)
+_OF_MESSAGES: Final = ListStatement(
+    lambda values: (
+        select(evidence)
+        .where(evidence.c.message_id.in_(values))
+        .order_by(evidence.c.event_time, evidence.c.kind, evidence.c.number)
+    )
+)
+_STRAYS: Final = (
+    select(evidence)
+    .select_from(evidence.outerjoin(messages, messages.c.message_id == evidence.c.message_id))
+    .where(messages.c.message_id.is_(None), evidence.c.evidence_id > bindparam("after"))
     .order_by(evidence.c.evidence_id)
     .limit(literal_column("500"))
 )
@@ -136,6 +151,24 @@ class SqlEvidences:
         while rows := self._db.rows(_PAGE, {"after": after}):
             for row in rows:
                 yield _evidence(row)
+            after = rows[-1][0]
+
+    def survey(self, message_ids: Sequence[str]) -> Iterator[StoredEvidence | UnreadableRow]:
+        """Yield the evidence of some messages, readable or not (asked by fsck)."""
+        yield from survey("evidence", self._db.rows_of(_OF_MESSAGES, message_ids, {}), _evidence)
+
+    def strays(self) -> Iterator[StoredEvidence | UnreadableRow]:
+        """Yield the evidence whose message is gone, by id (asked by fsck)."""
+        after = ""
+        while rows := self._db.rows(_STRAYS, {"after": after}):
+            yield from survey("evidence", rows, _evidence)
+            after = rows[-1][0]
+
+    def survey_ledger(self) -> Iterator[LedgerEntry | UnreadableRow]:
+        """Yield every entry, ascending, readable or not (asked by fsck)."""
+        after = -1
+        while rows := self._db.rows(_LEDGER, {"after": after, "most": 1000}):
+            yield from survey("ledger", rows, _link)
             after = rows[-1][0]
 
     def _append(self, evidence_id: str, digest: bytes, at: datetime) -> LedgerEntry:

@@ -1,6 +1,6 @@
 """Repositories of the in-memory twin: accounts, content rows, messages, deliveries, evidence."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -87,6 +87,15 @@ class MemoryAccounts:
             return False
         self._t.passwords.put((account_id, password_id), replace(password, revoked_at=at))
         return True
+
+    def survey(self) -> Iterator[Account]:
+        """Yield every account, by id (asked by fsck)."""
+        yield from self.all()
+
+    def survey_persons(self) -> Iterator[Operator | AppPassword]:
+        """Yield every operator, then every app password (asked by fsck)."""
+        yield from sorted(self._t.operators.values(), key=lambda o: o.operator_id)
+        yield from sorted(self._t.passwords.values(), key=lambda p: (p.account_id, p.password_id))
 
 
 class MemoryBlobs:
@@ -203,6 +212,10 @@ class MemoryMessages:
         """Return every submission, by id."""
         return sorted(self._t.messages.values(), key=lambda m: m.message_id)
 
+    def survey(self) -> Iterator[Submission]:
+        """Yield every submission, by id (asked by fsck)."""
+        yield from self.all()
+
 
 class MemoryDeliveries:
     """`kephs.ports.Deliveries` in memory."""
@@ -243,6 +256,16 @@ class MemoryDeliveries:
         row = replace(row, state=DeliveryState.READ, read_evidence_id=evidence_id)
         self._t.deliveries.put(delivery_id, row)
         return True
+
+    def survey(self, message_ids: Sequence[str]) -> Iterator[Delivery]:
+        """Yield the deliveries of some messages (asked by fsck)."""
+        for message_id in message_ids:
+            yield from self.of_message(message_id)
+
+    def strays(self) -> Iterator[Delivery]:
+        """Yield the deliveries whose message is gone, by id (asked by fsck)."""
+        found = (d for d in self._t.deliveries.values() if d.message_id not in self._t.messages)
+        yield from sorted(found, key=lambda d: d.delivery_id)
 
 
 class MemoryEvidences:
@@ -314,3 +337,17 @@ class MemoryEvidences:
     def all(self) -> Iterable[StoredEvidence]:
         """Return every evidence, by id."""
         return sorted(self._t.evidence.values(), key=lambda e: e.evidence_id)
+
+    def survey(self, message_ids: Sequence[str]) -> Iterator[StoredEvidence]:
+        """Yield the evidence of some messages (asked by fsck)."""
+        for message_id in message_ids:
+            yield from self.of_message(message_id)
+
+    def strays(self) -> Iterator[StoredEvidence]:
+        """Yield the evidence whose message is gone, by id (asked by fsck)."""
+        found = (e for e in self._t.evidence.values() if e.message_id not in self._t.messages)
+        yield from sorted(found, key=lambda e: e.evidence_id)
+
+    def survey_ledger(self) -> Iterator[LedgerEntry]:
+        """Yield every entry, ascending (asked by fsck)."""
+        yield from (self._t.ledger[seq] for seq in sorted(self._t.ledger))

@@ -1,6 +1,6 @@
 """Submissions and deliveries in SQL."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,7 +12,8 @@ from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.domain.messages import Delivery, Recipient, Role, Submission
 from storage.blob_rows import SqlBlobs
 from storage.errors import ConflictError
-from storage.statements import Database, Row
+from storage.statements import Database, ListStatement, Row
+from storage.survey import UnreadableRow, survey
 from storage.tables import deliveries, messages
 from storage.values import (
     from_micros,
@@ -71,6 +72,16 @@ _ADD_DELIVERY: Final = insert(deliveries)
 _DELIVERY: Final = select(deliveries).where(deliveries.c.delivery_id == bindparam("delivery_id"))
 _OF_MESSAGE: Final = (
     select(deliveries).where(deliveries.c.message_id == bindparam("message_id")).order_by(deliveries.c.number)
+)
+_OF_MESSAGES: Final = ListStatement(
+    lambda values: select(deliveries).where(deliveries.c.message_id.in_(values)).order_by(deliveries.c.number)
+)
+_STRAYS: Final = (
+    select(deliveries)
+    .select_from(deliveries.outerjoin(messages, messages.c.message_id == deliveries.c.message_id))
+    .where(messages.c.message_id.is_(None), deliveries.c.delivery_id > bindparam("after"))
+    .order_by(deliveries.c.delivery_id)
+    .limit(literal_column("500"))
 )
 _DECIDE: Final = (
     update(deliveries)
@@ -186,6 +197,13 @@ class SqlMessages:
                 yield self._message(row)
             after = rows[-1][0]
 
+    def survey(self) -> Iterator[Submission | UnreadableRow]:
+        """Yield every submission, by id, readable or not (asked by fsck)."""
+        after = ""
+        while rows := self._db.rows(_PAGE, {"after": after}):
+            yield from survey("messages", rows, self._message)
+            after = rows[-1][0]
+
     def _message(self, row: Row) -> Submission:
         (
             message_id,
@@ -298,6 +316,17 @@ class SqlDeliveries:
     def read(self, delivery_id: str, evidence_id: str) -> bool:
         """Note the first reading of a delivered message; False where it was noted before."""
         return self._db.run(_READ, {"of_delivery": delivery_id, "evidence": evidence_id}) == 1
+
+    def survey(self, message_ids: Sequence[str]) -> Iterator[Delivery | UnreadableRow]:
+        """Yield the deliveries of some messages, readable or not (asked by fsck)."""
+        yield from survey("deliveries", self._db.rows_of(_OF_MESSAGES, message_ids, {}), _delivery)
+
+    def strays(self) -> Iterator[Delivery | UnreadableRow]:
+        """Yield the deliveries whose message is gone, by id (asked by fsck)."""
+        after = ""
+        while rows := self._db.rows(_STRAYS, {"after": after}):
+            yield from survey("deliveries", rows, _delivery)
+            after = rows[-1][0]
 
 
 def _delivery(row: Row) -> Delivery:

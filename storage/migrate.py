@@ -1,6 +1,9 @@
 """The schema's revisions: bring a database to the newest. `storage.revision` refuses to run on any other."""
 
+import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -8,17 +11,27 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from storage.errors import SchemaError
+from storage.revision import unreadable
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 
 
 def sqlite_engine(path: Path) -> Engine:
-    """Return an engine for one SQLite file, for migrations only."""
+    """Return an engine for one SQLite file, for migrations only.
+
+    A file that is not there is made, for its owner alone; SQLite gives ``-wal`` and ``-shm`` the same mode.
+
+    Raises:
+        OSError: the file can be neither made nor opened.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
 
     @event.listens_for(engine, "connect")
@@ -43,24 +56,46 @@ def head() -> str:
 
 
 def current(engine: Engine) -> str | None:
-    """Return a database's revision; None where it has none."""
-    with engine.connect() as connection:
+    """Return a database's revision; None where it has none.
+
+    Raises:
+        DatabaseUnreadableError: the file is no database or cannot be read.
+    """
+    with _clear_errors(engine), engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Bring a database to a revision, in one transaction where the dialect can."""
+    """Bring a database to a revision, in one transaction where the dialect can.
+
+    Raises:
+        DatabaseUnreadableError: the file is no database or cannot be read.
+        SchemaError: the database is at a revision that this program does not know.
+    """
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
-    with engine.begin() as connection:
+    with _clear_errors(engine), engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
 
 
 def upgrade_sqlite(path: Path) -> None:
-    """Create or upgrade a SQLite database."""
+    """Create or upgrade a SQLite database; raises what `sqlite_engine` and `upgrade` do."""
     engine = sqlite_engine(path)
     try:
         upgrade(engine)
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _clear_errors(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except CommandError as error:
+        raise SchemaError(f"the database's revision is not known to this program: {error}") from None
+    except DatabaseError as error:
+        code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        if code == sqlite3.SQLITE_ERROR or error.orig is None:
+            raise  # SQL that fails is a defect of a migration
+        raise unreadable(Path(engine.url.database or ""), error.orig) from None

@@ -2,8 +2,9 @@
 
 import secrets
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import click
@@ -24,7 +25,7 @@ from kephs.cli.output import (
 )
 from kephs.domain.policy import MIB
 from kephs.ports import Tx
-from kephs.usecases.accounts import BLOCK_MIN, FREE_QUOTA, Opening
+from kephs.usecases.accounts import BLOCK_MIN, FREE_QUOTA, ApplicationError, ApplicationFault, Opening
 from kephs.usecases.sign_in import SELECTOR_LENGTH
 from storage.errors import ConflictError
 
@@ -39,6 +40,14 @@ _TURKISH: Final[dict[AccountState, str]] = {
     AccountState.BLOCKED: "Bloke",
     AccountState.CLOSED: "Kapalı",
 }
+
+APPLICATION_CURES: Final[Mapping[ApplicationFault, str]] = MappingProxyType(
+    {
+        ApplicationFault.ADDRESS_FORM: "choose an address of that form, or another --kind",
+        ApplicationFault.PERSON_MISSING: "name the main operator with --person and give that person's --tckn",
+        ApplicationFault.OPERATOR_EXISTS: "see who acts for it: kephs account show DIR ADDRESS",
+    }
+)
 
 address_argument = click.argument("address", metavar="ADDRESS")
 tckn_option = click.option(
@@ -66,7 +75,10 @@ def command() -> None:
 @instance_argument
 @address_argument
 @click.option("--name", required=True, help="Holder: the person, or the organisation.")
-@click.option("--person", help="Who acts first: the main operator of an organisation. Default: --name.")
+@click.option(
+    "--person",
+    help="Who acts first: the main operator; required for organisations. Default for real persons: --name.",
+)
 @tckn_option
 @click.option(
     "--kind", type=click.Choice([k.value for k in AccountKind]), default=AccountKind.REAL_PERSON.value
@@ -81,7 +93,10 @@ def open_(
     directory: Path, address: str, name: str, person: str | None, tckn: str, kind: str, service: str,
     quota_mib: int, as_json: bool,  # noqa: FBT001  # click hands options over by name
 ) -> None:  # fmt: skip
-    """Open an active account with its folders."""
+    """Open an active account with its folders.
+
+    A real person's address is ad.soyad[.number]; organisations name with --person who acts for them.
+    """
     opening = Opening(
         address=address,
         kind=AccountKind(kind),
@@ -91,7 +106,7 @@ def open_(
         identity_number=_identity(tckn),
         quota_bytes=quota_mib * MIB,
     )
-    account = _with_core(directory, lambda core: core.accounts.open(opening))
+    account = _with_core(directory, lambda core: core.accounts.apply(opening))
     _show_account(account, as_json=as_json)
 
 
@@ -247,7 +262,10 @@ def revoke_password(directory: Path, address: str, password_id: str, as_json: bo
 def _with_core(directory: Path, work: Callable[[Beside], Awaitable[T]]) -> T:
     async def inside() -> T:
         async with open_beside(settings.load(directory)) as core:
-            return await work(core)
+            try:
+                return await work(core)
+            except ApplicationError as error:
+                raise ExitError(error.fault.value, str(error), APPLICATION_CURES[error.fault]) from None
 
     return run(inside())
 

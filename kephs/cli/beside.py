@@ -4,16 +4,19 @@ The blob store has one process at a time (starting it sweeps temporary files and
 so it is opened for reading only here; the database takes writers from several processes.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from config.settings import Settings
-from directory.providers import ProviderRegister
-from kephs.bootstrap import derived_key, read_key
+from kephs.bootstrap import open_register
+from kephs.cli.output import ExitError
+from kephs.instance_keys import open_keys
 from kephs.system import Argon2Passwords, HmacIdentity, SystemClock, ThreadOffload, TimeOrderedIds
 from kephs.usecases.accounts import AccountWork
 from storage.files import FileBlobStore
+from storage.revision import DatabaseUnreadableError, check_current
 from storage.unit_of_work import SqliteStore
 
 
@@ -34,18 +37,22 @@ async def open_beside(settings: Settings) -> AsyncIterator[Beside]:
     """Open an instance's database and its content for reading.
 
     Raises:
-        SettingsError: a key is missing or wrong.
+        SettingsError: a key is missing or not this instance's.
         SchemaError: the database is missing, or not at this program's revision.
+        ExitError: the database cannot be read.
     """
-    master, clock = read_key(settings.storage.master_key), SystemClock()
-    identity = HmacIdentity(read_key(settings.storage.identity_key))
-    store = SqliteStore(settings.storage.database, column_key=derived_key(master, b"kephs columns"))
-    blobs = FileBlobStore(settings.storage.blobs, master_key=derived_key(master, b"kephs blobs"))
+    clock = SystemClock()
+    with unreadable_database_named():
+        check_current(settings.storage.database)
+        keys = open_keys(settings)
+    identity = HmacIdentity(keys.identity)
+    store = SqliteStore(settings.storage.database, column_key=keys.columns)
+    blobs = FileBlobStore(settings.storage.blobs, master_key=keys.blobs)
     offload = ThreadOffload()
     accounts = AccountWork(
         store=store, identity=identity, passwords=Argon2Passwords(offload), clock=clock,
         ids=TimeOrderedIds(clock),
-        register=ProviderRegister(settings.provider.domain, settings.provider.suffix),
+        register=open_register(settings),
     )  # fmt: skip
     await store.start()
     try:
@@ -53,3 +60,19 @@ async def open_beside(settings: Settings) -> AsyncIterator[Beside]:
     finally:
         await store.close()
         offload.close()
+
+
+@contextmanager
+def unreadable_database_named() -> Iterator[None]:
+    """Turn what an unreadable database raises into a command's end with the right cure: no migration helps.
+
+    Raises:
+        ExitError: instead of `DatabaseUnreadableError` and `sqlite3.DatabaseError`.
+    """
+    try:
+        yield
+    except (DatabaseUnreadableError, sqlite3.DatabaseError) as error:
+        raise ExitError(
+            "database-unreadable", f"the database cannot be used: {error}",
+            "stop the server; restore database and blobs from one backup",
+        ) from None  # fmt: skip

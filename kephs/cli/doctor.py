@@ -10,6 +10,8 @@ from kephs.bootstrap import open_trust
 from kephs.cli.doctor_files import (
     check_database,
     check_disk,
+    check_domain,
+    check_folders,
     check_keys,
     check_scanner_setting,
     check_tls,
@@ -30,7 +32,7 @@ from kephs.system import SystemClock
 def command(directory: Path, as_json: bool) -> None:  # noqa: FBT001  # click hands options over by name
     """Check environment, keys, certificates and outside services of the instance in DIR."""
     try:
-        findings = examine(load(directory), SystemClock())
+        findings = examine(load(directory), directory, SystemClock())
     except SettingsError as failure:
         findings = [
             error("settings", str(failure), "correct kephs.toml; docs/settings.md explains each value")
@@ -39,15 +41,17 @@ def command(directory: Path, as_json: bool) -> None:  # noqa: FBT001  # click ha
     raise click.exceptions.Exit(FAILED if worst(findings) is Level.ERROR else OK)
 
 
-def examine(settings: Settings, clock: SystemClock) -> list[Finding]:
+def examine(settings: Settings, directory: Path, clock: SystemClock) -> list[Finding]:
     """Return all findings about an instance; nothing in it is changed."""
     now = clock.now()
     findings = [
         Finding(Level.OK, "settings", f"provider {settings.provider.domain}"),
         check_year(now),
+        *check_domain(settings),
         *check_disk(settings),
+        *check_folders(settings, directory),
         *check_keys(settings),
-        check_database(settings),
+        *check_database(settings),
         *check_trust(settings),
     ]
     try:

@@ -1,6 +1,7 @@
 """What `kephs doctor` finds out from files alone."""
 
 import shutil
+import sqlite3
 import ssl
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -10,13 +11,21 @@ from typing import Final
 from config.settings import Settings, SettingsError
 from evidence.adapters.trust_folder import certificates_of
 from evidence.certificates import CertificateError, CertificateFacts, certificate_facts
-from evidence.chain import ChainFailure, TrustStore, build_chain
-from evidence.role import SealPolicy, transaction_problem
-from kephs.bootstrap import open_signer, open_tls, read_certificates, transaction_policies
+from evidence.chain import TrustStore
+from evidence.seal_check import lifetime_problem
+from kephs.bootstrap import (
+    check_signer,
+    open_register,
+    open_tls,
+    read_certificates,
+    read_signer,
+)
 from kephs.cli.findings import Finding, error, ok, warning
+from kephs.instance_keys import key_check_file, key_problem, read_keys
 from kephs.testpki.marker import is_test_root
 from storage.errors import SchemaError
-from storage.revision import HEAD, check_current
+from storage.key_check import in_use
+from storage.revision import HEAD, DatabaseUnreadableError, check_current
 
 _FIRST_YEAR: Final = 2025
 _LAST_YEAR: Final = 2100  # beyond, somebody typed it wrong
@@ -52,6 +61,47 @@ def check_disk(settings: Settings) -> Iterable[Finding]:
             yield ok("disk", text)
 
 
+def check_domain(settings: Settings) -> Iterable[Finding]:
+    """Say whether the configured domain can be a provider's at all."""
+    try:
+        open_register(settings)
+    except SettingsError as failure:
+        yield error("provider-domain", str(failure), "correct provider.domain in kephs.toml")
+
+
+def check_folders(settings: Settings, directory: Path) -> Iterable[Finding]:
+    """Say whether the instance's folders and its database belong to their owner alone."""
+    storage = settings.storage
+    folders = {
+        directory,
+        storage.master_key.parent,
+        storage.database.parent,
+        storage.blobs,
+        directory / "run",
+    }
+    found = [_private(path, directory=True) for path in sorted(folders)]
+    names = (storage.database.name, storage.database.name + "-wal", storage.database.name + "-shm")
+    found += [_private(storage.database.with_name(name), directory=False) for name in names]
+    exposed = [finding for finding in found if finding is not None]
+    yield from exposed or [ok("folders", f"{directory} belongs to its owner alone")]
+
+
+def _private(path: Path, *, directory: bool) -> Finding | None:
+    """Return what is wrong with a path's mode; a path that is not there is looked for elsewhere."""
+    try:
+        mode = path.stat().st_mode & 0o777
+    except OSError:
+        return None
+    if not mode & 0o077:
+        return None
+    text, cure = f"{path} has mode {mode:04o}", f"chmod {700 if directory else 600} {path}"
+    if mode & 0o022:
+        return error("exposed", f"{text}: others may change it", cure)
+    if directory:
+        return warning("folder-open", f"{text}: others may look into it", cure)
+    return error("exposed", f"{text}: others may read it", cure)
+
+
 # --------------------------------------------------------------------------- keys
 
 
@@ -65,12 +115,30 @@ def check_keys(settings: Settings) -> Iterable[Finding]:
         (settings.network.tls_key, False),
     ):
         yield _key_file(path, is_hex=is_hex)
+    yield from _same_keys(settings)
     if not storage.master_key_backup:
         yield warning(
             "master-key-backup",
             "no backup of the master key is noted; without the key all content is lost",
             "keep a copy elsewhere, then set storage.master_key_backup = true",
         )
+
+
+def _same_keys(settings: Settings) -> Iterable[Finding]:
+    """Compare the keys with those the instance was made with; nothing is written."""
+    try:
+        keys = read_keys(settings)
+        if not key_check_file(settings).exists():
+            check_current(settings.storage.database)
+            if not in_use(settings.storage.database):
+                return  # a start makes the check values
+    except (SettingsError, SchemaError, sqlite3.DatabaseError):
+        return  # said elsewhere
+    problem = key_problem(settings, keys)
+    if problem is not None:
+        yield error("key-wrong", problem, "put the right key into its place: nothing fits another one")
+    else:
+        yield ok("key-right", "master and identity key are the ones this instance was made with")
 
 
 def _key_file(path: Path, *, is_hex: bool) -> Finding:
@@ -91,13 +159,21 @@ def _key_file(path: Path, *, is_hex: bool) -> Finding:
 # --------------------------------------------------------------------------- database and trust
 
 
-def check_database(settings: Settings) -> Finding:
-    """Say whether the database's schema is this program's."""
+def check_database(settings: Settings) -> Iterable[Finding]:
+    """Say whether the database is there and its schema is this program's."""
     try:
         check_current(settings.storage.database)
+    except DatabaseUnreadableError as failure:
+        yield error(
+            "database", str(failure), "stop the server and restore database and blobs from one backup"
+        )
     except SchemaError as failure:
-        return error("schema", str(failure), "stop the server and run kephs migrate DIR")
-    return ok("schema", f"revision {HEAD}")
+        yield error(
+            "schema", str(failure),
+            "stop the server; kephs migrate DIR brings an old one up to date, and makes a missing one, empty",
+        )  # fmt: skip
+    else:
+        yield ok("schema", f"revision {HEAD}")
 
 
 def check_trust(settings: Settings) -> Iterable[Finding]:
@@ -132,30 +208,26 @@ def check_trust(settings: Settings) -> Iterable[Finding]:
 def check_transaction(settings: Settings, trust: TrustStore, now: datetime) -> Iterable[Finding]:
     """Look at the transaction certificate as verifiers of our evidence will."""
     try:
-        signer = open_signer(settings)
-        facts = certificate_facts(signer.certificate)
-        chain = [certificate_facts(der) for der in signer.chain]
-    except (SettingsError, CertificateError) as failure:
+        found = check_signer(settings, read_signer(settings), trust, now)
+    except SettingsError as failure:
         yield error("transaction-certificate", str(failure), "put certificate, key and chain into keys/")
         return
-    yield lifetime("transaction-certificate", facts, now)
-    policy = SealPolicy(transaction_policies=frozenset(transaction_policies(settings)))
-    problem = transaction_problem(facts, (settings.provider.domain,), policy)
-    if problem is not None:
+    yield lifetime("transaction-certificate", found.certificate, now)
+    if found.role_problem is not None:
         yield error(
-            "transaction-role", f"this certificate may not seal for {settings.provider.domain}: {problem}",
+            "transaction-role",
+            f"this certificate may not seal for {settings.provider.domain}: {found.role_problem}",
             "order a transaction certificate for this domain; name its policy in seal.transaction_policies",
         )  # fmt: skip
     else:
         yield ok("transaction-role", f"policy and name fit {settings.provider.domain}")
-    found = build_chain(facts, chain, trust, now)
-    if isinstance(found, ChainFailure):
+    if found.chain is None:
         yield error(
-            "transaction-chain", f"nobody can verify our evidence: {found.detail}",
+            "transaction-chain", f"nobody can verify our evidence: {found.chain_problem}",
             "put the issuing certificates into seal.chain and the root into trust.roots",
         )  # fmt: skip
     else:
-        yield ok("transaction-chain", f"leads to {found.root.subject_text}")
+        yield ok("transaction-chain", f"leads to {found.chain.root.subject_text}")
     if len(settings.seal.tsa) < 2:
         yield warning(
             "tsa-single", f"{len(settings.seal.tsa)} time-stamping authority is configured",
@@ -188,11 +260,10 @@ def _covers(name: str, domain: str) -> bool:
 
 def lifetime(code: str, facts: CertificateFacts, now: datetime) -> Finding:
     """Return the finding about a certificate's validity period; it warns 60 days ahead."""
+    problem = lifetime_problem(facts, now)
+    if problem is not None:
+        return error(code, problem, "check the clock" if now < facts.not_before else "renew it")
     until = f"{facts.not_after:%Y-%m-%d}"
-    if now < facts.not_before:
-        return error(code, f"valid only from {facts.not_before:%Y-%m-%d} on", "check the clock")
-    if now > facts.not_after:
-        return error(code, f"expired on {until}", "renew it")
     if facts.not_after - now < _SOON:
         return warning(code, f"expires on {until}", "renew it in time")
     return ok(code, f"{facts.common_name}, valid until {until}")

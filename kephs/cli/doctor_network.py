@@ -20,7 +20,7 @@ from evidence.chain import Chain, TrustStore, build_chain
 from evidence.ports import BytesSource, TimestampUnavailableError
 from evidence.revocation import RevocationStatus
 from evidence.timestamps import verify_token
-from kephs.bootstrap import open_scanner, open_signer
+from kephs.bootstrap import open_scanner, read_signer
 from kephs.cli.doctor_files import lifetime
 from kephs.cli.findings import Finding, error, ok, warning
 from kephs.ports import ScannerUnavailableError
@@ -134,7 +134,7 @@ async def _revocation(
     settings: Settings, trust: TrustStore, clock: SystemClock, session: aiohttp.ClientSession
 ) -> AsyncIterator[Finding]:
     try:
-        signer = open_signer(settings)
+        signer = read_signer(settings)
         facts = certificate_facts(signer.certificate)
         offered = [certificate_facts(der) for der in signer.chain]
     except (SettingsError, CertificateError):

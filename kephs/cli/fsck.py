@@ -26,39 +26,67 @@ _SHOWN: Final = 1_000  # lines of one run; --json lists all
 
 _RESTORE: Final = "restore the database and the blobs from one backup; keep the damaged copy for inspection"
 _TELL: Final = "this is a defect or tampering: keep a copy, then report it"
-_WORKER: Final = "run the server with its worker; if it stays, report it"
 _COUNT: Final = "only a count is wrong, nothing is lost; report it"
 
 SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
     {
         FindingCode.MESSAGE_WITHOUT_EVIDENCE: ("a message has not exactly one evidence of its answer", _TELL),
+        FindingCode.MESSAGE_WITHOUT_ACCOUNT: ("a message's sender has no account", _RESTORE),
+        FindingCode.MESSAGE_WITHOUT_DISPATCH: ("a delivered message has no KEP message", _TELL),
         FindingCode.MESSAGE_ACCEPTED_AND_REFUSED: ("a message has evidence 10 and evidence 11", _TELL),
         FindingCode.MESSAGE_COMPLETED_EARLY: ("a message is completed while deliveries are pending", _TELL),
-        FindingCode.MESSAGE_STUCK: ("a message waits for deliveries and nobody works on it", _WORKER),
+        FindingCode.MESSAGE_STUCK: ("a message is not completed and nobody works on it", _TELL),
         FindingCode.MESSAGE_REFUSED_WITH_DELIVERIES: ("a refused message has deliveries", _TELL),
+        FindingCode.DELIVERY_WITHOUT_MESSAGE: ("the message of a delivery is gone", _RESTORE),
         FindingCode.DELIVERY_WITHOUT_EVIDENCE: ("a delivery lacks the evidence of its state", _TELL),
         FindingCode.DELIVERY_EVIDENCE_EARLY: ("a delivery has evidence of a state it is not in", _TELL),
         FindingCode.DELIVERY_CONTRADICTED: ("a delivery has evidence 40 and evidence 41", _TELL),
+        FindingCode.DELIVERY_OTHER_RECIPIENT: (
+            "a delivery is not for the recipient its message names",
+            _TELL,
+        ),
+        FindingCode.DELIVERY_OTHER_ACCOUNT: ("a delivery is for the account of another address", _TELL),
+        FindingCode.DELIVERY_OTHER_TIME: ("a delivery was decided at another time than its evidence", _TELL),
         FindingCode.DELIVERY_NOT_FILED: ("a delivered message is in no mailbox", _RESTORE),
         FindingCode.DELIVERY_FILED_EARLY: (
             "a message lies in a mailbox without having been delivered",
             _TELL,
         ),
         FindingCode.DELIVERY_DOUBLED: ("a message was delivered twice", _TELL),
+        FindingCode.EVIDENCE_WITHOUT_MESSAGE: ("the message of an evidence is gone", _RESTORE),
         FindingCode.EVIDENCE_WITHOUT_DELIVERY: ("an evidence is about a delivery that does not exist", _TELL),
         FindingCode.EVIDENCE_CONTENT_MISSING: ("the bytes of an evidence are missing", _RESTORE),
         FindingCode.EVIDENCE_CONTENT_ALTERED: ("the bytes of an evidence were altered", _RESTORE),
+        FindingCode.EVIDENCE_NOT_XML: ("the bytes of an evidence are no evidence", _TELL),
+        FindingCode.EVIDENCE_OTHER_FACTS: (
+            "an evidence says otherwise than the database; the signed evidence counts",
+            _TELL,
+        ),
         FindingCode.EVIDENCE_NOT_IN_LEDGER: ("an evidence is not in the ledger", _TELL),
         FindingCode.LEDGER_GAP: ("the ledger has a gap", _TELL),
         FindingCode.LEDGER_BROKEN: ("the ledger's chain is broken", _TELL),
         FindingCode.LEDGER_UNKNOWN_EVIDENCE: ("the ledger names an evidence that is not stored", _RESTORE),
         FindingCode.LEDGER_OTHER_DIGEST: ("the ledger has another digest of an evidence", _RESTORE),
+        FindingCode.LEDGER_OTHER_TIME: ("the ledger has another time of an evidence", _RESTORE),
         FindingCode.LEDGER_DOUBLED: ("an evidence is in the ledger twice", _TELL),
         FindingCode.ITEM_CONTENT_MISSING: ("the content of a mailbox item is missing", _RESTORE),
         FindingCode.ITEM_CONTENT_ALTERED: ("the content of a mailbox item was altered", _RESTORE),
+        FindingCode.ITEM_WITHOUT_DELIVERY: ("a mailbox item names a delivery that does not exist", _TELL),
+        FindingCode.ITEM_OTHER_ACCOUNT: ("a KEP message lies in another account than its delivery's", _TELL),
+        FindingCode.ITEM_OTHER_CONTENT: (
+            "a mailbox item is not the KEP message its delivery is about",
+            _TELL,
+        ),
+        FindingCode.ITEM_UNGATED: ("a KEP message lies in a mailbox outside the read gate", _TELL),
         FindingCode.FOLDER_COUNTERS: ("a folder's counters are wrong", _COUNT),
         FindingCode.ACCOUNT_USAGE: ("an account's used space is counted wrongly", _COUNT),
-        FindingCode.BLOBS_ORPHANED: ("content is stored that no row names", "harmless: left by a crash"),
+        FindingCode.ACCOUNT_WITHOUT_HOLDER: ("an account has no holder among its operators", _RESTORE),
+        FindingCode.ACCOUNT_WITHOUT_FOLDER: ("an account lacks one of its standard folders", _RESTORE),
+        FindingCode.ROW_UNREADABLE: ("a row of the database cannot be read", _RESTORE),
+        FindingCode.BLOBS_ORPHANED: (
+            "content is stored that no row names",
+            "harmless noise: refused messages, tries answered 4xx and crashes leave it; its key is not kept",
+        ),
     }
 )
 
@@ -112,7 +140,7 @@ def _plain(findings: Sequence[Finding], counts: Counter[str], *, clean: bool) ->
         "findings": [
             {
                 "code": finding.code.value,
-                "subject": finding.subject,
+                "subject": str(finding.subject),  # SQLite keeps whatever type it was given
                 "text": SENTENCES[finding.code][0],
                 "detail": finding.detail,
                 "harmless": finding.harmless,
@@ -128,7 +156,8 @@ def _print(findings: Sequence[Finding], counts: Counter[str], *, clean: bool) ->
         sentence, cure = SENTENCES[finding.code]
         detail = f" ({finding.detail})" if finding.detail else ""
         mark = "note" if finding.harmless else "ERROR"
-        click.echo(f"{mark:<5} {finding.code.value}: {sentence}: {finding.subject or '-'}{detail}")
+        line = f"{mark:<5} {finding.code.value}: {sentence}: {finding.subject or '-'}{detail}"
+        click.echo("".join(c if c.isprintable() else "?" for c in line))  # a tampered id may move the cursor
         click.echo(f"      -> {cure}")
     if len(findings) > _SHOWN:
         click.echo(f"... and {len(findings) - _SHOWN} more: see --json")

@@ -1,5 +1,6 @@
 """Making an instance: its folder, its settings, its keys; with --test-pki also TEST certificates."""
 
+import os
 import secrets
 import socket
 from dataclasses import dataclass
@@ -9,9 +10,13 @@ from typing import Any, Final
 
 from config import settings as config_settings
 from directory.addresses import AddressError, KepAddress
+from kephs.instance_keys import key_check_file, read_keys
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import to_pem
+from storage.journal import sync_directory
+from storage.key_check import write_key_check
 
+_FOLDERS: Final = ("keys", "trust", "trust/intermediates", "data", "data/blobs", "run")
 _LEGAL_NAME: Final = "TEST {label} KEP Hizmet Sağlayıcısı A.Ş."
 
 
@@ -31,22 +36,34 @@ class Ports:
 def make_instance(
     directory: Path, domain: str, *, now: datetime, test_pki: bool, ports: Ports | None = None
 ) -> config_settings.Settings:
-    """Make an instance and return its settings.
+    """Make an instance and return its settings; its folders belong to their owner alone.
+
+    Args:
+        directory: a new or empty folder.
+        domain: the provider's, in any case; it is folded as addresses are.
+        now: UTC.
+        test_pki: make TEST certificates too.
+        ports: those wanted.
 
     Raises:
-        InstanceError: the folder holds one already, or the domain is no provider's.
+        InstanceError: the folder holds an instance or something else, or the domain is no provider's.
+        OSError: something cannot be written.
     """
-    _check(directory, domain)
+    domain = _checked(directory, domain)
     wanted = ports or Ports()
-    for name in ("keys", "trust/intermediates", "data/blobs", "run"):
-        (directory / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directory.chmod(0o700)  # it may have been there, empty and open to all
+    for name in _FOLDERS:
+        (directory / name).mkdir(mode=0o700)
     for name in ("master.key", "identity.key"):
         _write_secret(directory / "keys" / name, secrets.token_hex(32) + "\n")
     values = _values(domain, wanted, test_pki=test_pki)
     if test_pki:
         _add_test_pki(directory, domain, values, now, wanted.test_pki)
     config_settings.save(directory, values)
-    return config_settings.load(directory)
+    settings = config_settings.load(directory)
+    write_key_check(key_check_file(settings), read_keys(settings).by_name())
+    return settings
 
 
 def free_port() -> int:
@@ -56,15 +73,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _check(directory: Path, domain: str) -> None:
+def _checked(directory: Path, domain: str) -> str:
+    """Return the domain as it is stored."""
     if (directory / config_settings.FILE_NAME).exists():
         raise InstanceError(f"{directory} holds an instance already; choose another folder")
+    if directory.is_dir() and any(directory.iterdir()):
+        raise InstanceError(f"{directory} is not empty and holds no instance; choose a new or empty folder")
     try:
         address = KepAddress.parse(f"kephizmet@{domain}")
     except AddressError:
         raise InstanceError(f"{domain} is no provider domain; it looks like hs91.kep.tr") from None
     if address.domain != address.provider:
         raise InstanceError(f"{domain} is a domain below a provider's; use {address.provider}")
+    return address.domain
 
 
 def _values(domain: str, ports: Ports, *, test_pki: bool) -> dict[str, Any]:
@@ -122,5 +143,10 @@ def _suffix(domain: str) -> str:
 
 
 def _write_secret(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.write_text(text, encoding="ascii")
+    """Write a key, on disk before anything is encrypted under it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123  # a descriptor, no path
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_directory(path.parent)

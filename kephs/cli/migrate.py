@@ -1,32 +1,65 @@
 """``kephs migrate``: bring an instance's database to the schema of this program."""
 
 from pathlib import Path
+from typing import Final
 
 import click
 
-from config import settings
-from kephs.cli.output import guarded, instance_argument, json_option, print_json
+from config.settings import Settings, load
+from kephs.cli.beside import unreadable_database_named
+from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_json
+from kephs.instance_keys import key_check_file, read_keys
+from storage.errors import SchemaError
+from storage.key_check import opens_content, write_key_check
 from storage.migrate import current, head, sqlite_engine, upgrade
+from storage.revision import DatabaseUnreadableError
+
+_NEWER: Final = "install the version of kephs that made it, or a newer one"
 
 
 @click.command()
 @instance_argument
+@click.option(
+    "--note-keys", is_flag=True, help="Also write data/keys.check anew, from the keys as they are now."
+)
 @json_option
 @guarded
-def command(directory: Path, as_json: bool) -> None:  # noqa: FBT001  # click hands options over by name
+def command(directory: Path, note_keys: bool, as_json: bool) -> None:  # noqa: FBT001  # click's way
     """Bring the database of DIR to the current schema. Stop the server before."""
-    database = settings.load(directory).storage.database
-    database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    engine = sqlite_engine(database)
-    try:
-        before = current(engine)
-        upgrade(engine)
-        after = current(engine)
-    finally:
-        engine.dispose()
+    settings = load(directory)
+    with unreadable_database_named():
+        before, after = _migrate(settings.storage.database)
+        if note_keys:
+            _note_keys(settings)
     if as_json:
         print_json({"before": before, "after": after, "head": head(), "changed": before != after})
     elif before == after:
         click.echo(f"the database is at revision {after} already")
     else:
         click.echo(f"the database went from revision {before or 'none'} to {after}")
+
+
+def _migrate(database: Path) -> tuple[str | None, str | None]:
+    """Return the revisions before and after."""
+    database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = sqlite_engine(database)
+    try:
+        before = current(engine)
+        upgrade(engine)
+        return before, current(engine)
+    except DatabaseUnreadableError:
+        raise
+    except SchemaError as error:
+        raise ExitError("schema-unknown", str(error), _NEWER) from None
+    finally:
+        engine.dispose()
+
+
+def _note_keys(settings: Settings) -> None:
+    keys = read_keys(settings)
+    if not opens_content(settings.storage.database, keys.blobs):
+        raise ExitError(
+            "master-key-wrong", f"{settings.storage.master_key} does not open this instance's content",
+            "restore the master key from its backup",
+        )  # fmt: skip
+    write_key_check(key_check_file(settings), keys.by_name())

@@ -1,27 +1,35 @@
 """`kephs serve`: run an instance until SIGTERM, then drain."""
 
 import asyncio
+import fcntl
+import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import click
 import structlog
 
 from config.settings import Settings, SettingsError, load
 from kephs.bootstrap import Core, open_core, open_limits, open_tls
+from kephs.cli.output import first_of
+from kephs.cli.pki_child import pki_beside
 from kephs.imap.fetch import FetchPolicy
 from kephs.imap.server import ImapServer, ServerLimits
 from kephs.imap.session import SessionParts
 from kephs.observability import configure_logging
+from kephs.ports import StoreUnavailableError
 from kephs.worker import Worker
 from smtp_gateway.authenticator import Authenticator
 from smtp_gateway.server import SubmissionServer
 from smtp_gateway.settings import EdgeSettings
 from storage.errors import SchemaError
+
+Up: TypeAlias = Callable[[], None]
+"""Called by a part once it does its work: an edge, once its port is bound."""
 
 ROLES: Final = ("smtp", "imap", "worker")
 log = structlog.get_logger()
@@ -33,17 +41,51 @@ log = structlog.get_logger()
 @click.option("--verbose", is_flag=True, help="log every step")
 def command(directory: Path, *, roles: str, verbose: bool) -> None:
     """Run the instance in DIRECTORY. SIGTERM or SIGINT drains and stops."""
-    wanted = tuple(role.strip() for role in roles.split(",") if role.strip())
+    wanted = tuple(dict.fromkeys(role.strip() for role in roles.split(",") if role.strip()))
     unknown = set(wanted) - set(ROLES)
-    if unknown:
-        raise click.UsageError(f"no role {', '.join(sorted(unknown))}; there are {', '.join(ROLES)}")
+    if unknown or not wanted:
+        named = ", ".join(sorted(unknown)) or "given"
+        raise click.UsageError(f"no role {named}; there are {', '.join(ROLES)}")
     configure_logging(verbose=verbose)
+    os.umask(0o077)  # whatever the server writes belongs to its user alone
     try:
         asyncio.run(_serve(load(directory), directory, wanted))
-    except (SettingsError, SchemaError) as error:
-        raise click.ClickException(str(error)) from None
-    except OSError as error:
-        raise click.ClickException(f"cannot start: {error}") from None
+    except Exception as error:
+        text = explained(first_of(error) if isinstance(error, ExceptionGroup) else error)
+        if text is None:  # a defect: its trace is wanted
+            raise
+        raise click.ClickException(text) from None
+
+
+def explained(error: BaseException) -> str | None:
+    """Return the one line for what an operator can set right; None for defects."""
+    match error:
+        case SettingsError() | SchemaError():
+            return str(error)
+        case StoreUnavailableError():
+            return f"the store cannot be opened: {error}"
+        case sqlite3.DatabaseError():
+            return f"the database cannot be used: {error}; if that stays, restore it from its backup"
+        case OSError():
+            return f"cannot start: {error}"
+    return None
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Hold the lock of an instance's server; it goes with the process, however that ends.
+
+    Raises:
+        SettingsError: another process serves the instance.
+    """
+    folder = directory / "run"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / "serve.lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(f"{directory} is being served already") from None
+        yield
 
 
 async def _serve(settings: Settings, directory: Path, roles: Sequence[str]) -> None:
@@ -52,38 +94,28 @@ async def _serve(settings: Settings, directory: Path, roles: Sequence[str]) -> N
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
+        stack.enter_context(alone(directory))
         if settings.test_pki.enabled and settings.test_pki.port:
-            await stack.enter_async_context(_test_pki(directory, stopping))
+            await stack.enter_async_context(pki_beside(directory))
         core = await stack.enter_async_context(open_core(settings))
+        up = {role: asyncio.Event() for role in roles}
         async with asyncio.TaskGroup() as group:
             for role in roles:
-                group.create_task(_RUN[role](core, stopping), name=role)
+                group.create_task(_RUN[role](core, stopping, up[role].set), name=role)
+            for event in up.values():
+                await event.wait()
             log.info("serve.ready", domain=settings.provider.domain, roles=",".join(roles))
     log.info("serve.stopped")
 
 
-@asynccontextmanager
-async def _test_pki(directory: Path, stopping: asyncio.Event) -> AsyncIterator[None]:
-    """Run the TEST PKI as a child for as long as we run; it stops when we die."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-c", "from kephs.cli.main import main; main()",
-        "test-pki", str(directory), "--with-parent",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        async with asyncio.timeout(30):
-            if await child.stdout.readline() != b"ready\n":
-                raise SettingsError("the TEST PKI did not start; is its port taken?")
-        yield
-    finally:
-        stopping.set()
-        child.stdin.close()
-        await child.wait()
+def _cannot_listen(role: str, core: Core, port: int, error: BaseException) -> SettingsError:
+    reason = getattr(error, "strerror", None) or error
+    return SettingsError(
+        f"{role} cannot listen on {core.settings.network.host}:{port}: {reason}; see network in kephs.toml"
+    )
 
 
-async def _run_smtp(core: Core, stopping: asyncio.Event) -> None:
+async def _run_smtp(core: Core, stopping: asyncio.Event, up: Up) -> None:
     network, limits = core.settings.network, open_limits(core.settings)
     loop = asyncio.get_running_loop()
     edge = EdgeSettings(
@@ -103,24 +135,36 @@ async def _run_smtp(core: Core, stopping: asyncio.Event) -> None:
         clock=core.clock,
         settings=edge,
     )
-    async with server:
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(server)
+        except (OSError, OverflowError) as error:
+            raise _cannot_listen("submission", core, network.submission_port, error) from None
+        up()
         await stopping.wait()
 
 
-async def _run_imap(core: Core, stopping: asyncio.Event) -> None:
+async def _run_imap(core: Core, stopping: asyncio.Event, up: Up) -> None:
     network = core.settings.network
     parts = SessionParts(
         core.mailbox, core.sign_in, core.offload, FetchPolicy(imap_body=core.settings.read.trigger_imap_body)
     )
     limits = ServerLimits(connections=network.max_connections)
     server = ImapServer(parts, open_tls(core.settings), limits=limits)
+
+    async def listen() -> None:
+        try:
+            await server.serve(network.host, network.imap_port, ready=lambda _port: up())
+        except* (OSError, OverflowError) as group:  # trouble with a client never comes this far
+            raise _cannot_listen("imap", core, network.imap_port, first_of(group)) from None
+
     async with asyncio.TaskGroup() as group:
-        group.create_task(server.serve(network.host, network.imap_port), name="imap listener")
+        group.create_task(listen(), name="imap listener")
         await stopping.wait()
         server.drain()
 
 
-async def _run_worker(core: Core, stopping: asyncio.Event) -> None:
+async def _run_worker(core: Core, stopping: asyncio.Event, up: Up) -> None:
     worker = Worker(
         store=core.store,
         clock=core.clock,
@@ -129,6 +173,7 @@ async def _run_worker(core: Core, stopping: asyncio.Event) -> None:
         receipts=core.receipts,
         tidy=core.tidy,
     )
+    up()
     await worker.run(stopping)
 
 

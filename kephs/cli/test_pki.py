@@ -1,22 +1,13 @@
 """`kephs test-pki`: the TEST PKI of an instance, as a child of `kephs serve`."""
 
-import os
-import signal
 import sys
-import threading
 from pathlib import Path
 
 import click
 
-from config.settings import SettingsError, load
+from config.settings import SettingsError, TestPkiSettings, load
 from kephs.system import SystemClock
 from kephs.testpki.server import run_forever
-
-
-def _stop_with_parent() -> None:
-    """Stop when standard input closes: a killed parent must not leave its child behind."""
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @click.command("test-pki", hidden=True)
@@ -30,9 +21,17 @@ def command(directory: Path, *, with_parent: bool) -> None:
         raise click.ClickException(str(error)) from None
     if not settings.enabled or not settings.port:
         raise click.ClickException("this instance runs no TEST PKI")
-    if with_parent:
-        threading.Thread(target=_stop_with_parent, daemon=True).start()
+    try:
+        _run(settings, sys.stdin.fileno() if with_parent else None)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}, {settings.directory}"
+        raise click.ClickException(f"the TEST PKI cannot start ({where}): {error}") from None
+    except (ValueError, KeyError) as error:
+        raise click.ClickException(f"{settings.directory} holds no usable TEST PKI: {error}") from None
+
+
+def _run(settings: TestPkiSettings, lifeline: int | None) -> None:
     run_forever(
-        settings.directory, settings.host, settings.port,
-        clock=SystemClock().now, ready=lambda: print("ready", flush=True),
+        settings.directory, settings.host, settings.port, clock=SystemClock().now,
+        ready=lambda: print("ready", flush=True), lifeline=lifeline,
     )  # fmt: skip

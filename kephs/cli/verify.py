@@ -1,12 +1,14 @@
 """``kephs verify``: evidence, KEP messages, bundles and senders' signatures, offline."""
 
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 
@@ -26,6 +28,7 @@ _WORDS: Final[dict[Verdict, str]] = {
     Verdict.FAILED: "GEÇERSİZ / not valid",
     Verdict.INDETERMINATE: "BELİRSİZ / undecided",
 }
+_NO_TRUST: Final = "no root is trusted: give --trust DIR (güvenilen kök yok: --trust KLASÖR verin)"
 _MARKS: Final[dict[bool | None, str]] = {True: "ok  ", None: "note", False: "FAIL"}
 _file = click.Path(path_type=Path)
 
@@ -67,7 +70,7 @@ def command(
     """Verify evidence XML, KEP messages (.eml) and bundles (.kepdelil) without any network.
 
     Exit status: 0 all valid, 1 something is not valid or cannot be read, 2 something cannot be decided,
-    64 wrong usage.
+    64 wrong usage. A reader of the output that goes away early changes none of these.
     """
     if not paths and not senders:
         raise usage_error("name at least one file")
@@ -79,9 +82,11 @@ def command(
     reports += [(path, _sender(path, store, at, data, policy)) for path in senders]
     code = exit_code(report for _, report in reports)
     if as_json:
-        print_json(_plain(reports, code))
+        _tell(sys.stdout, lambda: print_json(_plain(reports, code)))
     else:
-        _print(reports, trusting=not store.empty)
+        _tell(sys.stdout, lambda: _print(reports))
+        if store.empty:
+            _tell(sys.stderr, lambda: click.echo(_NO_TRUST, err=True))
     raise click.exceptions.Exit(code)
 
 
@@ -151,7 +156,18 @@ def _plain(reports: Iterable[tuple[Path, Report]], code: int) -> dict[str, Any]:
     return {"exit": code, "verdict": verdict.value, "reports": listed}
 
 
-def _print(reports: Sequence[tuple[Path, Report]], *, trusting: bool) -> None:
+def _tell(stream: TextIO, show: Callable[[], None]) -> None:
+    """Show something; a reader that goes away (``| head``) changes neither verdict nor exit code."""
+    try:
+        show()
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):  # what is still buffered must not fail at exit either
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+
+
+def _print(reports: Sequence[tuple[Path, Report]]) -> None:
     for path, report in reports:
         sub = f" ({report.sub_indication.value})" if report.sub_indication else ""
         click.echo(f"{_shown(str(path))}: {report.verdict.value}{sub}: {_WORDS[report.verdict]}")
@@ -159,8 +175,6 @@ def _print(reports: Sequence[tuple[Path, Report]], *, trusting: bool) -> None:
             if isinstance(value, str) and value:
                 click.echo(f"  {name}: {_shown(value)}")
         _print_steps(report, "  ")
-    if not trusting:
-        click.echo("no root is trusted: give --trust DIR (güvenilen kök yok: --trust KLASÖR verin)", err=True)
 
 
 def _print_steps(report: Report, indent: str) -> None:

@@ -1,7 +1,8 @@
 """FETCH: what a message shows, in pieces, content only behind the read gate.
 
 Evidence 60 of a batch is durable before the first content byte of any message in it is produced; a message
-whose evidence cannot be made is left out whole (rules-in-detail "The read gate").
+whose evidence cannot be made is left out whole (rules-in-detail "The read gate"). A message of which nothing
+would be shown (no such part, an origin beyond its end) needs no evidence; the index alone decides that.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +18,7 @@ from kephs.domain.message_index import MessageIndex
 from kephs.domain.messages import Person
 from kephs.imap import render
 from kephs.imap.commands import FetchItem, ItemKind, Section, SectionText
-from kephs.imap.gate import shows_content
+from kephs.imap.gate import shows_content, shows_octets
 from kephs.imap.sections import FilteredHeader, fields_of, locate
 from kephs.imap.stub import stub_message
 from kephs.imap.view import View
@@ -27,6 +28,7 @@ from kephs.usecases.mailbox import INLINE_MAX, SEEN, MailboxService, NotPermitte
 BATCH: Final = 50  # messages whose evidence is made, and whose rows are read, together
 PIECE: Final = 512 * 1024  # bytes of a long literal read at once
 COALESCE: Final = 32 * 1024  # answers are handed on in pieces of about this size
+_WHOLE: Final = Section((), SectionText.ALL)
 _INDEXED: Final = frozenset({ItemKind.ENVELOPE, ItemKind.STRUCTURE, ItemKind.BODY, ItemKind.SECTION})
 
 
@@ -63,13 +65,20 @@ class _Message:
         self._row = row
         self.summary = summary
         self.size = summary.size
+        self._stub = False
         self._index: MessageIndex | None = None
         self._header: bytes | None = None
         self._fields: Sequence[HeaderField] | None = None
         self._source: ByteSource | None = None
 
+    @property
+    def closed(self) -> bool:
+        """Say whether the message is still behind the gate: no content of it may be read for an answer."""
+        return self.summary.gated and not self._stub
+
     async def become_stub(self, policy: FetchPolicy) -> None:
         header = await self.header()
+        self._stub = True
         source, self._index = stub_message(header, place=policy.place, place_en=policy.place_en)
         self._source = source
         self._header = self._index.header
@@ -99,6 +108,26 @@ class _Message:
         if self._index is None:
             self._index = await self._service.index(self._known())
         return self._index.root
+
+    async def opens(self, item: FetchItem) -> bool:
+        """Say whether the item shows content of this message; where the index does not tell, it does."""
+        if not shows_content(item):
+            return False
+        if item.kind is not ItemKind.SECTION or self._row is None or not self._row.item.index:
+            return True
+        try:
+            return shows_octets(item, await self.extent(item.section or _WHOLE))
+        except BlobMissingError:
+            return True
+
+    async def extent(self, section: Section) -> int | None:
+        """Return how many octets a gated section has at most, None where there is no such part."""
+        if not section.parts:
+            return self.size - (len(await self.header()) if section.text is SectionText.TEXT else 0)
+        found = locate(await self.root(), section)
+        if isinstance(found, FilteredHeader):
+            return found.most
+        return None if found is None else found.length
 
     async def source(self) -> ByteSource:
         if self._source is None:
@@ -189,28 +218,33 @@ class Fetcher:
                 raise NotPermittedError
             self.missing |= len(rows) < len(batch)
             summaries = [summary for summary in summaries if summary.uid in rows]
-        if content and self._policy.imap_body:
-            summaries = await self._exposed(summaries)
         messages = [_Message(self._service, summary, rows.get(summary.uid)) for summary in summaries]
+        if content and self._policy.imap_body:
+            messages = await self._exposed(messages, items)
         if stubs:
             for message in messages:
                 if message.summary.gated:
                     await message.become_stub(self._policy)
         return messages
 
-    async def _exposed(self, summaries: Sequence[ItemSummary]) -> list[ItemSummary]:
-        """Return those messages whose content may be shown now."""
-        gated = [summary.delivery_id for summary in summaries if summary.gated and summary.delivery_id]
-        durable = await self._service.expose(self._person, gated) if gated else frozenset[str]()
-        shown: list[ItemSummary] = []
-        for summary in summaries:
-            if not summary.gated:
-                shown.append(summary)
-            elif summary.delivery_id in durable:
-                read = replace(summary, gated=False)
-                self._view.replace(replace(self._view.summaries[summary.uid], gated=False))
-                shown.append(read)
-        self.withheld |= len(shown) < len(summaries)
+    async def _exposed(self, messages: Sequence[_Message], items: Sequence[FetchItem]) -> list[_Message]:
+        """Return those messages that may be answered now; those of which nothing is shown stay gated."""
+        opened: dict[int, str | None] = {}
+        for message in messages:
+            if message.closed and await _opened_by_any(message, items):
+                opened[message.summary.uid] = message.summary.delivery_id
+        ids = [delivery_id for delivery_id in opened.values() if delivery_id]
+        durable = await self._service.expose(self._person, ids) if ids else frozenset[str]()
+        shown: list[_Message] = []
+        for message in messages:
+            uid = message.summary.uid
+            if uid not in opened:
+                shown.append(message)
+            elif opened[uid] in durable:
+                message.summary = replace(message.summary, gated=False)
+                self._view.replace(replace(self._view.summaries[uid], gated=False))
+                shown.append(message)
+        self.withheld |= len(shown) < len(messages)
         return shown
 
     async def _mark_seen(self, messages: Sequence[_Message]) -> frozenset[int]:
@@ -282,10 +316,13 @@ class Fetcher:
                 await self._section(message, item, pieces)
 
     async def _section(self, message: _Message, item: FetchItem, pieces: _Pieces) -> None:
-        section = item.section or Section((), SectionText.ALL)
-        found = await _place_of(message, section)
+        section = item.section or _WHOLE
         origin = section.partial[0] if section.partial else None
         pieces.append(item.label + (b" " if origin is None else b"<%d> " % origin))
+        if message.closed and shows_content(item):  # it may be answered because there is nothing to show
+            pieces.append(b"NIL" if await message.extent(section) is None else b"{0}\r\n")
+            return
+        found = await _place_of(message, section)
         if found is None:
             pieces.append(b"NIL")
         elif isinstance(found, bytes):
@@ -324,6 +361,13 @@ class Fetcher:
             yield data
             at += length
             left -= length
+
+
+async def _opened_by_any(message: _Message, items: Sequence[FetchItem]) -> bool:
+    for item in items:
+        if await message.opens(item):
+            return True
+    return False
 
 
 async def _place_of(message: _Message, section: Section) -> Range | bytes | None:

@@ -52,3 +52,20 @@ def shows_content(item: FetchItem) -> bool:
         return decided
     section = item.section or Section((), SectionText.ALL)
     return SECTION_GATE[section.text, bool(section.parts)]
+
+
+def shows_octets(item: FetchItem, length: int | None) -> bool:
+    """Say whether the item shows at least one octet of content of one message (KEP-LM-05).
+
+    Args:
+        item: what is asked.
+        length: how many octets the item's section has in this message, or an upper bound, its partial
+            disregarded; None where the message has no such part. Other kinds than sections show something
+            wherever they show content.
+    """
+    if not shows_content(item):
+        return False
+    if item.kind is not ItemKind.SECTION:
+        return True
+    origin = item.section.partial[0] if item.section and item.section.partial else 0
+    return length is not None and origin < length

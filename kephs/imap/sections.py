@@ -80,6 +80,11 @@ class FilteredHeader:
         """Return what ``HEADER.FIELDS`` or ``HEADER.FIELDS.NOT`` asks."""
         return cls(header, fields, section.fields, without=section.text is SectionText.HEADER_FIELDS_NOT)
 
+    @property
+    def most(self) -> int:
+        """Return how many octets `choose` gives at most: line ends are added where they are missing."""
+        return sum(field.range.length + 2 for field in self._fields if self._wants(field.name)) + 2
+
     def choose(self, header: bytes) -> bytes:
         """Return the chosen fields, as received and in order, and the blank line."""
         start = self.range.start

@@ -3,9 +3,11 @@
 spec: KEP-AC-01..09, KEP-AD-03, KEP-AD-06, KEP-CL-01..07, KEP-QU-01.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from directory.accounts import (
@@ -17,8 +19,9 @@ from directory.accounts import (
     Operator,
     Right,
     ServiceType,
+    fits,
 )
-from directory.addresses import AddressError
+from directory.addresses import AddressError, KepAddress, fold
 from directory.identity import is_identity_number
 from directory.providers import ProviderRegister, Served
 from kephs.domain.lifecycle import AccountEvent, UnknownTransitionError, advance_account
@@ -27,6 +30,15 @@ from kephs.ports import Clock, IdentityKeeper, Ids, Passwords, Store, Tx
 
 FREE_QUOTA: Final = 100 * MIB  # spec: KEP-QU-01
 BLOCK_MIN: Final = timedelta(days=92)  # spec: KEP-CL-01; three calendar months are never longer
+
+
+_FORMS: Final[Mapping[AccountKind, str]] = MappingProxyType(
+    {
+        AccountKind.REAL_PERSON: "a real person's address is ad.soyad@{0}, or ad.soyad.2@{0} where taken",
+        AccountKind.LEGAL_PERSON: "a legal person's address is kurum@{0}, kurum.birim@{0} or birim@kurum.{0}",
+        AccountKind.CORPORATE_MEMBER: "a corporate member's address is ad.soyad@kurum.{0}",
+    }
+)  # spec: KEP-AD-01, KEP-AD-05
 
 
 class AccountFault(StrEnum):
@@ -50,9 +62,29 @@ class AccountError(Exception):
         self.fault = fault
 
 
+class ApplicationFault(StrEnum):
+    """Which rule about who holds and who acts an application breaks. Stable codes."""
+
+    ADDRESS_FORM = "address-form"
+    PERSON_MISSING = "person-missing"
+    OPERATOR_EXISTS = "operator-exists"
+
+
+class ApplicationError(Exception):
+    """An application refused; ``fault`` is the stable code, the text names the rule."""
+
+    def __init__(self, fault: ApplicationFault, text: str) -> None:
+        """Keep the code beside the text."""
+        super().__init__(text)
+        self.fault = fault
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What is needed to open an account, checked on paper or by signature before (KEP-AP-01..08)."""
+    """What is needed to open an account, checked on paper or by signature before (KEP-AP-01..08).
+
+    ``person_name`` and ``identity_number`` are the holder's, or the main operator's of an organisation.
+    """
 
     address: str
     kind: AccountKind
@@ -73,18 +105,28 @@ class AccountWork:
         self._store, self._identity, self._passwords = store, identity, passwords
         self._clock, self._ids, self._register = clock, ids, register
 
+    async def apply(self, opening: Opening) -> Account:
+        """Open an account for an applicant, whose address must have the form of its kind (KEP-AD-01).
+
+        Raises:
+            ApplicationError: the address has another form, or see `open`.
+            AccountError: see `open`.
+        """
+        address = self._address_here(opening.address)
+        if not fits(address, opening.kind):
+            form = _FORMS[opening.kind].format(address.provider)
+            raise ApplicationError(ApplicationFault.ADDRESS_FORM, form)
+        return await self.open(opening)
+
     async def open(self, opening: Opening) -> Account:
         """Open an active account with its folders and its holder or main operator.
 
         Raises:
             AccountError: address unusable or taken (closed ones stay taken, KEP-CL-05), identity wrong.
+            ApplicationError: an organisation names no person who acts for it.
         """
-        try:
-            address = self._register.parse(opening.address)
-        except AddressError as error:
-            raise AccountError(AccountFault.ADDRESS_INVALID, f"{error}") from None
-        if self._register.served(address) is not Served.HERE:
-            raise AccountError(AccountFault.ADDRESS_ELSEWHERE, f"addresses here end in {self._register.own}")
+        address = self._address_here(opening.address)
+        _check_person(opening)
         self._check_identity(opening.identity_number)
         now = self._clock.now()
         account = Account(
@@ -112,11 +154,22 @@ class AccountWork:
 
         Raises:
             AccountError: no such account, or the identity number is wrong.
+            ApplicationError: the person acts for the account already.
         """
         self._check_identity(identity_number)
         account = await self.find(address)
         operator = self._operator(account.account_id, name, identity_number, rights=rights)
-        await self._store.write(lambda tx: tx.accounts.add_operator(operator))
+
+        def commit(tx: Tx) -> None:
+            for known in tx.accounts.operators(account.account_id):
+                ended = known.valid_until is not None and known.valid_until <= operator.valid_from
+                if known.identity_mac == operator.identity_mac and not ended:
+                    raise ApplicationError(
+                        ApplicationFault.OPERATOR_EXISTS, "this person acts for this account already"
+                    )
+            tx.accounts.add_operator(operator)
+
+        await self._store.write(commit)
         return operator
 
     async def add_password(
@@ -185,6 +238,15 @@ class AccountWork:
 
         return await self._store.write(commit)
 
+    def _address_here(self, text: str) -> KepAddress:
+        try:
+            address = self._register.parse(text)
+        except AddressError as error:
+            raise AccountError(AccountFault.ADDRESS_INVALID, f"{error}") from None
+        if self._register.served(address) is not Served.HERE:
+            raise AccountError(AccountFault.ADDRESS_ELSEWHERE, f"addresses here end in {self._register.own}")
+        return address
+
     def _check_identity(self, number: str) -> None:
         if not is_identity_number(number):
             raise AccountError(AccountFault.IDENTITY_INVALID, "check digits of the T.C. Kimlik No are wrong")
@@ -196,6 +258,15 @@ class AccountWork:
             self._ids.new(), account_id, name, self._identity.mac(identity), rights, holder,
             self._clock.now(), None,
         )  # fmt: skip
+
+
+def _check_person(opening: Opening) -> None:
+    """Refuse an organisation that would act itself: evidence 60 names a person (KEP-LM-06, KEP-AC-03)."""
+    holder, person = ("".join(fold(n).split()) for n in (opening.holder_name, opening.person_name))
+    if opening.kind is not AccountKind.REAL_PERSON and person in ("", holder):
+        raise ApplicationError(
+            ApplicationFault.PERSON_MISSING, "an organisation acts through a person, and none is named"
+        )
 
 
 def _check_block(account: Account, event: AccountEvent, now: datetime) -> None:

@@ -9,14 +9,16 @@ import pytest
 from kephs.testpki.profiles import make_tckn
 from tests.functional.site import Holder, Site, compose, kephs, sign
 
+LEGAL, MEMBER = ("--kind", "legal_person"), ("--kind", "corporate_member")
+
 
 @pytest.fixture(scope="module")
 def opened(site: Site) -> Holder:
     """An account opened by the shell, with a password made by the shell."""
     tckn = site.next_tckn()
-    holder = Holder("kabuk@hs91.kep.tr", "Kabuk Hesabı", tckn, site.issue("Kabuk Hesabı", tckn))
+    holder = Holder("kabuk.hesabi@hs91.kep.tr", "Kabuk Hesabı", tckn, site.issue("Kabuk Hesabı", tckn))
     done = kephs(
-        "account", "open", site.home, "KABUK@hs91.kep.tr", "--name", "Kabuk Hesabı", "--tckn", "-", "--json",
+        "account", "open", site.home, "Kabuk.HESABI@hs91.kep.tr", "--name", "Kabuk Hesabı", "--tckn", "-", "--json",
         text_in=f"{tckn}\n",
     )  # fmt: skip
     facts = json.loads(done.stdout)
@@ -112,6 +114,15 @@ def test_an_operator_added_by_the_shell_signs_for_the_account(site, who, opened)
     assert site.submit(deputy, message, [who.mehmet.address]).code == 250
 
 
+def test_the_same_person_is_not_added_twice(site, opened):
+    done = kephs(
+        "account", "add-operator", site.home, opened.address, "--name", "Aynı Kişi", "--tckn", opened.tckn,
+        "--right", "read", ok=False,
+    )  # fmt: skip
+    assert (done.returncode, "[operator-exists]" in done.stderr) == (1, True)
+    assert len(done.stderr.strip().splitlines()) == 2
+
+
 def test_list_names_every_account(site, opened):
     listed = json.loads(kephs("account", "list", site.home, "--json").stdout)["accounts"]
     assert {opened.address, "ayse@hs91.kep.tr", "bloke@hs91.kep.tr"} <= {one["address"] for one in listed}
@@ -119,17 +130,23 @@ def test_list_names_every_account(site, opened):
 
 
 @pytest.mark.parametrize(
-    ("address", "tckn", "code"),
+    ("address", "tckn", "more", "code"),
     [
-        ("ayse@hs91.kep.tr", make_tckn(900), "address-taken"),
-        ("kapali@hs91.kep.tr", make_tckn(901), "address-taken"),
-        ("birisi@hs92.kep.tr", make_tckn(902), "address-elsewhere"),
-        ("birisi@gmail.com", make_tckn(903), "address-invalid"),
-        ("yeni@hs91.kep.tr", "12345678901", "identity-invalid"),
+        ("kabuk.hesabi@hs91.kep.tr", make_tckn(900), (), "address-taken"),
+        ("kapali@hs91.kep.tr", make_tckn(901), (*LEGAL, "--person", "Can Ak"), "address-taken"),
+        ("birisi@hs92.kep.tr", make_tckn(902), (), "address-elsewhere"),
+        ("birisi@gmail.com", make_tckn(903), (), "address-invalid"),
+        ("yeni.kisi@hs91.kep.tr", "12345678901", (), "identity-invalid"),
+        ("hizmet@hs91.kep.tr", make_tckn(904), (), "address-form"),
+        ("yeni.kisi@hs91.kep.tr", make_tckn(905), MEMBER, "address-form"),
+        ("yenikurum@hs91.kep.tr", make_tckn(906), LEGAL, "person-missing"),
+        ("yeni.kisi@kurum.hs91.kep.tr", make_tckn(907), MEMBER, "person-missing"),
     ],
 )
-def test_an_account_that_cannot_be_opened_is_refused_with_a_code_and_a_cure(site, address, tckn, code):
-    done = kephs("account", "open", site.home, address, "--name", "Deneme", "--tckn", tckn, ok=False)
+def test_an_account_that_cannot_be_opened_is_refused_with_a_code_and_a_cure(
+    site, opened, address, tckn, more, code
+):
+    done = kephs("account", "open", site.home, address, "--name", "Deneme", "--tckn", tckn, *more, ok=False)
     assert done.returncode == 1
     assert f"[{code}]" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 2

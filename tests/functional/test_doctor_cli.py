@@ -22,7 +22,7 @@ def copy(site: Site, tmp_path: Path) -> Path:
     """A copy of the running instance's folder: settings, keys, trust, database; the server stays its own."""
     home = tmp_path / "copy"
     shutil.copytree(site.home, home, ignore=shutil.ignore_patterns("run", "clamd", "blobs"))
-    (home / "data" / "blobs").mkdir()
+    (home / "data" / "blobs").mkdir(mode=0o700)
     return home
 
 
@@ -48,7 +48,7 @@ def test_a_good_instance_passes_with_every_service_asked(site: Site, copy: Path)
     found = _doctor(copy)
     assert (found.exit, found.level) == (0, "warning")
     for code in (
-        "clock", "clock-tsa", "disk", "key", "schema", "root", "transaction-certificate", "transaction-role",
+        "clock", "clock-tsa", "disk", "folders", "key", "key-right", "schema", "root", "transaction-certificate", "transaction-role",
         "transaction-chain", "tls-certificate", "tsa", "tsa-certificate", "revocation", "port-submission",
         "port-imap",
     ):  # fmt: skip
@@ -69,6 +69,36 @@ def _key_cut(home: Path, site: Site) -> None:
     path.write_text(path.read_text()[:20])
 
 
+def _another_master_key(home: Path, site: Site) -> None:
+    (home / "keys" / "master.key").write_text("ab" * 32)
+
+
+def _another_identity_key(home: Path, site: Site) -> None:
+    (home / "keys" / "identity.key").write_text("ab" * 32)
+
+
+def _no_key_check(home: Path, site: Site) -> None:
+    (home / "data" / "keys.check").unlink()
+
+
+def _key_check_damaged(home: Path, site: Site) -> None:
+    (home / "data" / "keys.check").write_text("master\n")
+
+
+def _folder_writable_by_all(home: Path, site: Site) -> None:
+    (home / "keys").chmod(0o777)
+
+
+def _database_readable_by_all(home: Path, site: Site) -> None:
+    (home / "data" / "kephs.db").chmod(0o644)
+
+
+def _database_is_text(home: Path, site: Site) -> None:
+    _no_database(home, site)
+    (home / "data" / "kephs.db").write_bytes(b"This is no database, but a text. " * 100)
+    (home / "data" / "kephs.db").chmod(0o600)
+
+
 def _no_root(home: Path, site: Site) -> None:
     for path in (home / "trust").glob("*.pem"):
         path.unlink()
@@ -84,6 +114,10 @@ def _test_root_in_production(home: Path, site: Site) -> None:
 
 def _another_domain(home: Path, site: Site) -> None:
     _set(home, "provider", domain="hs92.kep.tr")
+
+
+def _domain_in_capitals(home: Path, site: Site) -> None:
+    _set(home, "provider", domain="HS91.KEP.TR")
 
 
 def _key_of_another(home: Path, site: Site) -> None:
@@ -148,10 +182,18 @@ SPOILED: list[tuple[Callable[[Path, Site], None], str]] = [
     (_key_readable_by_all, "key-exposed"),
     (_key_gone, "key-missing"),
     (_key_cut, "key-form"),
+    (_another_master_key, "key-wrong"),
+    (_another_identity_key, "key-wrong"),
+    (_no_key_check, "key-wrong"),
+    (_key_check_damaged, "key-wrong"),
+    (_folder_writable_by_all, "exposed"),
+    (_database_readable_by_all, "exposed"),
+    (_database_is_text, "database"),
     (_no_root, "trust-empty"),
     (_root_unreadable, "trust"),
     (_test_root_in_production, "test-root"),
     (_another_domain, "transaction-role"),
+    (_domain_in_capitals, "provider-domain"),
     (_key_of_another, "transaction-certificate"),
     (_transaction_expired, "transaction-certificate"),
     (_transaction_revoked, "revoked"),
@@ -185,6 +227,21 @@ def test_one_of_two_time_stampers_may_be_down(site: Site, copy: Path):
     found = _doctor(copy)
     assert (found.exit, found.levels["tsa"]) == (0, {"ok", "warning"})
     assert "tsa-single" not in found.levels
+
+
+@pytest.mark.parametrize("folder", ["", "keys", "data", "data/blobs"])
+def test_a_folder_that_others_may_look_into_is_a_warning(copy: Path, folder: str):
+    (copy / folder).chmod(0o755)
+    found = _doctor(copy)
+    assert (found.exit, found.levels["folder-open"]) == (0, {"warning"})
+
+
+def test_without_a_database_text_and_cure_name_the_same_command(site: Site, copy: Path):
+    _no_database(copy, site)
+    done = kephs("doctor", copy, ok=False)
+    (line,) = [line for line in done.stdout.splitlines() if "schema:" in line]
+    assert "kephs migrate" in line
+    assert "kephs init" not in done.stdout
 
 
 def test_a_master_key_without_a_backup_is_a_warning(copy: Path):

@@ -5,6 +5,7 @@ from hashlib import sha256
 
 import pytest
 
+from evidence.certificates import certificate_facts
 from evidence.cms import SIGNATURE_TIME_STAMP, parse_signed_data
 from evidence.ports import SignerUnavailableError, TimestampUnavailableError
 from evidence.records import EvidenceKind
@@ -12,9 +13,11 @@ from evidence.sealing import Sealer
 from evidence.timestamps import read_token
 from evidence.verify_evidence import verify_evidence
 from evidence.xades_verify import open_signature
+from kephs.domain.refusals import RefusalCode
 from tests.support.evidence_samples import AT, record
-from tests.support.pki import shared_pki
+from tests.support.pki import ayse, shared_pki
 from tests.support.sealed import LATER, STAMPED, LocalTimestamper, sealer, signer_of, trust
+from tests.support.world import DOMAIN, MEHMET, compose, new_world, signed
 
 
 class SilentTimestamper:
@@ -89,3 +92,61 @@ async def test_the_message_signature_is_detached_and_stamped():
     (signer,) = signed.signers
     (token,) = signer.unsigned_values(SIGNATURE_TIME_STAMP)
     assert read_token(token.whole).info.imprint == sha256(signer.signature).digest()
+
+
+def valid(**limits) -> Sealer:
+    issued = shared_pki().issue_transaction("hs91.kep.tr", "TEST", **limits)
+    return Sealer(signer_of(issued), LocalTimestamper())
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"not_after": AT - timedelta(seconds=1)},
+        {"not_before": AT + timedelta(hours=1), "not_after": AT + timedelta(days=1)},
+    ],
+    ids=["expired", "not valid yet"],
+)
+async def test_an_expired_transaction_certificate_seals_and_signs_nothing(limits):
+    with pytest.raises(SignerUnavailableError):
+        await valid(**limits).seal(record())
+    with pytest.raises(SignerUnavailableError):
+        await valid(**limits).sign_entity(sha256(b"entity").digest(), AT)
+
+
+async def test_one_claimed_time_outside_the_certificates_validity_stops_the_whole_batch():
+    ends = valid(not_after=AT + timedelta(minutes=10))
+    late = record(event_time=AT + timedelta(minutes=11))
+    assert len(await ends.seal_many([record()])) == 1
+    with pytest.raises(SignerUnavailableError):
+        await ends.seal_many([record(), late])
+    with pytest.raises(SignerUnavailableError):
+        await ends.seal(record(), at=late.event_time)
+
+
+async def test_both_ends_of_the_validity_belong_to_it():
+    ends = valid(not_before=AT, not_after=STAMPED)
+    for at in (AT, STAMPED):
+        assert await ends.seal(record(), at=at)
+        assert await ends.sign_entity(sha256(b"entity").digest(), at)
+
+
+async def test_a_transaction_certificate_that_expires_while_running_makes_senders_and_readers_wait():
+    world = await new_world()
+    await world.send(await signed(compose(), ayse()))
+    await world.work()
+    before = await world.kinds()
+    delivery = (await world.store.read(lambda tx: list(tx.deliveries.of_message(_only(tx)))))[0]
+    mine = certificate_facts(shared_pki().transactions[DOMAIN].certificate)
+    world.clock.at = mine.not_after + timedelta(seconds=1)
+    answer = await world.send(compose(message_id="<2@test>"))
+    assert answer.refusal.code is RefusalCode.SEALING_UNAVAILABLE
+    assert answer.evidence_id is None
+    reader = await world.person(MEHMET)
+    assert await world.reader.expose(reader, [delivery.delivery_id]) == frozenset()
+    assert await world.kinds() == before
+
+
+def _only(tx) -> str:
+    (message,) = tx.messages.all()
+    return message.message_id

@@ -11,9 +11,24 @@ from hypothesis import strategies as st
 
 from evidence.chain import TrustStore
 from evidence.cms import ID_TST_INFO, CmsSigner
-from evidence.der import DerError, explicit, generalized_time, integer, octets, oid, seq
+from evidence.der import (
+    SEQUENCE,
+    SET,
+    DerError,
+    children,
+    explicit,
+    generalized_time,
+    inside,
+    integer,
+    octets,
+    oid,
+    parse,
+    seq,
+    tlv,
+)
 from evidence.report import SubIndication, Verdict
 from evidence.timestamps import (
+    MAX_TOKEN,
     TimestampRefusedError,
     TimestampRequestError,
     TokenIssuer,
@@ -274,6 +289,39 @@ def test_a_stranger_among_the_embedded_certificates_is_refused_unless_allowed():
     assert verdict_of(token, store=both)[0] is Verdict.PASSED
     friend = token_of(Issued(tsa.certificate, tsa.key, (*tsa.chain, *shared_pki().intermediates)))
     assert verdict_of(friend)[0] is Verdict.PASSED
+
+
+def reframed(*, digests: bytes = b"", crls: bytes = b"") -> bytes:
+    """Return a good token with other bytes where no signature covers them."""
+    kind, data = children(parse(token_of(), max_size=MAX_TOKEN))
+    version, listed, content, certificates, signers = children(inside(data, SEQUENCE))
+    known = listed.content + digests
+    members = (version.whole, tlv(SET, known), content.whole, certificates.whole, crls, signers.whole)
+    return seq(kind.whole, explicit(0, seq(*members)))
+
+
+@pytest.mark.parametrize(
+    ("frame", "wanted"),
+    [
+        ({}, None),
+        ({"digests": seq(oid("2.16.840.1.101.3.4.2.3"))}, None),
+        ({"digests": seq(oid("1.2.3.4"))}, "1"),
+        ({"digests": octets(b"x")}, "1"),
+        ({"digests": seq(oid("2.16.840.1.101.3.4.2.3")) * 8}, "1"),
+        ({"crls": tlv(0xA1, seq(integer(1)))}, None),
+        ({"crls": tlv(0xA1, explicit(1, seq(oid("1.2.3"))))}, "1"),
+    ],
+    ids=["same", "another hash", "unknown hash", "no identifier", "too many", "CRL", "not a CRL"],
+)
+def test_what_no_signature_covers_holds_only_what_can_be_read(frame, wanted):
+    assert verdict_of(reframed(**frame))[2] == wanted
+
+
+def test_a_report_carries_the_token_that_was_read():
+    token = token_of()
+    found = verify_token(token, imprint=DIGEST, trust=trust(), at=NOW)
+    assert found.token == read_token(token)
+    assert verify_token(b"junk", imprint=DIGEST, trust=trust(), at=NOW).token is None
 
 
 # ------------------------------------------------------------------ requests and responses

@@ -13,7 +13,7 @@ import click
 from config.settings import Settings, SettingsError
 from evidence.records import NAMES, EvidenceRecord
 from kephs.cli.demo.clients import DemoError
-from kephs.cli.demo.people import DemoAccount, prepare_people, prepare_provider
+from kephs.cli.demo.people import DemoAccount, prepare_people, prepare_provider, write_private
 from kephs.cli.demo.servers import imap_of, running, submission_of
 from kephs.cli.demo.story import Outcome, Stage, tell
 from kephs.cli.instance import InstanceError, Ports
@@ -103,7 +103,7 @@ def _write_description(
         "messages": _messages(outcomes),
     }  # fmt: skip
     partial = directory / "demo.json.part"
-    partial.write_text(json.dumps(description, ensure_ascii=False, indent=1), encoding="utf-8")
+    write_private(partial, json.dumps(description, ensure_ascii=False, indent=1))
     partial.replace(directory / "demo.json")
 
 

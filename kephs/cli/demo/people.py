@@ -72,14 +72,19 @@ async def prepare_people(directory: Path, domain: str, settings: Settings) -> li
     kept = directory / "people" / f"{domain}.json"
     if kept.exists():
         return [DemoAccount(**one) for one in json.loads(kept.read_text(encoding="utf-8"))]
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     pki = TestPki.load(settings.test_pki.directory)
     async with open_core(settings) as core:
         people = [await _open(core, pki, figure, domain, kept.parent) for figure in CAST[domain]]
-    kept.write_text(
-        json.dumps([asdict(one) for one in people], ensure_ascii=False, indent=1), encoding="utf-8"
-    )
+    write_private(kept, json.dumps([asdict(one) for one in people], ensure_ascii=False, indent=1))
     return people
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that holds passwords: for its owner alone."""
+    path.unlink(missing_ok=True)  # whatever mode an older one has
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
 
 
 async def _open(core: Core, pki: TestPki, figure: Figure, domain: str, folder: Path) -> DemoAccount:

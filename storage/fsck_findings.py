@@ -1,0 +1,68 @@
+"""What fsck can find, by stable code."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from storage.survey import UnreadableRow
+
+
+class FindingCode(StrEnum):
+    """What can be wrong. Stable: scripts and tests compare these."""
+
+    MESSAGE_WITHOUT_EVIDENCE = "message.without_evidence"
+    MESSAGE_WITHOUT_ACCOUNT = "message.without_account"
+    MESSAGE_WITHOUT_DISPATCH = "message.without_dispatch"
+    MESSAGE_ACCEPTED_AND_REFUSED = "message.accepted_and_refused"
+    MESSAGE_COMPLETED_EARLY = "message.completed_early"
+    MESSAGE_STUCK = "message.stuck"
+    MESSAGE_REFUSED_WITH_DELIVERIES = "message.refused_with_deliveries"
+    DELIVERY_WITHOUT_MESSAGE = "delivery.without_message"
+    DELIVERY_WITHOUT_EVIDENCE = "delivery.without_evidence"
+    DELIVERY_EVIDENCE_EARLY = "delivery.evidence_early"
+    DELIVERY_CONTRADICTED = "delivery.contradicted"
+    DELIVERY_OTHER_RECIPIENT = "delivery.other_recipient"
+    DELIVERY_OTHER_ACCOUNT = "delivery.other_account"
+    DELIVERY_OTHER_TIME = "delivery.other_time"
+    DELIVERY_NOT_FILED = "delivery.not_filed"
+    DELIVERY_FILED_EARLY = "delivery.filed_early"
+    DELIVERY_DOUBLED = "delivery.doubled"
+    EVIDENCE_WITHOUT_MESSAGE = "evidence.without_message"
+    EVIDENCE_WITHOUT_DELIVERY = "evidence.without_delivery"
+    EVIDENCE_CONTENT_MISSING = "evidence.content_missing"
+    EVIDENCE_CONTENT_ALTERED = "evidence.content_altered"
+    EVIDENCE_NOT_XML = "evidence.not_xml"
+    EVIDENCE_OTHER_FACTS = "evidence.other_facts"
+    EVIDENCE_NOT_IN_LEDGER = "evidence.not_in_ledger"
+    LEDGER_GAP = "ledger.gap"
+    LEDGER_BROKEN = "ledger.broken"
+    LEDGER_UNKNOWN_EVIDENCE = "ledger.unknown_evidence"
+    LEDGER_OTHER_DIGEST = "ledger.other_digest"
+    LEDGER_OTHER_TIME = "ledger.other_time"
+    LEDGER_DOUBLED = "ledger.doubled"
+    ITEM_CONTENT_MISSING = "item.content_missing"
+    ITEM_CONTENT_ALTERED = "item.content_altered"
+    ITEM_WITHOUT_DELIVERY = "item.without_delivery"
+    ITEM_OTHER_ACCOUNT = "item.other_account"
+    ITEM_OTHER_CONTENT = "item.other_content"
+    ITEM_UNGATED = "item.ungated"
+    FOLDER_COUNTERS = "folder.counters"
+    ACCOUNT_USAGE = "account.usage"
+    ACCOUNT_WITHOUT_HOLDER = "account.without_holder"
+    ACCOUNT_WITHOUT_FOLDER = "account.without_folder"
+    ROW_UNREADABLE = "row.unreadable"
+    BLOBS_ORPHANED = "blobs.orphaned"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that does not hold. ``subject`` is the row's id; harmless ones are for information."""
+
+    code: FindingCode
+    subject: str
+    detail: str = ""
+    harmless: bool = False
+
+
+def unreadable(row: UnreadableRow) -> Finding:
+    """Return the finding about a row that does not decode; its subject is ``table:id``."""
+    return Finding(FindingCode.ROW_UNREADABLE, f"{row.table}:{row.key}", row.cause)

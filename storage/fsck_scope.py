@@ -1,0 +1,185 @@
+"""What every part of fsck works on: one snapshot, the content behind it, what was learnt on the way."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from directory.accounts import Account, AppPassword, Operator
+from evidence.ledger import LedgerEntry
+from evidence.ports import ByteSource
+from kephs.domain.messages import Delivery, StoredEvidence, Submission
+from kephs.ports import Accounts, Blob, BlobMissingError, Blobs, Deliveries, Evidences, Mailboxes, Messages
+from storage.mailboxes import Filed
+from storage.survey import UNREADABLE, UnreadableRow
+
+PAGE: Final = 256  # rows between two progress reports, and asked for in one statement
+_READ_SIZE: Final = 512 * 1024
+
+
+class CheckedAccounts(Accounts, Protocol):
+    """What fsck asks of accounts beside the port."""
+
+    def survey(self) -> Iterable[Account | UnreadableRow]:
+        """Yield every account."""
+        ...
+
+    def survey_persons(self) -> Iterable[Operator | AppPassword | UnreadableRow]:
+        """Yield every operator and app password."""
+        ...
+
+
+class CheckedMessages(Messages, Protocol):
+    """What fsck asks of messages beside the port."""
+
+    def survey(self) -> Iterable[Submission | UnreadableRow]:
+        """Yield every submission."""
+        ...
+
+
+class CheckedDeliveries(Deliveries, Protocol):
+    """What fsck asks of deliveries beside the port."""
+
+    def survey(self, message_ids: Sequence[str]) -> Iterable[Delivery | UnreadableRow]:
+        """Yield the deliveries of some messages."""
+        ...
+
+    def strays(self) -> Iterable[Delivery | UnreadableRow]:
+        """Yield the deliveries whose message is gone."""
+        ...
+
+
+class CheckedEvidences(Evidences, Protocol):
+    """What fsck asks of evidence beside the port."""
+
+    def survey(self, message_ids: Sequence[str]) -> Iterable[StoredEvidence | UnreadableRow]:
+        """Yield the evidence of some messages."""
+        ...
+
+    def strays(self) -> Iterable[StoredEvidence | UnreadableRow]:
+        """Yield the evidence whose message is gone."""
+        ...
+
+    def survey_ledger(self) -> Iterable[LedgerEntry | UnreadableRow]:
+        """Yield every entry of the ledger, ascending."""
+        ...
+
+
+class CheckedMailboxes(Mailboxes, Protocol):
+    """What fsck asks of mailboxes beside the port."""
+
+    def filed(self, delivery_id: str) -> Filed:
+        """Return where the items of a delivery are."""
+        ...
+
+    def usage(self, account_id: str) -> int:
+        """Return an account's usage, added up anew."""
+        ...
+
+
+class CheckedTx(Protocol):
+    """A snapshot of a store of this package."""
+
+    @property
+    def accounts(self) -> CheckedAccounts:
+        """Return the rows of this subject."""
+        ...
+
+    @property
+    def blobs(self) -> Blobs:
+        """Return the rows of this subject."""
+        ...
+
+    @property
+    def messages(self) -> CheckedMessages:
+        """Return the rows of this subject."""
+        ...
+
+    @property
+    def deliveries(self) -> CheckedDeliveries:
+        """Return the rows of this subject."""
+        ...
+
+    @property
+    def evidence(self) -> CheckedEvidences:
+        """Return the rows of this subject."""
+        ...
+
+    @property
+    def mailboxes(self) -> CheckedMailboxes:
+        """Return the rows of this subject."""
+        ...
+
+
+class CheckedBlobs(Protocol):
+    """What fsck asks of a blob store."""
+
+    def open(self, blob: Blob) -> ByteSource:
+        """Return content for reading."""
+        ...
+
+    def places(self) -> Iterator[str]:
+        """Yield the place of everything that is stored."""
+        ...
+
+
+Progress = Callable[[str, int], None]
+"""Told the name of what is being checked and how many were."""
+
+
+class ContentGoneError(Exception):
+    """Content cannot be read; the text says why."""
+
+
+class ContentAlteredError(Exception):
+    """Content does not have its digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One run of fsck.
+
+    ``accounts`` maps ids to addresses (None where the row is unreadable) and is filled first; ``entered``
+    counts the ledger's entries by evidence id and is filled before messages are checked;
+    ``dispatches`` are the digests of all KEP messages, filled while messages are checked.
+    """
+
+    tx: CheckedTx
+    blobs: CheckedBlobs
+    progress: Progress
+    deep: bool
+    accounts: dict[str, str | None] = field(default_factory=dict)
+    entered: Counter[str] = field(default_factory=Counter)
+    dispatches: set[bytes] = field(default_factory=set)
+
+    def look(self, sha256: bytes, *, read: bool = True, keep: int = 0) -> bytes:
+        """Look for content, and where asked read it and compare its digest.
+
+        Args:
+            sha256: the digest of the content.
+            read: whether it is read.
+            keep: return content of up to so many bytes; larger content is only read.
+
+        Raises:
+            ContentGoneError, ContentAlteredError: it is not there, or is not what it was.
+        """
+        blob = self.tx.blobs.get(sha256)
+        if blob is None:
+            raise ContentGoneError("no row names it")
+        try:
+            source = self.blobs.open(blob)
+            if not read:
+                return b""
+            digest = hashlib.sha256()
+            kept = b""
+            for start in range(0, source.size, _READ_SIZE):
+                piece = source.read(start, _READ_SIZE)
+                digest.update(piece)
+                if source.size <= keep:
+                    kept += piece
+        except (BlobMissingError, *UNREADABLE) as error:
+            raise ContentGoneError(str(error)) from error
+        if digest.digest() != sha256:
+            raise ContentAlteredError("another digest")
+        return kept
