@@ -202,8 +202,18 @@ class Deliveries(Protocol):
     def add(self, delivery: Delivery) -> None: ...
     def get(self, delivery_id: str) -> Delivery | None: ...
     def of_message(self, message_id: str) -> list[Delivery]: ...
-    def decide(self, delivery_id: str, state: DeliveryState, evidence_id: str, at: datetime) -> bool:
-        """Move a pending delivery to its end state; False where somebody did so before."""
+    def decide(
+        self,
+        delivery_id: str,
+        state: DeliveryState,
+        evidence_id: str,
+        at: datetime,
+        account_id: str | None = None,
+    ) -> bool:
+        """Move a pending delivery to its end state; False where somebody did so before.
+
+        ``account_id`` is given where the address got its account only after acceptance.
+        """
         ...
 
     def read(self, delivery_id: str, evidence_id: str) -> bool:

@@ -239,12 +239,20 @@ class MemoryDeliveries:
         found = (d for d in self._t.deliveries.values() if d.message_id == message_id)
         return sorted(found, key=lambda d: d.number)
 
-    def decide(self, delivery_id: str, state: DeliveryState, evidence_id: str, at: datetime) -> bool:
+    def decide(
+        self,
+        delivery_id: str,
+        state: DeliveryState,
+        evidence_id: str,
+        at: datetime,
+        account_id: str | None = None,
+    ) -> bool:
         """Move a pending delivery to its end state; False where somebody did so before."""
         row = self._t.deliveries.get(delivery_id)
         if row is None or row.state is not DeliveryState.PENDING:
             return False
-        row = replace(row, state=state, evidence_id=evidence_id, decided_at=at)
+        account = account_id or row.account_id
+        row = replace(row, state=state, evidence_id=evidence_id, decided_at=at, account_id=account)
         self._t.deliveries.put(delivery_id, row)
         return True
 

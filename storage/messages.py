@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, insert, literal_column, select, update
+from sqlalchemy import Text, bindparam, func, insert, literal_column, select, update
 
 from directory.addresses import KepAddress
 from evidence.records import Authentication, Party
@@ -89,7 +89,12 @@ _DECIDE: Final = (
         deliveries.c.delivery_id == bindparam("of_delivery"),
         deliveries.c.state == literal_column("'pending'"),
     )
-    .values(state=bindparam("new_state"), evidence_id=bindparam("evidence"), decided_at=bindparam("at"))
+    .values(
+        state=bindparam("new_state"),
+        evidence_id=bindparam("evidence"),
+        decided_at=bindparam("at"),
+        account_id=func.coalesce(bindparam("found_account", type_=Text), deliveries.c.account_id),
+    )
 )
 _READ: Final = (
     update(deliveries)
@@ -303,13 +308,21 @@ class SqlDeliveries:
         """Return a message's deliveries by recipient number."""
         return [_delivery(row) for row in self._db.rows(_OF_MESSAGE, {"message_id": message_id})]
 
-    def decide(self, delivery_id: str, state: DeliveryState, evidence_id: str, at: datetime) -> bool:
+    def decide(
+        self,
+        delivery_id: str,
+        state: DeliveryState,
+        evidence_id: str,
+        at: datetime,
+        account_id: str | None = None,
+    ) -> bool:
         """Move a pending delivery to its end state; False where somebody did so before."""
         params = {
             "of_delivery": delivery_id,
             "new_state": state.value,
             "evidence": evidence_id,
             "at": to_micros(at),
+            "found_account": account_id,
         }
         return self._db.run(_DECIDE, params) == 1
 

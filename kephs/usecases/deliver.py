@@ -199,7 +199,9 @@ def _commit(
 ) -> None:
     delivery, record = decision.delivery, evidence.record
     state = advance_delivery(delivery.state, decision.event).state
-    if not tx.deliveries.decide(delivery.delivery_id, state, record.evidence_id, record.event_time):
+    if not tx.deliveries.decide(
+        delivery.delivery_id, state, record.evidence_id, record.event_time, delivery.account_id
+    ):
         return  # another worker was first: its evidence stands
     tx.blobs.add(blob)
     tx.evidence.add(stored(evidence, message, blob, receipt_due=record.event_time))

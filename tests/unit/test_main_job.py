@@ -7,16 +7,17 @@ from datetime import timedelta
 import pytest
 from cryptography.x509 import ReasonFlags
 
-from directory.accounts import AccountState
+from directory.accounts import AccountKind, AccountState, ServiceType
 from evidence.records import EvidenceKind, ReasonCode
 from kephs.domain.lifecycle import MessageState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.refusals import RefusalCode
 from kephs.ports import ScannerUnavailableError
+from kephs.usecases.accounts import Opening
 from kephs.usecases.results import Accepted, Refused
 from tests.support.pki import AYSE_TCKN, NOW, ayse, make_pki, mehmet, shared_pki
 from tests.support.signers import opaque_message
-from tests.support.world import AYSE, DOMAIN, KURUM, MEHMET, compose, new_world, signed
+from tests.support.world import AYSE, DOMAIN, KURUM, MEHMET, compose, new_world, password_of, signed
 
 K = EvidenceKind
 
@@ -322,6 +323,20 @@ async def test_a_revoked_app_password_ends_the_sessions_that_stand_on_it(world):
     assert refused(answer) is RefusalCode.NO_RIGHT_TO_SEND
     assert answer.evidence_id is None
     assert await world.reader.expose(reader, [delivery.delivery_id]) == frozenset()
+
+
+async def test_an_account_opened_between_acceptance_and_delivery_can_read_what_it_got(world):
+    late = f"gec.gelen@{DOMAIN}"
+    await world.send(await signed(compose(to=(late,)), ayse()), to=(late,))
+    opening = Opening(
+        late, AccountKind.REAL_PERSON, ServiceType.SEND_AND_RECEIVE, "Geç Gelen", "Geç Gelen", "10000000382"
+    )
+    await world.accounts.open(opening)
+    await world.accounts.add_password(late, password_of(late), label="test")
+    await world.work()
+    (delivery,) = await deliveries(world)
+    shown = await world.reader.expose(await world.person(late), [delivery.delivery_id])
+    assert shown == {delivery.delivery_id}
 
 
 async def deliveries(world):

@@ -149,4 +149,4 @@ async def test_a_transaction_certificate_that_expires_while_running_makes_sender
 
 def _only(tx) -> str:
     (message,) = tx.messages.all()
-    return message.message_id
+    return str(message.message_id)
