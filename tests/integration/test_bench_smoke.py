@@ -113,6 +113,7 @@ def test_an_interrupted_run_stops_all_servers_and_removes_their_folders(folder):
     running = subprocess.Popen(
         [*COMMAND, "submit", "--seconds", "60"], env=os.environ | {"TMPDIR": str(folder)},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        preexec_fn=_hear_interrupts,
     )  # fmt: skip
     try:
         started = _until(lambda: _pids(running.pid, folder))
@@ -123,6 +124,11 @@ def test_an_interrupted_run_stops_all_servers_and_removes_their_folders(folder):
         running.wait()
     assert list(folder.iterdir()) == []
     assert not [pid for pid in started if _runs(pid)]
+
+
+def _hear_interrupts() -> None:
+    """Undo what a shell does to its background jobs: there SIGINT is ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _pids(bench_pid: int, folder: Path) -> list[int]:
