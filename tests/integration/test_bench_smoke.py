@@ -110,10 +110,11 @@ def test_fetching_is_measured_beside_dovecot_and_leaves_nothing(folder):
 @pytest.mark.slow
 @pytest.mark.tools
 def test_an_interrupted_run_stops_all_servers_and_removes_their_folders(folder):
+    # a shell's background jobs ignore SIGINT, and their children inherit that
+    hearing = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {COMMAND[3]}"
     running = subprocess.Popen(
-        [*COMMAND, "submit", "--seconds", "60"], env=os.environ | {"TMPDIR": str(folder)},
+        [*COMMAND[:3], hearing, *COMMAND[4:], "submit", "--seconds", "60"], env=os.environ | {"TMPDIR": str(folder)},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        preexec_fn=_hear_interrupts,
     )  # fmt: skip
     try:
         started = _until(lambda: _pids(running.pid, folder))
@@ -124,11 +125,6 @@ def test_an_interrupted_run_stops_all_servers_and_removes_their_folders(folder):
         running.wait()
     assert list(folder.iterdir()) == []
     assert not [pid for pid in started if _runs(pid)]
-
-
-def _hear_interrupts() -> None:
-    """Undo what a shell does to its background jobs: there SIGINT is ignored, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _pids(bench_pid: int, folder: Path) -> list[int]:

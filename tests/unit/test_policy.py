@@ -159,3 +159,8 @@ def test_bad_recipients_are_named_to_the_sender():
 
 def test_every_rule_can_refuse():
     assert len(RULES) == len(set(RULES)) == 10
+
+
+def test_the_wire_may_carry_1_4_times_the_decoded_limit():
+    assert Limits().max_wire == 146_800_640  # spec: D15, KEP-MS-03
+    assert Limits(max_local=10, wire_factor=1.25).max_wire == 12
