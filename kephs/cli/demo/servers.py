@@ -54,12 +54,15 @@ async def _until_up(
             for endpoint in endpoints:
                 while not await _answers(endpoint):
                     if child.returncode is not None:
-                        raise DemoError(
-                            f"the server stopped with exit code {child.returncode}: see {log_path}"
-                        )
+                        raise DemoError(f"the server stopped: {_last_line(log_path)} (all of it: {log_path})")
                     await asyncio.sleep(0.05)
     except TimeoutError:
         raise DemoError(f"the server did not come up within {START_SECONDS:.0f} s: see {log_path}") from None
+
+
+def _last_line(log_path: Path) -> str:
+    lines = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1][:500] if lines else "it said nothing"
 
 
 async def _answers(endpoint: Endpoint) -> bool:
