@@ -20,6 +20,7 @@ from typing import ClassVar, Final
 
 from cryptography import x509
 
+from directory.identity import is_identity_number
 from kephs.testpki import profiles
 from kephs.testpki.answers import Answers
 from kephs.testpki.hierarchy import (
@@ -220,7 +221,7 @@ class TestPki:
         Raises:
             ValueError: the check digits of ``tckn`` are wrong.
         """
-        if not profiles.is_tckn(tckn):
+        if not is_identity_number(tckn):
             raise ValueError(f"{tckn}: not a T.C. identity number")
         profile = Profile(
             qualified=qualified,

@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -26,8 +26,6 @@ from kephs.testpki.oids import (
 
 Extension: TypeAlias = tuple[x509.ExtensionType, bool]
 """An extension and whether it is critical."""
-
-_TCKN_LENGTH: Final = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +88,6 @@ def make_tckn(number: int) -> str:
     digits.append((sum(digits[0::2]) * 7 - sum(digits[1::2])) % 10)
     digits.append(sum(digits) % 10)
     return "".join(map(str, digits))
-
-
-def is_tckn(text: str) -> bool:
-    """Say whether a text is a T.C. identity number with right check digits."""
-    if len(text) != _TCKN_LENGTH or not text.isascii() or not text.isdigit() or text[0] == "0":
-        return False
-    return make_tckn(int(text[:9]) - 100_000_000) == text
 
 
 def whole_second(at: datetime) -> datetime:

@@ -42,7 +42,6 @@ class Form:
     facts: FormFacts
     subject: str
     user_message_id: str | None
-    sender_name: str | None
     recipients: tuple[Recipient, ...]
 
 
@@ -62,10 +61,10 @@ def read_form(
         header_from=folded(header.sender_address),
         attempted=frozenset(folded(a) for a in incoming.attempted),
         any_refused=incoming.any_refused,
-        named=frozenset(folded(written) for written, _, _ in header.recipients),
-        has_to=any(role is Role.TO for _, _, role in header.recipients),
+        named=frozenset(folded(written) for written, _ in header.recipients),
+        has_to=any(role is Role.TO for _, role in header.recipients),
         bcc_present=header.bcc,
-        recipients=tuple(RecipientFacts(w, _destination(w, register)) for w, _, _ in header.recipients),
+        recipients=tuple(RecipientFacts(w, _destination(w, register)) for w, _ in header.recipients),
         decoded_size=size,
         signed=root is not None and is_signed(root),
         inner_differs=_inner_difference(root, signed) if root is not None and signed is not None else "",
@@ -75,7 +74,6 @@ def read_form(
         facts,
         header.subject,
         header.user_message_id,
-        header.sender_name,
         _parsed(header.recipients, register),
     )
 
@@ -132,7 +130,7 @@ class _Header:
         self.bcc = not fields.keys().isdisjoint({"bcc", "resent-bcc"})
         self.subject = decode_text(self._first("subject")).strip()
         self.user_message_id = self._message_id()
-        self.sender_address, self.sender_name = self._sender()
+        self.sender_address = self._sender()
         self.recipients = self._recipients()
 
     def folded(self, text: str) -> str:
@@ -154,30 +152,30 @@ class _Header:
             return None
         return text
 
-    def _mailboxes(self, name: str) -> list[tuple[str, str | None]]:
+    def _mailboxes(self, name: str) -> list[str]:
         try:
             found = addresses(self._first(name)) if name in self._fields else ()
         except AddressSyntaxError:
             self.valid = False
             return []
-        return [(m.address, m.name or None) for m in found]
+        return [mailbox.address for mailbox in found]
 
-    def _sender(self) -> tuple[str, str | None]:
+    def _sender(self) -> str:
         found = self._mailboxes("from")
         if len(found) != 1:
             self.valid = False
-            return "", None
+            return ""
         return found[0]
 
-    def _recipients(self) -> list[tuple[str, str | None, Role]]:
+    def _recipients(self) -> list[tuple[str, Role]]:
         seen: set[str] = set()
-        listed: list[tuple[str, str | None, Role]] = []
+        listed: list[tuple[str, Role]] = []
         for name, role in (("to", Role.TO), ("cc", Role.CC)):
-            for address, shown in self._mailboxes(name):
+            for address in self._mailboxes(name):
                 key = self.folded(address)
                 if key not in seen:
                     seen.add(key)
-                    listed.append((address, shown, role))
+                    listed.append((address, role))
         return listed
 
 
@@ -188,13 +186,12 @@ def _destination(written: str, register: ProviderRegister) -> Destination:
         return Destination.NOT_KEP
 
 
-def _parsed(
-    listed: Sequence[tuple[str, str | None, Role]], register: ProviderRegister
-) -> tuple[Recipient, ...]:
+def _parsed(listed: Sequence[tuple[str, Role]], register: ProviderRegister) -> tuple[Recipient, ...]:
     recipients = []
-    for written, name, role in listed:
+    for written, role in listed:
         try:
-            recipients.append(Recipient(register.parse(written), name, role))
+            # no name: what the sender wrote beside an address is nobody's name to us
+            recipients.append(Recipient(register.parse(written), None, role))
         except AddressError:
             continue
     return tuple(recipients)

@@ -1,5 +1,6 @@
 """A whole provider in memory: real rules, real signatures, twins of the stores, a clock that tests move."""
 
+import asyncio
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -112,11 +113,14 @@ class LocalTsa:
     clock: Clock
     down: bool = False
     stamps: int = 0
+    together: asyncio.Barrier | None = None  # stamps wait here until so many are asked for at one moment
 
     async def stamp(self, digest: bytes) -> bytes:
         """Return a token."""
         if self.down:
             raise TimestampUnavailableError("down")
+        if self.together is not None:
+            await self.together.wait()
         self.stamps += 1
         request = timestamp_request(digest, secrets.randbits(64))
         return parse_response(shared_pki().timestamp_reply(request, self.clock.now()))

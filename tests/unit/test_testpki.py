@@ -30,7 +30,7 @@ from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import to_pem
 from kephs.testpki.marker import is_test_certificate, is_test_root
 from kephs.testpki.oids import BTK_TEXT, TEST_MARKER
-from kephs.testpki.profiles import is_tckn, make_tckn, whole_second
+from kephs.testpki.profiles import make_tckn, whole_second
 from tests.support.pki import (
     AYSE_TCKN,
     NOW,
@@ -221,17 +221,17 @@ def test_a_name_alone_makes_no_test_certificate():
 @given(st.integers(0, 899_999_999))
 def test_made_identity_numbers_have_right_check_digits(number):
     tckn = make_tckn(number)
-    assert is_tckn(tckn)
-    assert not is_tckn(tckn[:-1] + str((int(tckn[-1]) + 1) % 10))
+    assert is_identity_number(tckn)
+    assert not is_identity_number(tckn[:-1] + str((int(tckn[-1]) + 1) % 10))
 
 
 @given(st.text(max_size=12))
 def test_no_text_breaks_the_check_of_identity_numbers(text):
-    assert is_tckn(text) in {True, False}
+    assert is_identity_number(text) in {True, False}
 
 
 def test_a_known_identity_number_passes_and_wrong_ones_are_refused():
-    assert is_tckn("10000000146")
+    assert is_identity_number("10000000146")
     with pytest.raises(ValueError, match="identity number"):
         shared_pki().issue_user("Ali", "10000000145")
     with pytest.raises(ValueError, match="nine digits"):

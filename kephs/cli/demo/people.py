@@ -1,6 +1,5 @@
 """The demo's provider and its people: made once, found again in an existing folder."""
 
-import base64
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -12,12 +11,11 @@ from typing import Final
 from config.settings import FILE_NAME, Settings, load
 from directory.accounts import AccountKind, ServiceType
 from kephs.bootstrap import Core, open_core
+from kephs.cli.account import new_app_password
 from kephs.cli.instance import Ports, make_instance
 from kephs.testpki.authority import TestPki
 from kephs.usecases.accounts import Opening
 from storage.migrate import upgrade_sqlite
-
-PASSWORD_BYTES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +98,3 @@ async def _open(core: Core, pki: TestPki, figure: Figure, domain: str, folder: P
         address, domain, figure.tckn, figure.kind.value, None, None,
         app_password, str(p12.resolve()), p12_password, figure.holder,
     )  # fmt: skip
-
-
-def new_app_password() -> str:
-    """Return a fresh app password: 26 letters and digits in five groups; the first six select it."""
-    text = base64.b32encode(secrets.token_bytes(PASSWORD_BYTES)).decode("ascii").lower()
-    return "-".join((text[:6], text[6:11], text[11:16], text[16:21], text[21:26]))
