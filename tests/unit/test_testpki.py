@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from directory.identity import is_identity_number
 from evidence.algorithms import Family
 from evidence.certificates import (
     BTK_SEAL,
