@@ -398,7 +398,8 @@ async def test_a_failed_sync_keeps_nothing_and_the_next_batch_goes_on(
     assert [type(r) for r in results] == [StoreUnavailableError] * 5
     monkeypatch.setattr(os, "fdatasync", real)
     new = await blobs.put(b"after")
-    assert new.place.startswith("j:2:")  # nobody knows what the failed segment holds
+    # nobody knows what a failed segment holds; the five may have come as more than one batch
+    assert int(new.place.split(":")[1]) > int(kept.place.split(":")[1])
     assert (read_all(blobs, kept), read_all(blobs, new)) == (b"before", b"after")
 
 
