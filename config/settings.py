@@ -42,13 +42,19 @@ class ProviderSettings(_Section):
 
 
 class NetworkSettings(_Section):
-    """Where the edges listen. TLS is implicit on both."""
+    """Where the edges listen. TLS is implicit for submission and IMAP."""
 
     host: str = Field(description="Address the edges bind to")
     submission_port: int = Field(
         ge=0, le=PORT_MAX, description="Submission over implicit TLS (465 in production)"
     )
+    inbound_port: int = Field(
+        ge=0, le=PORT_MAX, description="Where other providers hand over, with STARTTLS (25 in production)"
+    )
     imap_port: int = Field(ge=0, le=PORT_MAX, description="IMAP over implicit TLS (993 in production)")
+    metrics_port: int = Field(
+        ge=0, le=PORT_MAX, description="Prometheus metrics at /metrics, on 127.0.0.1 only; 0: none"
+    )
     tls_certificate: Path = Field(description="PEM: server certificate and its chain")
     tls_key: Path = Field(description="PEM: private key of the server certificate")
     max_connections: int = Field(ge=1, description="Connections per edge; more are told to come back")
@@ -58,9 +64,37 @@ class NetworkSettings(_Section):
     data_seconds: int = Field(ge=1, description="Longest time for the content of one message")
 
 
+class PeerSettings(_Section):
+    """The register of providers (R-09)."""
+
+    directory: Path = Field(description="Folder of the register's file and its history")
+    register_signers: tuple[str, ...] = Field(
+        description="SHA-256, hexadecimal, of certificates that may sign the register; two in a roll-over"
+    )
+
+
+class RelaySettings(_Section):
+    """Handing over to other providers, and how long to wait for their evidence (KEP-MS-12). Seconds."""
+
+    give_up_seconds: float = Field(gt=0, description="Tries to hand a message over end after this: 31")
+    no_answer_seconds: float = Field(gt=0, description="Wait for 20 or 21 after the hand-over: 31, reason 9")
+    no_delivery_info_seconds: float = Field(gt=0, description="Wait for 40 or 41 after 20: 41, reason 9")
+    receipts_seconds: float = Field(gt=0, description="Tries to hand a receipt over end after this")
+    first_retry_seconds: float = Field(gt=0, description="First wait after a failed try; it doubles")
+    longest_retry_seconds: float = Field(gt=0, description="Longest wait between two tries")
+    connections: int = Field(ge=1, description="Connections to one provider at the same time")
+    connect_seconds: float = Field(gt=0, description="Longest wait for a connection")
+    reply_seconds: float = Field(gt=0, description="Longest wait for one reply")
+    final_reply_seconds: float = Field(gt=0, description="Longest wait for the reply to a message's content")
+
+
 class StorageSettings(_Section):
     """Where rows and content lie."""
 
+    database_url: str = Field(
+        description="postgresql://... of the cluster profile; empty: SQLite in storage.database"
+    )
+    lease_seconds: float = Field(gt=0, description="Work a process took and did not finish is free after this")
     database: Path = Field(description="SQLite file")
     blobs: Path = Field(description="Folder of the encrypted content")
     master_key: Path = Field(
@@ -139,6 +173,8 @@ class Settings(_Section):
 
     provider: ProviderSettings
     network: NetworkSettings
+    peers: PeerSettings
+    relay: RelaySettings
     storage: StorageSettings
     seal: SealSettings
     trust: TrustSettings

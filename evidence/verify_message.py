@@ -51,6 +51,7 @@ class MessageCheck:
     report: Report
     message: KepMessage | None = None
     evidences: tuple[EvidenceCheck, ...] = ()
+    certificate: CertificateFacts | None = None  # whose signature holds, trusted or not
     chain: Chain | None = None
     stamped_at: datetime | None = None
     tsa: CertificateFacts | None = None
@@ -128,6 +129,7 @@ def check_kep_message(
         report=conclude(subject, steps, at, facts=facts, parts=parts),
         message=message,
         evidences=evidences,
+        certificate=seal.certificate if seal.intact else None,
         chain=seal.chain,
         stamped_at=seal.stamped_at,
         tsa=seal.stamps.best.certificate if seal.stamps.best else None,

@@ -2,15 +2,18 @@
 
 import secrets
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import aiohttp
 
 from config.settings import Settings, SettingsError, failpoint
+from directory.adapters.live_peers import LivePeers
+from directory.adapters.register_folder import RegisterError, RegisterFolder
 from directory.addresses import AddressError, KepAddress
 from directory.providers import ProviderRegister
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
@@ -27,9 +30,18 @@ from evidence.sealing import Sealer
 from evidence.smime import SmimeLimits
 from evidence.xades import XadesKeyError
 from kephs.domain.policy import MIB, Limits
-from kephs.failpoints import FailingBlobs, FailingSealer, FailingStore, Failpoint
+from kephs.domain.relay_times import RelayTimes
+from kephs.failpoints import (
+    FailingBlobs,
+    FailingCourier,
+    FailingReceive,
+    FailingSealer,
+    FailingStore,
+    Failpoint,
+)
 from kephs.instance_keys import Keys, open_keys
-from kephs.ports import BlobStore, Scanner, Store
+from kephs.ports import BlobStore, Courier, Scanner, Store
+from kephs.register_seal import read_pins, register_verifier
 from kephs.system import (
     Argon2Passwords,
     HmacIdentity,
@@ -42,16 +54,27 @@ from kephs.testpki.marker import is_test_root
 from kephs.testpki.oids import TEST_TRANSACTION_POLICY
 from kephs.usecases.accounts import AccountWork
 from kephs.usecases.deliver import Deliver
+from kephs.usecases.dispatch import DispatchMaker
+from kephs.usecases.give_up import GiveUp
 from kephs.usecases.mailbox import MailboxService
 from kephs.usecases.read import Reader
 from kephs.usecases.receipts import FileReceipts
+from kephs.usecases.receive import Receive
 from kephs.usecases.records import RecordMaker
+from kephs.usecases.relay import Relay, Wait
 from kephs.usecases.sign_in import SignIn
 from kephs.usecases.submit import Submit, SubmitSettings
+from kephs.usecases.take_dispatch import TakeDispatch
+from kephs.usecases.take_receipt import TakeReceipt
 from kephs.usecases.tidy import Tidy
+from smtp_gateway.inbound_server import Receiving
+from smtp_gateway.relay_client import SmtpCourier
+from smtp_gateway.relay_settings import RelaySettings as CourierSettings
 from smtp_gateway.scanner import ClamdAddress, ClamdScanner
 from storage.files import FileBlobStore
 from storage.unit_of_work import SqliteStore
+
+MAIN_NODE: Final = "main"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +82,7 @@ class Core:
     """Everything an edge or a command may need of a running instance."""
 
     settings: Settings
+    node: str  # names this process in leases
     store: Store
     blobs: BlobStore
     sealer: Sealer
@@ -71,8 +95,11 @@ class Core:
     records: RecordMaker
     register: ProviderRegister
     submit: Submit
+    receive: Receiving
     deliver: Deliver
     receipts: FileReceipts
+    relay: Relay
+    wait: Wait
     tidy: Tidy
     reader: Reader
     sign_in: SignIn
@@ -81,8 +108,10 @@ class Core:
 
 
 @asynccontextmanager
-async def open_core(settings: Settings) -> AsyncIterator[Core]:
+async def open_core(settings: Settings, node: str = MAIN_NODE) -> AsyncIterator[Core]:
     """Open an instance: store, keys, clients of outside services; close them on leaving.
+
+    ``node`` names the process among those that work on one database.
 
     Raises:
         SettingsError: something configured is missing or wrong; the text says what and the cure.
@@ -90,10 +119,10 @@ async def open_core(settings: Settings) -> AsyncIterator[Core]:
         StoreUnavailableError: another process writes here.
     """
     async with AsyncExitStack() as stack:
-        yield await _open(settings, stack)
+        yield await _open(settings, node, stack)
 
 
-async def _open(settings: Settings, stack: AsyncExitStack) -> Core:
+async def _open(settings: Settings, node: str, stack: AsyncExitStack) -> Core:
     clock, changes, offload = SystemClock(), LocalChanges(), ThreadOffload()
     stack.callback(offload.close)
     ids = TimeOrderedIds(clock)
@@ -103,11 +132,12 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> Core:
             f"{settings.trust.roots} holds no root: no signature can be trusted; put the roots of the "
             "certificate providers there, as PEM"
         )
-    keys, register = open_keys(settings), open_register(settings)
+    keys, register = open_keys(settings), open_register(settings, clock.now)
     session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
     store, blobs = await _open_store(settings, keys, stack)
     sealer = _open_sealer(settings, session, clock, trust)
-    store, blobs, sealer = _with_failpoint(store, blobs, sealer)
+    point = _failpoint()
+    store, blobs, sealer = _with_failpoint(point, store, blobs, sealer)
     issuer = open_issuer(settings)
     records = RecordMaker(issuer, register.own, clock, ids)
     passwords, identity = Argon2Passwords(offload), HmacIdentity(keys.identity)
@@ -118,18 +148,40 @@ async def _open(settings: Settings, stack: AsyncExitStack) -> Core:
         ),
     )  # fmt: skip
     shared = {"store": store, "blobs": blobs, "sealer": sealer, "changes": changes}
-    work = {**shared, "records": records, "offload": offload, "clock": clock, "ids": ids}
+    limits, times, policy = open_limits(settings), open_times(settings), open_seal_policy(settings)
+    scanner = open_scanner(settings)
     reader = Reader(**shared, records=records)  # type: ignore[arg-type]
+    dispatches = DispatchMaker(store, blobs, sealer, records, offload, clock, ids)
+    give_up = GiveUp(store, blobs, sealer, records, changes, clock, times)
+    courier = open_courier(settings, offload)
+    stack.push_async_callback(courier.close)
     return Core(
-        settings=settings, store=store, blobs=blobs, sealer=sealer, clock=clock, ids=ids, offload=offload,
-        changes=changes, trust=trust, revocation=revocation, records=records, register=register,
+        settings=settings, node=node, store=store, blobs=blobs, sealer=sealer, clock=clock, ids=ids,
+        offload=offload, changes=changes, trust=trust, revocation=revocation, records=records,
+        register=register,
         submit=Submit(
-            store=store, blobs=blobs, sealer=sealer, revocation=revocation, scanner=open_scanner(settings),
+            store=store, blobs=blobs, sealer=sealer, revocation=revocation, scanner=scanner,
             identity=identity, offload=offload, clock=clock, ids=ids, changes=changes, trust=trust,
-            settings=SubmitSettings(issuer, register, open_limits(settings), open_nes_policy(settings)),
+            settings=SubmitSettings(issuer, register, limits, open_nes_policy(settings), times),
         ),
-        deliver=Deliver(**work),  # type: ignore[arg-type]
-        receipts=FileReceipts(**work),  # type: ignore[arg-type]
+        receive=_failing_receive(point, Receive(
+            dispatches=TakeDispatch(
+                store, blobs, sealer, records, scanner, register, limits, offload, changes, ids
+            ),
+            receipts=TakeReceipt(store, blobs, changes, clock, times, register.own),
+            revocation=revocation, offload=offload, clock=clock, trust=trust, policy=policy,
+            register=register,
+        )),
+        deliver=Deliver(**shared, records=records, dispatches=dispatches),  # type: ignore[arg-type]
+        receipts=FileReceipts(
+            **shared, records=records, offload=offload, clock=clock, ids=ids,  # type: ignore[arg-type]
+            register=register, times=times,
+        ),
+        relay=Relay(
+            store, blobs, dispatches, records, register, _failing_courier(point, courier), give_up,
+            offload, clock, times,
+        ),
+        wait=Wait(store, give_up, register, clock),
         tidy=Tidy(store=store, blobs=blobs),
         reader=reader,
         sign_in=SignIn(store=store, passwords=passwords, clock=clock, register=register),
@@ -171,11 +223,28 @@ def read_certificates(folder: Path) -> list[bytes]:
         raise SettingsError(str(error)) from None
 
 
-def open_register(settings: Settings) -> ProviderRegister:
-    """Return which addresses are served here.
+def open_register_folder(settings: Settings, clock: Callable[[], datetime]) -> RegisterFolder:
+    """Return the folder of the signed register of providers.
 
     Raises:
-        SettingsError: the configured domain is no provider's, or not in its stored form.
+        SettingsError: a pin of its signers is no SHA-256.
+    """
+    try:
+        pins = read_pins(settings.peers.register_signers)
+    except ValueError as error:
+        raise SettingsError(f"peers.register_signers: {error}") from None
+    return RegisterFolder(
+        settings.peers.directory, own=settings.provider.domain, suffix=settings.provider.suffix,
+        verify=register_verifier(pins), clock=clock,
+    )  # fmt: skip
+
+
+def open_register(settings: Settings, clock: Callable[[], datetime] | None = None) -> ProviderRegister:
+    """Return which addresses are served here and which by whom; peers follow the register's file.
+
+    Raises:
+        SettingsError: the configured domain is no provider's, or not in its stored form; or the register's
+            file is not usable and no earlier one is.
     """
     domain, suffix = settings.provider.domain, settings.provider.suffix
     try:
@@ -184,7 +253,12 @@ def open_register(settings: Settings) -> ProviderRegister:
         provider = None
     if provider != domain:
         raise SettingsError(f"provider.domain: {domain} is no provider domain; it looks like hs91.{suffix}")
-    return ProviderRegister(domain, suffix)
+    folder = open_register_folder(settings, clock or SystemClock().now)
+    try:
+        folder.load()
+    except RegisterError as error:
+        raise SettingsError(f"{settings.peers.directory}: {error}") from None
+    return ProviderRegister(domain, suffix, LivePeers(folder), lambda: folder.current().stale)
 
 
 def open_issuer(settings: Settings) -> Issuer:
@@ -209,6 +283,24 @@ def transaction_policies(settings: Settings) -> tuple[str, ...]:
     """Return the policy OIDs of transaction certificates, the TEST one only in TEST instances."""
     configured = settings.seal.transaction_policies
     return (*configured, TEST_TRANSACTION_POLICY) if settings.test_pki.enabled else configured
+
+
+def open_seal_policy(settings: Settings) -> SealPolicy:
+    """Return what makes a transaction certificate, ours and peers'."""
+    return SealPolicy(transaction_policies=frozenset(transaction_policies(settings)))
+
+
+def open_times(settings: Settings) -> RelayTimes:
+    """Return the timers of relay."""
+    relay = settings.relay
+    return RelayTimes(
+        give_up=timedelta(seconds=relay.give_up_seconds),
+        no_answer=timedelta(seconds=relay.no_answer_seconds),
+        no_delivery_info=timedelta(seconds=relay.no_delivery_info_seconds),
+        receipts=timedelta(seconds=relay.receipts_seconds),
+        first_retry=timedelta(seconds=relay.first_retry_seconds),
+        longest_retry=timedelta(seconds=relay.longest_retry_seconds),
+    )
 
 
 def open_nes_policy(settings: Settings) -> NesPolicy:
@@ -239,11 +331,10 @@ def check_signer(settings: Settings, signer: SoftSigner, trust: TrustStore, at: 
     Raises:
         SettingsError: a certificate cannot be read.
     """
-    policy = SealPolicy(transaction_policies=frozenset(transaction_policies(settings)))
     try:
         return check_seal(
             signer.certificate, signer.chain,
-            domain=settings.provider.domain, trust=trust, policy=policy, at=at,
+            domain=settings.provider.domain, trust=trust, policy=open_seal_policy(settings), at=at,
         )  # fmt: skip
     except CertificateError as error:
         raise SettingsError(f"transaction certificate: {error}; see seal in kephs.toml") from None
@@ -282,6 +373,33 @@ def open_scanner(settings: Settings) -> Scanner | None:
     else:
         raise SettingsError("scanner.clamd is neither unix:/path nor tcp:host:port")
     return ClamdScanner(where, scan_timeout=settings.scanner.seconds)
+
+
+def open_courier(settings: Settings, offload: ThreadOffload) -> SmtpCourier:
+    """Return the client that hands messages to peers."""
+    return SmtpCourier(relay_limits(settings), hostname=settings.provider.domain, offload=offload)
+
+
+def relay_limits(settings: Settings) -> CourierSettings:
+    """Return the limits of handing over."""
+    relay = settings.relay
+    return CourierSettings(
+        connect_timeout=relay.connect_seconds,
+        opening_timeout=min(60.0, relay.reply_seconds),
+        reply_timeout=relay.reply_seconds,
+        final_timeout=relay.final_reply_seconds,
+        idle_connections=relay.connections,
+    )
+
+
+def hand_over_most(settings: Settings) -> timedelta:
+    """Return the longest time that handing over one message can take: the lease of a transfer."""
+    return timedelta(seconds=relay_limits(settings).longest(inbound_wire(settings)))
+
+
+def inbound_wire(settings: Settings) -> int:
+    """Return how many bytes a KEP message between providers may have: original, evidence and envelope."""
+    return int(settings.limits.max_elsewhere_mib * MIB * settings.limits.wire_factor) + MIB
 
 
 def open_tls(settings: Settings) -> ssl.SSLContext:
@@ -325,14 +443,27 @@ async def _open_store(settings: Settings, keys: Keys, stack: AsyncExitStack) -> 
     return store, blobs
 
 
-def _with_failpoint(store: Store, blobs: BlobStore, sealer: Sealer) -> tuple[Store, BlobStore, Sealer]:
-    wanted = failpoint()
-    if not wanted:
-        return store, blobs, sealer
+def _failpoint() -> Failpoint | None:
+    """Return where this process is to die (fault tests only)."""
     try:
-        point = Failpoint(wanted)
+        return Failpoint(wanted) if (wanted := failpoint()) else None
     except ValueError as error:
         raise SettingsError(str(error)) from None
+
+
+def _with_failpoint(
+    point: Failpoint | None, store: Store, blobs: BlobStore, sealer: Sealer
+) -> tuple[Store, BlobStore, Sealer]:
+    if point is None:
+        return store, blobs, sealer
     if isinstance(sealer, FailingSealer):
         sealer.point = point
     return FailingStore(store, point), FailingBlobs(blobs, point), sealer
+
+
+def _failing_courier(point: Failpoint | None, courier: Courier) -> Courier:
+    return courier if point is None else FailingCourier(courier, point)
+
+
+def _failing_receive(point: Failpoint | None, receive: Receive) -> Receiving:
+    return receive if point is None else FailingReceive(receive, point)

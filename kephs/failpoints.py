@@ -10,6 +10,10 @@ blobs.keep.after       after it, before anything names it
 blobs.put.after        after evidence or receipt bytes are durable, before anything names them
 seal.before            before evidence is signed
 seal.after             after it, before it is stored
+relay.before           before a message or receipt is handed to a peer
+relay.after            after the peer's 250, before it is noted
+receive.before         before what a peer handed over is looked at
+receive.after          after it was decided (and is durable if taken), before the peer hears the answer
 =====================  ==========================================================================
 """
 
@@ -21,14 +25,19 @@ from typing import Final, TypeVar
 
 from evidence.ports import ByteSource
 from evidence.records import EvidenceRecord, SealedEvidence
+from directory.providers import Peer
 from evidence.sealing import Sealer
-from kephs.ports import Blob, BlobStore, Spool, Store, Tx
+from kephs.domain.relay import Handed, Letter, NotHanded
+from kephs.ports import Blob, BlobStore, Courier, Spool, Store, Tx
+from kephs.usecases.receive import Receive
+from kephs.usecases.results import Arriving, Refused, Taken
 
 T = TypeVar("T")
 
 POINTS: Final = (
     "store.write.before", "store.write.after", "blobs.keep.before", "blobs.keep.after",
     "blobs.put.after", "seal.before", "seal.after",
+    "relay.before", "relay.after", "receive.before", "receive.after",
 )  # fmt: skip
 
 
@@ -121,3 +130,32 @@ class FailingSealer(Sealer):
         sealed = await super().seal_many(records, at=at)
         self.point.reach("seal.after")
         return sealed
+
+
+class FailingCourier:
+    """A courier; the process may die before or after a hand-over."""
+
+    def __init__(self, courier: Courier, point: Failpoint) -> None:
+        self._courier, self._point = courier, point
+
+    async def hand_over(self, peer: Peer, letter: Letter) -> Handed | NotHanded:
+        """Hand over; perhaps die before, or after the peer's 250."""
+        self._point.reach("relay.before")
+        outcome = await self._courier.hand_over(peer, letter)
+        if isinstance(outcome, Handed):
+            self._point.reach("relay.after")
+        return outcome
+
+
+class FailingReceive:
+    """The inbound use case; the process may die before or after its decision."""
+
+    def __init__(self, receive: Receive, point: Failpoint) -> None:
+        self._receive, self._point = receive, point
+
+    async def receive(self, arriving: Arriving) -> Taken | Refused:
+        """Take or refuse; perhaps die before or after."""
+        self._point.reach("receive.before")
+        outcome = await self._receive.receive(arriving)
+        self._point.reach("receive.after")
+        return outcome

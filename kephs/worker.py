@@ -1,29 +1,24 @@
 """Work due: claims it in batches and runs the use case, again and later where something was missing.
 
-Work is state on the domain rows (D12); this loop only looks for what is due and survives every failure.
+Work is state on the domain rows (D12). Each kind of it is a lane with its own claims and its own pace, so
+that a peer that never answers holds up nobody else's; a lane survives every failure.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, Protocol
 
 import structlog
 
 from evidence.ports import SignerUnavailableError, TimestampUnavailableError
-from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Clock, Store, StoreUnavailableError, Tx
-from kephs.system import LocalChanges, LocalSubscription
-from kephs.usecases.deliver import Deliver
-from kephs.usecases.receipts import FileReceipts
-from kephs.usecases.tidy import Tidy
 
-T = TypeVar("T")
 log = structlog.get_logger()
 
 LEASE: Final = timedelta(minutes=5)
 BATCH: Final = 20
-TIDY_EVERY: Final = timedelta(seconds=10)
 IDLE: Final = 5.0  # seconds between looks when nothing wakes us
 _LATER: Final = (TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError)
 
@@ -33,146 +28,194 @@ def backoff(attempts: int) -> timedelta:
     return timedelta(seconds=min(300, 2 ** min(attempts, 9)))
 
 
+class Waker(Protocol):
+    """Something that wakes a lane: `kephs.system.LocalSubscription` is one."""
+
+    def wake(self) -> None:
+        """Wake whoever waits."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait until woken."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One kind of work.
+
+    ``claim`` leases at most so many due rows; ``work`` does one; ``postpone`` sets when one that failed is
+    due again; ``next_due`` tells when the next row is due. At most ``at_once`` rows are worked on at the same
+    time; more are claimed when ``refill`` places are free. ``lease`` must be longer than the work can take;
+    on stopping, work gets ``patience`` seconds to end before it is cancelled (every work may be repeated).
+    """
+
+    name: str
+    claim: Callable[[Tx, datetime, int, datetime], Sequence[Any]]
+    subject: Callable[[Any], str]
+    attempts: Callable[[Any], int]
+    work: Callable[[Any], Awaitable[None]]
+    postpone: Callable[[Tx, Any, datetime], None]
+    next_due: Callable[[Tx], datetime | None]
+    at_once: int = BATCH
+    refill: int = BATCH // 2
+    lease: timedelta = LEASE
+    patience: float = 60.0
+
+
 class Worker:
-    """Delivers accepted messages and files receipts."""
+    """Runs lanes until told to stop."""
 
     def __init__(
-        self,
-        *,
-        store: Store,
-        clock: Clock,
-        changes: LocalChanges,
-        deliver: Deliver,
-        receipts: FileReceipts,
-        tidy: Tidy,
-    ) -> None:
-        self._store, self._clock, self._changes = store, clock, changes
-        self._deliver, self._receipts, self._tidy = deliver, receipts, tidy
-        self._tidied: datetime | None = None
+        self, *, store: Store, clock: Clock, subscribe: Callable[[], Waker],
+        lanes: Callable[[], Sequence[Lane]],
+        take_over: Callable[[Tx, datetime], None], tidy: Callable[[], Awaitable[int]],
+        tidy_every: timedelta = timedelta(seconds=10),
+    ) -> None:  # fmt: skip
+        self._store, self._clock, self._subscribe = store, clock, subscribe
+        self._lanes, self._take_over, self._tidy = lanes, take_over, tidy
+        self._tidy_every = tidy_every
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until told to stop; what is under way is finished first."""
-        subscription = self._changes.subscribe(LocalChanges.EVERYTHING)
-        try:
+        await self._begin()
+        running: set[str] = set()
+        async with asyncio.TaskGroup() as group:
+            while not stopping.is_set():
+                for lane in self._lanes():  # new peers get theirs while the process runs
+                    if lane.name not in running:
+                        running.add(lane.name)
+                        group.create_task(self._run_lane(lane, stopping), name=f"lane {lane.name}")
+                await self._safe_tidy()
+                await _until(stopping, self._tidy_every)
+
+    async def round(self) -> int:
+        """Do one batch of each lane; return how much was found (tests and tools)."""
+        found = 0
+        for lane in self._lanes():
+            rows = await self._claim(lane, lane.at_once)
+            found += len(rows)
             async with asyncio.TaskGroup() as group:
-                group.create_task(_wake_when(stopping, subscription), name="worker waker")
-                await self._take_over()
-                while not stopping.is_set():
-                    if not await self._safe_round():
-                        await self._pause(subscription)
-        finally:
-            subscription.close()
+                for row in rows:
+                    group.create_task(self._one(lane, row))
+        await self._safe_tidy()
+        return found
 
-    async def _take_over(self) -> None:
-        """Free what a worker that died had leased: on SQLite we are the only one (D18)."""
-
-        def hasten(tx: Tx) -> None:
-            tx.messages.hasten(now)
-            tx.evidence.hasten(now)
-
+    async def _begin(self) -> None:
+        """Free what this process had leased before it died."""
         now = self._clock.now()
         try:
-            await self._store.write(hasten)
+            await self._store.write(lambda tx: self._take_over(tx, now))
         except StoreUnavailableError as error:
             log.warning("worker.store_unavailable", cause=str(error))  # the leases run out instead
 
-    async def _safe_round(self) -> int:
+    async def _run_lane(self, lane: Lane, stopping: asyncio.Event) -> None:
+        waker = self._subscribe()
+        under_way: set[asyncio.Task[None]] = set()
         try:
-            return await self.round()
-        except Exception:  # a defect must not stop the work of everybody else
-            log.exception("worker.round_failed")
-            return 0
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_wake_when(stopping, waker), name=f"{lane.name} waker")
+                while not stopping.is_set():
+                    rows = await self._safe_claim(lane, lane.at_once - len(under_way))
+                    for row in rows:
+                        task = group.create_task(self._one(lane, row))
+                        under_way.add(task)
+                        task.add_done_callback(under_way.discard)
+                        task.add_done_callback(lambda _done: waker.wake())
+                    if not rows or len(under_way) > lane.at_once - lane.refill:
+                        await self._pause(lane, waker, full=len(under_way) > lane.at_once - lane.refill)
+                await _finish(under_way, lane.patience)
+        finally:
+            waker.close()
 
-    async def round(self) -> int:
-        """Do one batch of each kind of work; return how much was found."""
-        now = self._clock.now()
+    async def _safe_tidy(self) -> None:
+        """Release content, a batch at a time: erasing many files at once slows everybody."""
         try:
-            messages = await self._store.write(lambda tx: tx.messages.claim(now, BATCH, now + LEASE))
-            receipts = await self._store.write(lambda tx: tx.evidence.claim_receipts(now, BATCH, now + LEASE))
-        except StoreUnavailableError as error:
-            log.warning("worker.store_unavailable", cause=str(error))
-            return 0
-        await self._all(messages, self._deliver_one)
-        await self._all(receipts, self._file_one)
-        await self._tidy_up(now)
-        return len(messages) + len(receipts)
-
-    async def _tidy_up(self, now: datetime) -> None:
-        """Release content now and then, a batch at a time: erasing many files at once slows everybody."""
-        if self._tidied is not None and now - self._tidied < TIDY_EVERY:
-            return
-        self._tidied = now
-        try:
-            released = await self._tidy.release()
+            released = await self._tidy()
         except (StoreUnavailableError, OSError) as error:
             log.warning("worker.not_tidied", cause=str(error))
             return
         if released:
             log.info("worker.released", blobs=released)
 
-    async def _all(self, work: Sequence[T], one: Callable[[T], Awaitable[None]]) -> None:
-        async with asyncio.TaskGroup() as group:
-            for item in work:
-                group.create_task(_as_coroutine(one(item)))
-
-    async def _deliver_one(self, message: Submission) -> None:
-        await self._guarded(
-            "deliver",
-            message.message_id,
-            self._deliver.deliver(message),
-            lambda tx, at: tx.messages.due(message.message_id, at, message.attempts + 1),
-            message.attempts,
-        )
-
-    async def _file_one(self, evidence: StoredEvidence) -> None:
-        await self._guarded(
-            "receipt",
-            evidence.evidence_id,
-            self._receipts.file(evidence),
-            lambda tx, at: tx.evidence.receipt_due(evidence.evidence_id, at, evidence.attempts + 1),
-            evidence.attempts,
-        )
-
-    async def _guarded(
-        self, kind: str, subject: str, work: Awaitable[None],
-        postpone: Callable[[Tx, datetime], None], attempts: int,
-    ) -> None:  # fmt: skip
+    async def _safe_claim(self, lane: Lane, free: int) -> Sequence[Any]:
+        if free < lane.refill:
+            return ()
         try:
-            await work
+            return await self._claim(lane, free)
+        except Exception:  # a defect must not stop the work of everybody else
+            log.exception("worker.claim_failed", lane=lane.name)
+            return ()
+
+    async def _claim(self, lane: Lane, most: int) -> Sequence[Any]:
+        now = self._clock.now()
+        if await self._idle(lane, now):
+            return ()
+        try:
+            return await self._store.write(lambda tx: lane.claim(tx, now, most, now + lane.lease))
+        except StoreUnavailableError as error:
+            log.warning("worker.store_unavailable", cause=str(error))
+            return ()
+
+    async def _idle(self, lane: Lane, now: datetime) -> bool:
+        """Say whether nothing is due: looking costs a snapshot, claiming a place in the writer's batch."""
+        due = await self._next_due(lane)
+        return due is None or due > now
+
+    async def _one(self, lane: Lane, row: Any) -> None:
+        subject = lane.subject(row)
+        try:
+            await lane.work(row)
         except _LATER as error:
-            log.warning("worker.later", kind=kind, subject=subject, cause=type(error).__name__)
+            log.warning("worker.later", kind=lane.name, subject=subject, cause=type(error).__name__)
         except Exception:
-            log.exception("worker.failed", kind=kind, subject=subject)
+            log.exception("worker.failed", kind=lane.name, subject=subject)
         else:
             return
-        at = self._clock.now() + backoff(attempts)
+        at = self._clock.now() + backoff(lane.attempts(row))
         try:
-            await self._store.write(lambda tx: postpone(tx, at))
+            await self._store.write(lambda tx: lane.postpone(tx, row, at))
         except StoreUnavailableError:
-            log.warning("worker.not_postponed", kind=kind, subject=subject)  # the lease runs out instead
+            log.warning("worker.not_postponed", kind=lane.name, subject=subject)  # the lease runs out instead
 
-    async def _pause(self, subscription: LocalSubscription) -> None:
-        """Wait for a change, or for the next work that falls due."""
-        due = await self._next_due()
+    async def _pause(self, lane: Lane, waker: Waker, *, full: bool) -> None:
+        """Wait for a change, or (unless every place is taken) for the next work that falls due."""
+        due = None if full else await self._next_due(lane)
         seconds = IDLE if due is None else min(IDLE, max(0.0, (due - self._clock.now()).total_seconds()))
         try:
             async with asyncio.timeout(seconds):
-                await subscription.wait()
+                await waker.wait()
         except TimeoutError:
             return
 
-    async def _next_due(self) -> datetime | None:
+    async def _next_due(self, lane: Lane) -> datetime | None:
         try:
-            both = await self._store.read(lambda tx: (tx.messages.next_due(), tx.evidence.next_due()))
+            return await self._store.read(lane.next_due)
         except StoreUnavailableError:
             return None
-        return min((at for at in both if at is not None), default=None)
 
 
-async def _wake_when(stopping: asyncio.Event, subscription: LocalSubscription) -> None:
+async def _until(stopping: asyncio.Event, most: timedelta) -> None:
+    try:
+        async with asyncio.timeout(most.total_seconds()):
+            await stopping.wait()
+    except TimeoutError:
+        return
+
+
+async def _finish(tasks: set[asyncio.Task[None]], patience: float) -> None:
+    """Let what is under way end; cancel what takes too long: it is done again after the next start."""
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tuple(tasks), timeout=patience)
+    for task in late:
+        task.cancel()
+
+
+async def _wake_when(stopping: asyncio.Event, waker: Waker) -> None:
     await stopping.wait()
-    subscription.wake()
-
-
-async def _as_coroutine(work: Awaitable[None]) -> None:
-    await work
+    waker.wake()

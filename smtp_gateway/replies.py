@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kephs.domain.refusals import TEXTS, RefusalCode
-from kephs.usecases.results import Accepted, Refused
+from kephs.usecases.results import Accepted, Refused, Taken
 
 _LINE_MAX: Final = 510  # spec: RFC5321#4.5.3.1.5 (512 with CRLF)
 _FOLD: Final = str.maketrans("çğıöşüâîûÇĞİÖŞÜÂÎÛ", "cgiosuaiuCGIOSUAIU")
@@ -15,10 +15,11 @@ _FOLD: Final = str.maketrans("çğıöşüâîûÇĞİÖŞÜÂÎÛ", "cgiosuaiuC
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One reply; ``close`` says that the connection ends with it."""
+    """One reply; ``close`` says that the connection ends with it, ``refusal`` which code it tells."""
 
     text: bytes
     close: bool = False
+    refusal: RefusalCode | None = None
 
 
 def simple(code: int, enhanced: str, text: str, *, close: bool = False) -> Reply:
@@ -31,8 +32,18 @@ def accepted(outcome: Accepted) -> Reply:
     return simple(250, "2.0.0", f"accepted evidence={outcome.evidence_id} message={outcome.message_id}")
 
 
+def taken(outcome: Taken) -> Reply:
+    """Return the 250 of a peer's message or receipt that is durable."""
+    return simple(250, "2.0.0", f"evidence={outcome.evidence_id} message={outcome.message_id}")
+
+
+def failed() -> Reply:
+    """Return the 451 of a defect: its cause is in the log alone."""
+    return simple(451, "4.3.0", "Internal error, try again")
+
+
 def refused(outcome: Refused, *, utf8: bool) -> Reply:
-    """Return the reply for a refused submission: texts by code, the evidence id, recipients if any."""
+    """Return the reply for a refused message: texts by code, the evidence id, recipients if any."""
     refusal = outcome.refusal
     return coded(refusal.code, utf8=utf8, evidence_id=outcome.evidence_id, recipients=refusal.recipients)
 
@@ -51,7 +62,7 @@ def coded(
     for separator, text in (("-", public.english), (" ", public.turkish)):
         line = f"{public.smtp}{separator}{public.enhanced} {mark} {text}" + (f" {named}" if named else "")
         lines.append(_line(line, utf8=utf8))
-    return Reply(b"\r\n".join(lines), close=public.smtp in {421, 521})
+    return Reply(b"\r\n".join(lines), close=public.smtp in {421, 521}, refusal=code)
 
 
 def _line(text: str, *, utf8: bool) -> bytes:

@@ -1,100 +1,40 @@
-"""The submission dialogue: which command may come when, and what it leaves in the envelope.
+"""The submission dialogue: AUTH comes first, and recipients are remembered as attempted.
 
-Independent of the server library (D9): every command is a method that returns a reply. Before DATA
-nothing is evidence; recipients that the client named are remembered even where they were refused,
-because the message is refused as a whole if any was (rules-in-detail).
+Recipients that the client named are remembered even where they were refused, because the message is
+refused as a whole if any was (rules-in-detail).
 """
 
-import re
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import ClassVar, Final
 
 from kephs.domain.messages import Person
 from kephs.domain.refusals import RefusalCode
 from kephs.ports import Spool
 from kephs.usecases.results import Incoming
 from smtp_gateway.data_stream import Received
+from smtp_gateway.dialogue import HELLO_FIRST, OK, DialogueSettings, MailDialogue
 from smtp_gateway.replies import Reply, coded, simple
 
-OK: Final = simple(250, "2.0.0", "OK")
-_GO_ON: Final = Reply(b"354 End data with <CR><LF>.<CR><LF>")
+__all__ = ["OK", "Dialogue", "DialogueSettings"]
+
 _AUTH_FIRST: Final = simple(530, "5.7.0", "Authentication required")
-_HELLO_FIRST: Final = simple(503, "5.5.1", "Send EHLO first")
-_PATH: Final = re.compile(r"(FROM|TO): {0,8}<([^<>\x00-\x20\x7f]{0,1024})>((?: +[^ ]+)*) *\Z", re.IGNORECASE)
-_ADDRESS: Final = re.compile(r"[^@\s]{1,256}@[^@\s]{1,255}\Z")  # spec: RFC5321#4.5.3.1.3
-_PARAM: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?\Z")
-_NOT_UTF8: Final = re.compile("[\ud800-\udfff]")  # how aiosmtpd marks bytes that are not UTF-8
-_HOST: Final = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class DialogueSettings:
-    """What the dialogue announces and refuses. Sizes in bytes on the wire."""
+class Dialogue(MailDialogue):
+    """One holder's connection."""
 
-    hostname: str
-    max_wire: int
-    max_recipients: int = 500
-
-
-@dataclass(slots=True)
-class _Envelope:
-    sender: str | None = None
-    attempted: list[str] = field(default_factory=list)
-    commands: int = 0  # RCPT commands, also refused ones
-    accepted: int = 0
-    any_refused: bool = False
-    utf8: bool = False
-
-
-class Dialogue:
-    """One connection's commands and envelope."""
+    too_big: ClassVar = RefusalCode.TOO_BIG
 
     def __init__(self, settings: DialogueSettings, *, secure: bool) -> None:
         """Begin a dialogue; ``secure`` says that the connection is under TLS."""
-        self._settings = settings
-        self._secure = secure
-        self._greeted = False
-        self._extended = False
-        self._envelope = _Envelope()
+        super().__init__(settings, secure=secure)
         self.person: Person | None = None
-
-    @property
-    def utf8(self) -> bool:
-        """Say whether the client asked for SMTPUTF8 in this transaction."""
-        return self._envelope.utf8
-
-    def reset(self) -> Reply:
-        """Forget the envelope (RSET, and after each message)."""
-        self._envelope = _Envelope()
-        return OK
-
-    def hello(self, host: str | None, *, extended: bool) -> Reply:
-        """Answer EHLO or HELO."""
-        if not host or not _HOST.match(host.strip()):
-            return simple(501, "5.5.4", "Syntax: EHLO hostname")
-        self.reset()
-        self._greeted, self._extended = True, extended
-        if not extended:
-            return Reply(f"250 {self._settings.hostname}".encode())
-        lines = [
-            self._settings.hostname,
-            f"SIZE {self._settings.max_wire}",
-            "8BITMIME",
-            "SMTPUTF8",
-            "PIPELINING",
-            "ENHANCEDSTATUSCODES",
-        ]
-        if self._secure:
-            lines.append("AUTH PLAIN LOGIN")
-        *most, last = lines
-        return Reply("\r\n".join([*(f"250-{line}" for line in most), f"250 {last}"]).encode())
 
     def auth_refusal(self, arguments: list[str]) -> Reply | None:
         """Return why AUTH cannot begin now, or None."""
         known = bool(arguments) and arguments[0].upper() in {"PLAIN", "LOGIN"}
         refusals = (
-            (not self._greeted or not self._extended, _HELLO_FIRST),
+            (not self._greeted or not self._extended, HELLO_FIRST),
             (not self._secure, simple(538, "5.7.11", "Encryption required for authentication")),
             (self.person is not None, simple(503, "5.5.1", "Already authenticated")),
             (self._envelope.sender is not None, simple(503, "5.5.1", "No AUTH inside a transaction")),
@@ -103,85 +43,28 @@ class Dialogue:
         )
         return next((reply for applies, reply in refusals if applies), None)
 
-    def _not_now(self) -> Reply | None:
-        if not self._greeted:
-            return _HELLO_FIRST
+    def _extensions(self) -> list[str]:
+        return ["AUTH PLAIN LOGIN"] if self._secure else []
+
+    def _not_yet(self) -> Reply | None:
         return _AUTH_FIRST if self.person is None else None
 
-    def mail(self, argument: str | None) -> Reply:
-        """Answer MAIL: syntax and announced size only; who may send is decided with the message."""
-        refusal = self._not_now()
-        if refusal is not None:
-            return refusal
-        if self._envelope.sender is not None:
-            return simple(503, "5.5.1", "Nested MAIL command")
-        path = _parse_path(argument, "FROM")
-        if path is None:
-            return simple(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
-        address, params = path
-        utf8 = any(name == "SMTPUTF8" for name, _ in params)
-        refusal = next((r for r in (self._param_refusal(*param) for param in params) if r is not None), None)
-        if refusal is None and not address:  # a notice without a sender has no place in submission
-            refusal = coded(RefusalCode.FROM_DIFFERS, utf8=utf8)
-        refusal = refusal or _address_refusal(address, "5.1.7", utf8=utf8)
-        if refusal is not None:
-            return refusal
-        self._envelope.sender, self._envelope.utf8 = address, utf8
-        return simple(250, "2.1.0", "OK")
+    def _null_sender_refusal(self, *, utf8: bool) -> Reply | None:
+        # a notice without a sender has no place in submission
+        return coded(RefusalCode.FROM_DIFFERS, utf8=utf8)
 
-    def _param_refusal(self, name: str, value: str | None) -> Reply | None:
-        text = (value or "").upper()
-        if name == "SIZE" and text.isascii() and text.isdigit() and len(text) <= 20:  # spec: RFC1870#3
-            return coded(RefusalCode.TOO_BIG, utf8=False) if int(text) > self._settings.max_wire else None
-        accepted = (
-            (name == "BODY" and text in {"7BIT", "8BITMIME"})
-            or (name == "SMTPUTF8" and value is None)
-            or (name == "AUTH" and bool(text))  # spec: RFC4954#5 (syntax kept, value not trusted)
-        )
-        return None if accepted else simple(555, "5.5.4", "MAIL parameters not recognized or not implemented")
-
-    def rcpt(self, argument: str | None) -> Reply:
-        """Answer RCPT: syntax and number only; unknown recipients are the message's business."""
-        refusal = self._not_now()
-        if refusal is not None:
-            return refusal
-        envelope = self._envelope
-        if envelope.sender is None:
-            return simple(503, "5.5.1", "Need MAIL command")
-        envelope.commands += 1
-        path = _parse_path(argument, "TO")
-        attempted = path[0] if path else (argument or "")
-        if len(envelope.attempted) <= self._settings.max_recipients:
-            envelope.attempted.append(attempted[:1024])
-        refusal = self._rcpt_refusal(path)
-        if refusal is not None:
-            envelope.any_refused = True
-            return refusal
-        envelope.accepted += 1
-        return simple(250, "2.1.5", "OK")
-
-    def _rcpt_refusal(self, path: tuple[str, list[tuple[str, str | None]]] | None) -> Reply | None:
+    def _number_refusal(self) -> Reply | None:
         if self._envelope.commands > self._settings.max_recipients:
             # permanent: a 452 would make clients split the message, which To + Cc then refuses
             return coded(RefusalCode.TOO_MANY_RECIPIENTS, utf8=self.utf8)
-        if path is None or not path[0]:
-            return simple(501, "5.5.4", "Syntax: RCPT TO:<address>")
-        if path[1]:
-            return simple(555, "5.5.4", "RCPT parameters not recognized or not implemented")
-        return _address_refusal(path[0], "5.1.3", utf8=self.utf8)
+        return None
 
-    def data(self, argument: str | None) -> tuple[Reply, bool]:
-        """Answer DATA; True with the reply that lets the content come."""
-        refusal = self._not_now()
-        if refusal is not None:
-            return refusal, False
-        if argument:
-            return simple(501, "5.5.4", "Syntax: DATA"), False
-        if self._envelope.sender is None or not self._envelope.commands:
-            return simple(503, "5.5.1", "Need MAIL and RCPT first"), False
-        if not self._envelope.accepted:
-            return simple(554, "5.5.1", "No valid recipients"), False
-        return _GO_ON, True
+    def _recipient_refusal(self, address: str) -> Reply | None:  # noqa: ARG002  # all go on to the rules
+        return None
+
+    def _remember(self, recipient: str, *, refused: bool) -> None:  # noqa: ARG002  # refused ones as well
+        if len(self._envelope.named) <= self._settings.max_recipients:
+            self._envelope.named.append(recipient)
 
     def incoming(self, spool: Spool, received: Received, at: datetime) -> Incoming:
         """Return what the use case needs; only after `data` let the content come."""
@@ -190,34 +73,10 @@ class Dialogue:
         return Incoming(
             person=self.person,
             envelope_from=envelope.sender or "",
-            attempted=tuple(envelope.attempted),
+            attempted=tuple(envelope.named),
             any_refused=envelope.any_refused,
             spool=spool,
             nul=received.nul,
             line_too_long=received.line_too_long,
             received_at=at,
         )
-
-
-def _parse_path(argument: str | None, keyword: str) -> tuple[str, list[tuple[str, str | None]]] | None:
-    match = _PATH.match(argument or "")
-    if match is None or match[1].upper() != keyword or _NOT_UTF8.search(match[0]):
-        return None
-    address = match[2]
-    if address.startswith("@"):  # spec: RFC5321#4.1.1.3 (a source route is ignored)
-        address = address.rpartition(":")[2]
-    params: list[tuple[str, str | None]] = []
-    for word in match[3].split():
-        param = _PARAM.match(word)
-        if param is None:
-            return None
-        params.append((param[1].upper(), param[2]))
-    return address, params
-
-
-def _address_refusal(address: str, enhanced: str, *, utf8: bool) -> Reply | None:
-    if not _ADDRESS.match(address):
-        return simple(501, enhanced, "Malformed address")
-    if not utf8 and not address.isascii():
-        return simple(553, "5.6.7", "Address needs SMTPUTF8")  # spec: RFC6531#3.4
-    return None

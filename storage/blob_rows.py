@@ -1,24 +1,44 @@
 """Rows that name content, and when they may go.
 
-What refers to content: an item in any mailbox, an evidence, a message's verification material, and an
+What refers to content: an item in any mailbox, an evidence, a message's verification material, a
+receipt that is not handed over yet (also one that was given up: an operator may send it again), and an
 accepted message (its original and its KEP message) until everybody has it. A completed message keeps
 its digests but no longer its content: the mailboxes do, and when the last item goes, so does the key.
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import BindParameter, bindparam, delete, exists, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from kephs.ports import Blob
 from storage.statements import Database
-from storage.tables import blobs, evidence, items, loose_blobs, messages
+from storage.tables import blobs, evidence, items, loose_blobs, messages, transfers
 
 _ADD: Final = insert(blobs).values(
     {name: bindparam(name) for name in ("sha256", "sha512", "size", "place", "data_key")}
 )
 _COLUMNS: Final = (blobs.c.sha256, blobs.c.sha512, blobs.c.size, blobs.c.place, blobs.c.data_key)
 _GET: Final = select(*_COLUMNS).where(blobs.c.sha256 == bindparam("sha256"))
+# Whoever refers to content holds its row, and whoever drops it looks for references once they hold it alone.
+_HOLD: Final[Select[Any]] = (
+    select(literal_column("1"))
+    .select_from(blobs)
+    .where(blobs.c.sha256 == bindparam("sha256"))
+    .with_for_update(read=True, key_share=True)
+)
+_HOLD_ALONE: Final = _GET.with_for_update()
 _PAGE: Final = (
     select(*_COLUMNS)
     .where(blobs.c.sha256 > bindparam("after"))
@@ -35,7 +55,10 @@ _DROP: Final = delete(blobs).where(blobs.c.sha256 == bindparam("sha256"))
 
 _LOOSEN: Final = insert(loose_blobs).values(sha256=bindparam("sha256"))
 _LOOSE: Final = (
-    select(loose_blobs.c.number, loose_blobs.c.sha256).order_by(loose_blobs.c.number).limit(bindparam("most"))
+    select(loose_blobs.c.number, loose_blobs.c.sha256)
+    .order_by(loose_blobs.c.number)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
 )
 _SETTLE: Final = delete(loose_blobs).where(loose_blobs.c.number == bindparam("number"))
 _accepted = messages.c.state == literal_column("'accepted'")
@@ -45,6 +68,7 @@ _REFERENCES: Final = select(
         exists().where(items.c.sha256 == _sha256),
         exists().where(evidence.c.blob == _sha256),
         exists().where(messages.c.material == _sha256),
+        exists().where(transfers.c.blob == _sha256, transfers.c.state != literal_column("'done'")),
     ),
     or_(
         exists().where(messages.c.digest_sha256 == _sha256, _accepted),
@@ -73,18 +97,18 @@ class SqlBlobs:
 
     def add(self, blob: Blob) -> None:
         """Name content; a digest that is already named keeps its first place."""
-        added = self._db.run_quiet(
-            _ADD,
-            {
-                "sha256": blob.sha256,
-                "sha512": blob.sha512,
-                "size": blob.size,
-                "place": blob.place,
-                "data_key": blob.key,
-            },
-        )
-        if added:
-            self.loose.add(blob.sha256)
+        row = {
+            "sha256": blob.sha256,
+            "sha512": blob.sha512,
+            "size": blob.size,
+            "place": blob.place,
+            "data_key": blob.key,
+        }
+        while not self._db.run_quiet(_ADD, row):
+            if self._db.row(_HOLD, {"sha256": blob.sha256}) is not None:
+                return
+            # released by another writer just now: name it anew
+        self.loose.add(blob.sha256)
 
     def get(self, sha256: bytes) -> Blob | None:
         """Return where content lies."""
@@ -114,16 +138,17 @@ class SqlBlobs:
             if len(released) >= limit:
                 break
             self._db.run(_SETTLE, {"number": number})
+            row = self._db.row(_HOLD_ALONE, {"sha256": sha256})
+            if row is None:
+                continue
             used, pending = self._db.row(_REFERENCES, {"sha256": sha256}) or (0, 0)
             if used:
                 continue
             if pending:
                 self._db.run(_LOOSEN, {"sha256": sha256})  # to the end of the queue
                 continue
-            blob = self.get(sha256)
-            if blob is not None:
-                self._db.run(_DROP, {"sha256": sha256})
-                released.append(blob)
+            self._db.run(_DROP, {"sha256": sha256})
+            released.append(Blob(*row))
         return released
 
     def all(self) -> Iterable[Blob]:

@@ -1,10 +1,11 @@
 """Evidence and its ledger in SQL."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, func, insert, literal_column, select, update
+from sqlalchemy import bindparam, func, insert, literal_column, null, select, update
 
 from evidence.ledger import GENESIS, LedgerEntry, entry_hash
 from evidence.records import EvidenceKind
@@ -21,26 +22,29 @@ _GET: Final = select(evidence).where(evidence.c.evidence_id == bindparam("eviden
 _OF_MESSAGE: Final = (
     select(evidence)
     .where(evidence.c.message_id == bindparam("message_id"))
-    .order_by(evidence.c.event_time, evidence.c.kind, evidence.c.number)
+    .order_by(evidence.c.event_time, evidence.c.kind, evidence.c.number, evidence.c.evidence_id)
 )
 _CLAIMABLE: Final = (
     select(evidence)
     .where(evidence.c.receipt_due <= bindparam("now"))
     .order_by(evidence.c.receipt_due, evidence.c.evidence_id)
     .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
 )
 _LEASE: Final = (
     update(evidence)
     .where(evidence.c.evidence_id == bindparam("of_evidence"))
-    .values(receipt_due=bindparam("lease_until"))
+    .values(receipt_due=bindparam("lease_until"), leased_by=bindparam("by"))
 )
 _DUE: Final = (
     update(evidence)
     .where(evidence.c.evidence_id == bindparam("of_evidence"))
-    .values(receipt_due=bindparam("at"), attempts=bindparam("tried"))
+    .values(receipt_due=bindparam("at"), attempts=bindparam("tried"), leased_by=null())
 )
-_HASTEN: Final = (
-    update(evidence).where(evidence.c.receipt_due > bindparam("now")).values(receipt_due=bindparam("now"))
+_TAKE_OVER: Final = (
+    update(evidence)
+    .where(evidence.c.receipt_due.is_not(None), evidence.c.leased_by == bindparam("by"))
+    .values(receipt_due=bindparam("now"), leased_by=null())
 )
 _NEXT_DUE: Final = select(func.min(evidence.c.receipt_due)).where(evidence.c.receipt_due.is_not(None))
 _PAGE: Final = (
@@ -53,7 +57,7 @@ _OF_MESSAGES: Final = ListStatement(
     lambda values: (
         select(evidence)
         .where(evidence.c.message_id.in_(values))
-        .order_by(evidence.c.event_time, evidence.c.kind, evidence.c.number)
+        .order_by(evidence.c.event_time, evidence.c.kind, evidence.c.number, evidence.c.evidence_id)
     )
 )
 _STRAYS: Final = (
@@ -79,10 +83,11 @@ class SqlEvidences:
         self._blobs = blobs
 
     def add(self, evidence: StoredEvidence) -> LedgerEntry:
-        """Store an evidence and its ledger entry.
+        """Store an evidence and its ledger entry; received ones are entered too.
 
         Raises:
-            DuplicateEvidenceError: this event already has its evidence.
+            DuplicateEvidenceError: this event already has its evidence of ours, or the id is taken.
+            ConflictError: its message or its bytes do not exist.
         """
         added = self._db.run_quiet(
             _ADD,
@@ -96,6 +101,8 @@ class SqlEvidences:
                 "event_time": to_micros(evidence.event_time),
                 "receipt_due": to_micros_or_none(evidence.receipt_due),
                 "attempts": evidence.attempts,
+                "origin": evidence.origin,
+                "leased_by": None,
             },
         )
         if not added:
@@ -112,24 +119,26 @@ class SqlEvidences:
         """Return a message's evidence in the order of the events."""
         return [_evidence(row) for row in self._db.rows(_OF_MESSAGE, {"message_id": message_id})]
 
-    def claim_receipts(self, now: datetime, limit: int, lease_until: datetime) -> list[StoredEvidence]:
+    def claim_receipts(
+        self, now: datetime, limit: int, lease_until: datetime, by: str
+    ) -> list[StoredEvidence]:
         """Return evidence whose receipt is due, earliest first, each leased."""
         until = to_micros(lease_until)
         claimed = []
         for row in self._db.rows(_CLAIMABLE, {"now": to_micros(now), "most": limit}):
-            self._db.run(_LEASE, {"of_evidence": row[0], "lease_until": until})
-            claimed.append(_evidence((*row[:7], until, row[8])))
+            self._db.run(_LEASE, {"of_evidence": row[0], "lease_until": until, "by": by})
+            claimed.append(replace(_evidence(row), receipt_due=lease_until))
         return claimed
 
     def receipt_due(self, evidence_id: str, at: datetime | None, attempts: int) -> None:
-        """Set when the receipt is due; `KeyError` where the evidence does not exist."""
+        """Set when the receipt is due and end the lease; `KeyError` where the evidence does not exist."""
         params = {"of_evidence": evidence_id, "at": to_micros_or_none(at), "tried": attempts}
         if not self._db.run(_DUE, params):
             raise KeyError(evidence_id)
 
-    def hasten(self, now: datetime) -> None:
-        """Make all receipts due now, leased or postponed."""
-        self._db.run(_HASTEN, {"now": to_micros(now)})
+    def take_over(self, by: str, now: datetime) -> None:
+        """Make due now what ``by`` had leased."""
+        self._db.run(_TAKE_OVER, {"by": by, "now": to_micros(now)})
 
     def next_due(self) -> datetime | None:
         """Return when the next receipt is due."""
@@ -172,6 +181,7 @@ class SqlEvidences:
             after = rows[-1][0]
 
     def _append(self, evidence_id: str, digest: bytes, at: datetime) -> LedgerEntry:
+        self._db.serialise("ledger")  # two writers that read the same tail would break the chain
         tail = self._db.row(_TAIL, {})
         seq, previous = (1, GENESIS) if tail is None else (tail[0] + 1, tail[1])
         link = entry_hash(seq, previous, evidence_id, digest, at)
@@ -190,7 +200,7 @@ class SqlEvidences:
 
 
 def _evidence(row: Row) -> StoredEvidence:
-    evidence_id, message_id, kind, number, account_id, blob, event_time, receipt_due, attempts = row
+    evidence_id, message_id, kind, number, account_id, blob, event_time, due, attempts, origin, _ = row
     return StoredEvidence(
         evidence_id,
         EvidenceKind(kind),
@@ -199,8 +209,9 @@ def _evidence(row: Row) -> StoredEvidence:
         account_id,
         blob,
         from_micros(event_time),
-        from_micros_or_none(receipt_due),
+        from_micros_or_none(due),
         attempts,
+        origin,
     )
 
 

@@ -4,6 +4,10 @@ A place is ``j:<segment>:<offset>:<uid>`` or ``f:<uid>``, the uid in hexadecimal
 00, its uid (16 octets), then the sealed chunks (`storage.crypto.ChunkCipher`); a journal record's body
 is the uid and the sealed chunks. The wrapped data key stands in the row alone: without the row, the
 bytes on disk are noise.
+
+Several processes may write to one directory, each under its own name and with its own journal, lock and
+temporary files; everybody reads everything. The places of another writer than ``main`` name it:
+``j:<writer>:<segment>:<offset>:<uid>``. Files of large content lie together, their uids tell them apart.
 """
 
 import asyncio
@@ -36,17 +40,23 @@ from storage.spool import FILE_HEAD, FILE_MARK, SMALL, FileSpool, settled
 
 WORKERS: Final = 4
 
-_PLACE: Final = re.compile(r"(?:f|j:([0-9]{1,9}):([0-9]{1,12})):([0-9a-f]{32})\Z")
+MAIN: Final = "main"  # its journal lies where the only writer's always did
+_WRITER: Final = r"[a-z][a-z0-9-]{0,30}"
+_PLACE: Final = re.compile(rf"(?:f|j:(?:({_WRITER}):)?([0-9]{{1,9}}):([0-9]{{1,12}})):([0-9a-f]{{32}})\Z")
 
 
 class FileBlobStore:
     """`kephs.ports.BlobStore` in a directory.
 
     Args:
-        directory: made where it does not exist; one process at a time.
+        directory: made where it does not exist.
         master_key: 32 octets; wraps the data keys.
+        writer: name of the process, 1 to 31 of a-z, 0-9 and hyphen; one process at a time under each name.
         random: makes keys and uids; `os.urandom` unless a test wants the same bytes again.
         segment_size: of the journal.
+
+    Raises:
+        ValueError: the name is none.
     """
 
     def __init__(
@@ -54,15 +64,19 @@ class FileBlobStore:
         directory: Path,
         *,
         master_key: bytes,
+        writer: str = MAIN,
         random: Callable[[int], bytes] = os.urandom,
         segment_size: int = SEGMENT_SIZE,
     ) -> None:
+        if not is_writer_name(writer):
+            raise ValueError(f"no name of a writer: {writer!r}")
         self._directory = directory
+        self._writer = writer
         self._files = directory / "files"
-        self._temp = directory / "temp"
+        self._temp = directory / "temp" if writer == MAIN else directory / "temp" / writer
         self._master_key = check_key(master_key)
         self._random = random
-        self._journal = Journal(directory / "journal", segment_size=segment_size)
+        self._journal = Journal(self._journal_of(writer), segment_size=segment_size)
         self._appender: BatchThread[Sequence[bytes]] = BatchThread(
             "blob journal", self._run_batch, on_start=self._prepare, on_exit=self._leave
         )
@@ -80,7 +94,7 @@ class FileBlobStore:
         Reading (`open`, `places`) needs no start, so that other processes can look while one writes.
 
         Raises:
-            StoreUnavailableError: another process writes here.
+            StoreUnavailableError: another process writes here under this name.
         """
         await self._appender.start()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="blob")
@@ -150,14 +164,14 @@ class FileBlobStore:
         found = _PLACE.match(blob.place)
         if found is None:
             raise BlobMissingError("the row names no place")
-        segment, offset, uid = found[1], found[2], bytes.fromhex(found[3])
+        writer, segment, offset, uid = found[1] or MAIN, found[2], found[3], bytes.fromhex(found[4])
         try:
             cipher = ChunkCipher(unwrap_key(self._master_key, blob.key), uid)
             if segment is None:
                 path, begin = self._file_path(uid), FILE_HEAD
                 _check_file(path, uid, blob.size)
             else:
-                path = self._journal.path(int(segment))
+                path = Journal(self._journal_of(writer)).path(int(segment))
                 begin = int(offset) + RECORD_HEAD + UID
                 _check_record(path, int(offset), uid, blob.size)
         except KeyMismatchError as error:
@@ -172,18 +186,28 @@ class FileBlobStore:
         A small one stays as noise in its segment: its key went with the row (`Blobs.release_unused`).
         """
         found = _PLACE.match(blob.place)
-        if found is not None and found[1] is None:
-            path = self._file_path(bytes.fromhex(found[3]))
+        if found is not None and found[2] is None:
+            path = self._file_path(bytes.fromhex(found[4]))
             future = self._threads().submit(path.unlink, missing_ok=True)
             await settled(future)
             future.result()
 
     def places(self) -> Iterator[str]:
-        """Yield the place of everything on disk, named by a row or not."""
-        for segment, offset, _, uid in self._journal.records():
-            yield f"j:{segment}:{offset}:{uid.hex()}"
+        """Yield the place of everything on disk, whoever wrote it, named by a row or not."""
+        for writer in self.writers():
+            for segment, offset, _, uid in Journal(self._journal_of(writer)).records():
+                yield _journal_place(writer, segment, offset, uid)
         for path in sorted(self._files.glob("??/*")):
             yield f"f:{path.name}"
+
+    def writers(self) -> list[str]:
+        """Return the names that have written here, ``main`` first."""
+        folders = self._journal_of(MAIN).glob("*/")
+        return [MAIN, *sorted(path.name for path in folders if is_writer_name(path.name))]
+
+    def _journal_of(self, writer: str) -> Path:
+        folder = self._directory / "journal"
+        return folder if writer == MAIN else folder / writer
 
     def _file_path(self, uid: bytes) -> Path:
         name = uid.hex()
@@ -201,13 +225,20 @@ class FileBlobStore:
     # The journal's thread.
 
     def _prepare(self) -> None:
-        for directory in (self._directory, self._files, self._temp, self._directory / "journal"):
+        made = [self._directory, self._files, self._directory / "temp", self._journal_of(MAIN)]
+        if self._writer != MAIN:
+            made += [self._temp, self._journal_of(self._writer)]
+        for directory in made:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock(self._directory / "lock")
-        sync_directory(self._directory)
-        sync_directory(self._directory.parent)
+        for number in range(256):  # now, so that nobody relies on a folder another process has not synced yet
+            (self._files / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+        own = "lock" if self._writer == MAIN else f"lock-{self._writer}"
+        self._lock = _lock(self._directory / own)
+        for directory in (self._files, self._journal_of(MAIN), self._directory, self._directory.parent):
+            sync_directory(directory)
         for left_over in self._temp.iterdir():
-            left_over.unlink()
+            if not left_over.is_dir():  # the folders are other writers'
+                left_over.unlink()
         self._journal.open()
 
     def _leave(self) -> None:
@@ -223,7 +254,7 @@ class FileBlobStore:
                     hashlib.sha256(content).digest(),
                     hashlib.sha512(content).digest(),
                     len(content),
-                    f"j:{segment}:{offset}:{uid.hex()}",
+                    _journal_place(self._writer, segment, offset, uid),
                     key,
                 )
                 for content, (_, key, uid), (segment, offset) in zip(job.payload, group, places, strict=False)
@@ -239,6 +270,16 @@ class FileBlobStore:
             for number, start in enumerate(range(0, len(data) or 1, CHUNK))
         ]
         return b"".join((uid, *chunks)), wrap_key(self._master_key, data_key), uid
+
+
+def is_writer_name(name: str) -> bool:
+    """Say whether a process may have this name: it stands in places and in the names of files."""
+    return re.fullmatch(_WRITER, name) is not None
+
+
+def _journal_place(writer: str, segment: int, offset: int, uid: bytes) -> str:
+    named = "" if writer == MAIN else f"{writer}:"
+    return f"j:{named}{segment}:{offset}:{uid.hex()}"
 
 
 def _lock(path: Path) -> OpenFile:

@@ -1,9 +1,9 @@
 """Checks that the store holds together: states, evidence, ledger, mailboxes, content.
 
 Reads only, on one snapshot. While a server runs beside it, content that was released and erased after
-the snapshot looks missing: such a finding about an item is gone when fsck runs again. Memory grows with
-the number of accounts, messages (a digest each), evidence (their ids) and contents (their places), not
-with their size.
+the snapshot looks missing: such a finding about an item, a message or a receipt is gone when fsck runs
+again. Memory grows with the number of accounts, unread deliveries (a digest each), evidence (their ids)
+and contents (their places), not with their size.
 """
 
 from collections.abc import Iterator

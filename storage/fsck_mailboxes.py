@@ -29,6 +29,7 @@ class AccountCheck:
                 yield unreadable(row)
             else:
                 accounts[row.account_id] = str(row.address)
+                self._scope.own.add(row.address.provider)
         unheld = set(accounts)
         for person in self._scope.tx.accounts.survey_persons():
             if isinstance(person, UnreadableRow):
@@ -120,7 +121,7 @@ class MailboxCheck:
             yield Finding(FindingCode.ITEM_CONTENT_ALTERED, key, str(error))
         if item.summary.delivery_id is not None:
             yield from self._delivered(key, folder, item, item.summary.delivery_id)
-        elif item.sha256 in self._scope.dispatches:
+        elif (item.sha256, folder.account_id) in self._scope.unread:  # who has read it may file it anywhere
             yield Finding(FindingCode.ITEM_UNGATED, key)
 
     def _delivered(self, key: str, folder: Folder, item: Item, delivery_id: str) -> Iterator[Finding]:

@@ -9,8 +9,18 @@ from typing import Final, Protocol
 from directory.accounts import Account, AppPassword, Operator
 from evidence.ledger import LedgerEntry
 from evidence.ports import ByteSource
-from kephs.domain.messages import Delivery, StoredEvidence, Submission
-from kephs.ports import Accounts, Blob, BlobMissingError, Blobs, Deliveries, Evidences, Mailboxes, Messages
+from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
+from kephs.ports import (
+    Accounts,
+    Blob,
+    BlobMissingError,
+    Blobs,
+    Deliveries,
+    Evidences,
+    Mailboxes,
+    Messages,
+    Transfers,
+)
 from storage.mailboxes import Filed
 from storage.survey import UNREADABLE, UnreadableRow
 
@@ -66,6 +76,18 @@ class CheckedEvidences(Evidences, Protocol):
         ...
 
 
+class CheckedTransfers(Transfers, Protocol):
+    """What fsck asks of transfers beside the port."""
+
+    def survey(self, message_ids: Sequence[str]) -> Iterable[Transfer | UnreadableRow]:
+        """Yield the transfers of some messages."""
+        ...
+
+    def strays(self) -> Iterable[Transfer | UnreadableRow]:
+        """Yield the transfers whose message is gone."""
+        ...
+
+
 class CheckedMailboxes(Mailboxes, Protocol):
     """What fsck asks of mailboxes beside the port."""
 
@@ -107,6 +129,11 @@ class CheckedTx(Protocol):
         ...
 
     @property
+    def transfers(self) -> CheckedTransfers:
+        """Return the rows of this subject."""
+        ...
+
+    @property
     def mailboxes(self) -> CheckedMailboxes:
         """Return the rows of this subject."""
         ...
@@ -140,9 +167,11 @@ class ContentAlteredError(Exception):
 class Scope:
     """One run of fsck.
 
-    ``accounts`` maps ids to addresses (None where the row is unreadable) and is filled first; ``entered``
-    counts the ledger's entries by evidence id and is filled before messages are checked;
-    ``dispatches`` are the digests of all KEP messages, filled while messages are checked.
+    ``accounts`` maps ids to addresses (None where the row is unreadable) and is filled first, as is
+    ``own``, the provider's domain that they show (one, or none where there are no accounts); ``entered``
+    counts the ledger's entries by evidence id and is filled before messages are checked; ``unread`` holds
+    (digest of a KEP message, account) where that account has not read it yet, filled while messages are
+    checked.
     """
 
     tx: CheckedTx
@@ -151,7 +180,8 @@ class Scope:
     deep: bool
     accounts: dict[str, str | None] = field(default_factory=dict)
     entered: Counter[str] = field(default_factory=Counter)
-    dispatches: set[bytes] = field(default_factory=set)
+    own: set[str] = field(default_factory=set)
+    unread: set[tuple[bytes, str | None]] = field(default_factory=set)
 
     def look(self, sha256: bytes, *, read: bool = True, keep: int = 0) -> bytes:
         """Look for content, and where asked read it and compare its digest.

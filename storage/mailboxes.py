@@ -1,4 +1,4 @@
-"""Folders and items in SQL."""
+"""Items of folders in SQL."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,12 @@ from typing import Final
 
 from sqlalchemy import and_, bindparam, case, delete, func, insert, literal_column, select, update
 
-from kephs.domain.mailboxes import STANDARD_FOLDERS, Folder, FolderRole, Item, ItemSummary, NewItem
+from kephs.domain.mailboxes import FolderRole, Item, ItemSummary, NewItem
 from storage.accounts import ADD_USAGE
-from storage.blob_rows import SqlBlobs, index_place
+from storage.blob_rows import index_place
 from storage.errors import ConflictError
-from storage.statements import Database, ListStatement, Row
+from storage.folders import SqlFolders
+from storage.statements import ListStatement, Row
 from storage.tables import blobs, deliveries, folders, items, removed_items
 from storage.values import from_flags, from_micros, to_flags, to_micros
 
@@ -27,37 +28,19 @@ class Filed:
     inbox_times: int  # distinct times of arrival in INBOX: copies keep it, a second filing does not
 
 
-_FOLDER_COLUMNS: Final = tuple(folders.c)
-_CREATE: Final = insert(folders).values(
-    {c.name: bindparam(c.name) for c in folders.c if c.name != "folder_id"}
-)
-_FOLDERS: Final = (
-    select(*_FOLDER_COLUMNS)
-    .where(folders.c.account_id == bindparam("account_id"))
-    .order_by(folders.c.folder_id)
-)
-_FOLDER: Final = select(*_FOLDER_COLUMNS).where(
-    folders.c.account_id == bindparam("account_id"), folders.c.name == bindparam("name")
-)
-_BY_ROLE: Final = (
-    select(*_FOLDER_COLUMNS)
-    .where(folders.c.account_id == bindparam("account_id"), folders.c.role == bindparam("role"))
-    .order_by(folders.c.folder_id)
-    .limit(literal_column("1"))
-)
-_COUNTERS: Final = select(folders.c.account_id, folders.c.uid_next, folders.c.modseq).where(
-    folders.c.folder_id == bindparam("folder_id")
-)
-_CHANGE: Final = (
-    update(folders)
-    .where(folders.c.folder_id == bindparam("of_folder"))
-    .values(
-        uid_next=folders.c.uid_next + bindparam("uids"),
-        modseq=folders.c.modseq + literal_column("1"),
-        messages=folders.c.messages + bindparam("more"),
-        unseen=folders.c.unseen + bindparam("more_unseen"),
-    )
-)
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """An item's row without its folder."""
+
+    uid: int
+    sha256: bytes
+    size: int
+    received_at: int
+    flags: str
+    modseq: int
+    delivery_id: str | None
+    counts: bool
+
 
 _ADD: Final = insert(items)
 _unread = and_(items.c.delivery_id.is_not(None), deliveries.c.read_evidence_id.is_(None))
@@ -103,10 +86,8 @@ _SET_FLAGS: Final = (
     .where(items.c.folder_id == bindparam("of_folder"), items.c.uid == bindparam("of_uid"))
     .values(flags=bindparam("new_flags"), modseq=bindparam("new_modseq"))
 )
-_REMOVABLE: Final = ListStatement(
-    lambda values: select(
-        items.c.uid, items.c.sha256, items.c.size, items.c.flags, items.c.delivery_id, items.c.counts
-    ).where(items.c.folder_id == bindparam("folder_id"), items.c.uid.in_(values))
+_STORED: Final = ListStatement(
+    lambda values: select(items).where(items.c.folder_id == bindparam("folder_id"), items.c.uid.in_(values))
 )
 _REMOVE: Final = delete(items).where(
     items.c.folder_id == bindparam("folder_id"), items.c.uid == bindparam("uid")
@@ -128,41 +109,8 @@ _USAGE: Final = (
 )
 
 
-class SqlMailboxes:
+class SqlMailboxes(SqlFolders):
     """`kephs.ports.Mailboxes` in SQL."""
-
-    def __init__(self, database: Database, blobs: SqlBlobs) -> None:
-        self._db = database
-        self._blobs = blobs
-
-    def create_standard(self, account_id: str, uid_validity: int) -> None:
-        """Create INBOX, Giden, Taslaklar, Deliller, Arşiv, Çöp.
-
-        Raises:
-            ConflictError: the account has them, or does not exist.
-        """
-        for name, role in STANDARD_FOLDERS:
-            params = {"account_id": account_id, "name": name, "role": role.value}
-            counters = {"uid_next": 1, "modseq": 1, "messages": 0, "unseen": 0}
-            if not self._db.run_quiet(_CREATE, {**params, **counters, "uid_validity": uid_validity}):
-                raise ConflictError("the account has its folders")
-
-    def folders(self, account_id: str) -> list[Folder]:
-        """Return an account's folders, oldest first."""
-        return [_folder(row) for row in self._db.rows(_FOLDERS, {"account_id": account_id})]
-
-    def folder(self, account_id: str, name: str) -> Folder | None:
-        """Return a folder by name; INBOX in any case (RFC 3501 5.1)."""
-        name = "INBOX" if name.upper() == "INBOX" else name
-        row = self._db.row(_FOLDER, {"account_id": account_id, "name": name})
-        return None if row is None else _folder(row)
-
-    def by_role(self, account_id: str, role: FolderRole) -> Folder:
-        """Return the folder with this role; `KeyError` where there is none."""
-        row = self._db.row(_BY_ROLE, {"account_id": account_id, "role": role.value})
-        if row is None:
-            raise KeyError(role)
-        return _folder(row)
 
     def append(self, folder_id: int, item: NewItem) -> int:
         """File an item and return its UID; `KeyError` where the folder does not exist.
@@ -210,10 +158,14 @@ class SqlMailboxes:
 
     def set_flags(self, folder_id: int, uid: int, flags: frozenset[str]) -> None:
         """Replace an item's flags; nothing happens where it is gone or has them already."""
-        row = self._db.row(_FLAGS, {"folder_id": folder_id, "uid": uid})
+        place = {"folder_id": folder_id, "uid": uid}
+        row = self._db.row(_FLAGS, place)
         if row is None or to_flags(row[0]) == flags:
             return
         modseq = self._counters(folder_id)[2]
+        row = self._db.row(_FLAGS, place)  # anew: another writer may have held the folder
+        if row is None or to_flags(row[0]) == flags:
+            return
         params = {"of_folder": folder_id, "of_uid": uid, "new_flags": from_flags(flags)}
         self._db.run(_SET_FLAGS, {**params, "new_modseq": modseq + 1})
         unseen = (SEEN in to_flags(row[0])) - (SEEN in flags)
@@ -222,20 +174,33 @@ class SqlMailboxes:
     def remove(self, folder_id: int, uids: Sequence[int]) -> None:
         """Remove items for good; UIDs that are gone are passed over."""
         account_id, _, modseq = self._counters(folder_id)
-        rows = list(self._db.rows_of(_REMOVABLE, sorted(set(uids)), {"folder_id": folder_id}))
-        if not rows:
-            return
-        freed = unseen = 0
-        for uid, sha256, size, flags, delivery_id, counts in rows:
-            key = {"folder_id": folder_id, "uid": uid}
-            self._db.run(_REMOVE, key)
-            self._db.run(_REMEMBER, {**key, "modseq": modseq + 1, "delivery_id": delivery_id})
-            self._blobs.unreferenced(sha256)
-            unseen += SEEN not in to_flags(flags)
-            freed += size if counts else 0
-        self._change(folder_id, uids=0, more=-len(rows), more_unseen=-unseen)
-        if freed:
-            self._db.run(ADD_USAGE, {"of_account": account_id, "delta": -freed})
+        rows = self._stored(folder_id, uids)
+        self._take_out(folder_id, rows, modseq + 1)
+        for row in rows:
+            self._blobs.unreferenced(row.sha256)
+        self._add_usage(account_id, -sum(row.size for row in rows if row.counts))
+
+    def copy(self, folder_id: int, uids: Sequence[int], into: int) -> list[tuple[int, int]]:
+        """Copy items with flags, dates and the read gate; return (UID, new UID) ascending.
+
+        Missing ones are left out. `KeyError` where a folder does not exist.
+
+        Raises:
+            ConflictError: the folders are of two accounts.
+        """
+        account_id, _ = self._hold_both(folder_id, into)
+        rows = self._stored(folder_id, uids)
+        pairs = self._put_in(into, rows)
+        self._add_usage(account_id, sum(row.size for row in rows if row.counts))
+        return pairs
+
+    def move(self, folder_id: int, uids: Sequence[int], into: int) -> list[tuple[int, int]]:
+        """Copy items and remove the originals in one step; raises what `copy` does."""
+        self._hold_both(folder_id, into)
+        rows = self._stored(folder_id, uids)
+        pairs = self._put_in(into, rows)
+        self._take_out(folder_id, rows, self._counters(folder_id)[2] + 1)
+        return pairs
 
     def with_content(self, folder_id: int, sha256: bytes) -> int | None:
         """Return the lowest UID of an item with this content."""
@@ -255,28 +220,55 @@ class SqlMailboxes:
         row = self._db.row(_USAGE, {"account_id": account_id}) or (0,)
         return int(row[0])
 
-    def _counters(self, folder_id: int) -> tuple[str, int, int]:
-        row = self._db.row(_COUNTERS, {"folder_id": folder_id})
-        if row is None:
-            raise KeyError(folder_id)
-        account_id, uid_next, modseq = row
-        return account_id, uid_next, modseq
+    def _stored(self, folder_id: int, uids: Sequence[int]) -> "list[_Stored]":
+        rows = self._db.rows_of(_STORED, sorted(set(uids)), {"folder_id": folder_id})
+        return sorted({_Stored(*row[1:]) for row in rows}, key=lambda row: row.uid)
 
-    def _change(self, folder_id: int, *, uids: int, more: int, more_unseen: int) -> None:
-        params = {"of_folder": folder_id, "uids": uids, "more": more, "more_unseen": more_unseen}
-        self._db.run(_CHANGE, params)
+    def _hold_both(self, folder_id: int, into: int) -> tuple[str, int]:
+        """Hold two folders, always in the same order: two writers must not wait for each other."""
+        found = {key: self._counters(key) for key in sorted({folder_id, into})}
+        if found[folder_id][0] != found[into][0]:
+            raise ConflictError("the folders are of two accounts")
+        return found[into][0], found[into][1]
+
+    def _put_in(self, into: int, rows: "Sequence[_Stored]") -> list[tuple[int, int]]:
+        _, uid_next, modseq = self._counters(into)
+        for uid, row in enumerate(rows, uid_next):
+            values = {"folder_id": into, "uid": uid, "modseq": modseq + 1}
+            self._db.run(
+                _ADD,
+                {
+                    **values,
+                    "sha256": row.sha256,
+                    "size": row.size,
+                    "received_at": row.received_at,
+                    "flags": row.flags,
+                    "delivery_id": row.delivery_id,
+                    "counts": bool(row.counts),
+                },
+            )
+        if rows:
+            unseen = sum(SEEN not in to_flags(row.flags) for row in rows)
+            self._change(into, uids=len(rows), more=len(rows), more_unseen=unseen)
+        return [(row.uid, uid) for uid, row in enumerate(rows, uid_next)]
+
+    def _take_out(self, folder_id: int, rows: "Sequence[_Stored]", modseq: int) -> None:
+        for row in rows:
+            key = {"folder_id": folder_id, "uid": row.uid}
+            self._db.run(_REMOVE, key)
+            self._db.run(_REMEMBER, {**key, "modseq": modseq, "delivery_id": row.delivery_id})
+        if rows:
+            unseen = sum(SEEN not in to_flags(row.flags) for row in rows)
+            self._change(folder_id, uids=0, more=-len(rows), more_unseen=-unseen)
+
+    def _add_usage(self, account_id: str, delta: int) -> None:
+        if delta:
+            self._db.run(ADD_USAGE, {"of_account": account_id, "delta": delta})
 
     def _item(self, row: Row) -> Item:
         sha256, sealed = row[7], row[8]
         index = b"" if sealed is None else self._db.vault.unseal(sealed, index_place(sha256))
         return Item(_summary(row), sha256, index)
-
-
-def _folder(row: Row) -> Folder:
-    folder_id, account_id, name, role, uid_validity, uid_next, modseq, messages, unseen = row
-    return Folder(
-        folder_id, account_id, name, FolderRole(role), uid_validity, uid_next, modseq, messages, unseen
-    )
 
 
 def _summary(row: Row) -> ItemSummary:

@@ -13,6 +13,7 @@ from storage.batching import for_caller
 from storage.errors import ReadOnlyError
 from storage.memory_mailboxes import MemoryMailboxes
 from storage.memory_tables import Tables
+from storage.memory_transfers import MemoryTransfers
 from storage.memory_tx import (
     MemoryAccounts,
     MemoryBlobs,
@@ -33,6 +34,7 @@ class MemoryTx:
         self.messages = MemoryMessages(tables)
         self.deliveries = MemoryDeliveries(tables)
         self.evidence = MemoryEvidences(tables)
+        self.transfers = MemoryTransfers(tables)
         self.mailboxes = MemoryMailboxes(tables)
 
 

@@ -11,7 +11,9 @@ from kephs.domain.mailboxes import (
     ItemSummary,
     NewItem,
 )
+from kephs.ports import FolderExistsError
 from storage.errors import ConflictError
+from storage.folders import canonical
 from storage.mailboxes import SEEN, Filed
 from storage.memory_tables import RemovedItem, StoredItem, Tables
 
@@ -26,9 +28,9 @@ class MemoryMailboxes:
         """Create INBOX, Giden, Taslaklar, Deliller, Arşiv, Çöp."""
         if account_id not in self._t.accounts or self.folders(account_id):
             raise ConflictError("the account does not exist or has its folders")
+        validity = self._next_validity(account_id, uid_validity)
         for name, role in STANDARD_FOLDERS:
-            number = max(self._t.folders, default=0) + 1
-            self._t.folders.put(number, Folder(number, account_id, name, role, uid_validity, 1, 1, 0, 0))
+            self._create(account_id, name, role, validity)
 
     def folders(self, account_id: str) -> list[Folder]:
         """Return an account's folders, oldest first."""
@@ -36,8 +38,8 @@ class MemoryMailboxes:
 
     def folder(self, account_id: str, name: str) -> Folder | None:
         """Return a folder by name; INBOX in any case."""
-        name = "INBOX" if name.upper() == "INBOX" else name
-        return next((f for f in self.folders(account_id) if f.name == name), None)
+        wanted = canonical(name)
+        return next((f for f in self.folders(account_id) if f.name == wanted), None)
 
     def by_role(self, account_id: str, role: FolderRole) -> Folder:
         """Return the folder with this role."""
@@ -45,6 +47,61 @@ class MemoryMailboxes:
             if folder.role is role:
                 return folder
         raise KeyError(role)
+
+    def create(self, account_id: str, name: str, uid_validity: int) -> Folder:
+        """Create a plain folder, subscribed."""
+        if account_id not in self._t.accounts:
+            raise ConflictError("the account does not exist")
+        validity = self._next_validity(account_id, uid_validity)
+        if self.folder(account_id, name) is not None:
+            raise FolderExistsError(name)
+        return self._create(account_id, canonical(name), FolderRole.PLAIN, validity)
+
+    def rename(self, folder_id: int, name: str) -> None:
+        """Rename a folder; its items, UIDs and UIDVALIDITY stay."""
+        folder = self._t.folders[folder_id]
+        found = self.folder(folder.account_id, name)
+        if found is not None and found.folder_id != folder_id:
+            raise FolderExistsError(name)
+        self._t.folders.put(folder_id, replace(folder, name=canonical(name)))
+
+    def delete(self, folder_id: int) -> None:
+        """Remove a folder with its items; that deliveries were filed in it stays on record."""
+        self.remove(folder_id, [key[1] for key, _ in self._entries(folder_id)])
+        for key in [key for key in self._t.removed if key[0] == folder_id]:
+            if self._t.removed[key].delivery_id is None:
+                self._t.removed.drop(key)
+        self._t.folders.drop(folder_id)
+
+    def subscribe(self, folder_id: int, *, on: bool) -> None:
+        """Subscribe or unsubscribe a folder."""
+        self._t.folders.put(folder_id, replace(self._t.folders[folder_id], subscribed=on))
+
+    def copy(self, folder_id: int, uids: Sequence[int], into: int) -> list[tuple[int, int]]:
+        """Copy items with flags, dates and the read gate; return (UID, new UID) ascending."""
+        source, target = self._t.folders[folder_id], self._t.folders[into]
+        if source.account_id != target.account_id:
+            raise ConflictError("the folders are of two accounts")
+        found = [uid for uid in sorted(set(uids)) if (folder_id, uid) in self._t.items]
+        pairs = list(zip(found, range(target.uid_next, target.uid_next + len(found)), strict=True))
+        if not pairs:
+            return []
+        modseq, unseen = target.modseq + 1, target.unseen
+        for uid, new in pairs:
+            item = self._t.items[folder_id, uid].item
+            self._t.items.put((into, new), StoredItem(new, item, modseq))
+            unseen += SEEN not in item.flags
+            self._count(target.account_id, item, 1)
+        count = len(pairs)
+        target = replace(target, uid_next=target.uid_next + count, messages=target.messages + count)
+        self._t.folders.put(into, replace(target, modseq=modseq, unseen=unseen))
+        return pairs
+
+    def move(self, folder_id: int, uids: Sequence[int], into: int) -> list[tuple[int, int]]:
+        """Copy items and remove the originals in one step; usage stays the same."""
+        pairs = self.copy(folder_id, uids, into)
+        self.remove(folder_id, [uid for uid, _ in pairs])
+        return pairs
 
     def append(self, folder_id: int, item: NewItem) -> int:
         """File an item and return its UID."""
@@ -129,6 +186,19 @@ class MemoryMailboxes:
         folders = {f.folder_id for f in self.folders(account_id)}
         stored = (self._t.items[key].item for key in self._t.items if key[0] in folders)
         return sum(item.size for item in stored if item.counts_for_quota)
+
+    def _create(self, account_id: str, name: str, role: FolderRole, validity: int) -> Folder:
+        number = (self._t.last_folder.get("") or 0) + 1
+        self._t.last_folder.put("", number)
+        created = Folder(number, account_id, name, role, validity, 1, 1, 0, 0)
+        self._t.folders.put(number, created)
+        return created
+
+    def _next_validity(self, account_id: str, given: int) -> int:
+        highest = self._t.validities.get(account_id)
+        validity = given if highest is None else max(given, highest + 1)
+        self._t.validities.put(account_id, validity)
+        return validity
 
     def _entries(self, folder_id: int) -> list[tuple[tuple[int, int], StoredItem]]:
         return [(key, self._t.items[key]) for key in self._t.items if key[0] == folder_id]

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from directory.accounts import Account, AppPassword, Operator
 from evidence.ledger import LedgerEntry
 from kephs.domain.mailboxes import Folder, NewItem
-from kephs.domain.messages import Delivery, StoredEvidence, Submission
+from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
 from kephs.ports import Blob
 
 K = TypeVar("K")
@@ -89,6 +89,10 @@ class Tables:
     deliveries: Table[str, Delivery] = field(init=False)
     evidence: Table[str, StoredEvidence] = field(init=False)
     ledger: Table[int, LedgerEntry] = field(init=False)
+    transfers: Table[str, Transfer] = field(init=False)
+    leases: Table[tuple[str, str], str] = field(init=False)  # by table and id: which process holds it
+    validities: Table[str, int] = field(init=False)  # by account: the highest UIDVALIDITY ever
+    last_folder: Table[str, int] = field(init=False)  # one row: the highest folder id ever
     folders: Table[int, Folder] = field(init=False)
     items: Table[tuple[int, int], StoredItem] = field(init=False)
     removed: Table[tuple[int, int], RemovedItem] = field(init=False)
@@ -103,9 +107,24 @@ class Tables:
         self.deliveries = Table(self.undo)
         self.evidence = Table(self.undo)
         self.ledger = Table(self.undo)
+        self.transfers = Table(self.undo)
+        self.leases = Table(self.undo)
+        self.validities = Table(self.undo)
+        self.last_folder = Table(self.undo)
         self.folders = Table(self.undo)
         self.items = Table(self.undo)
         self.removed = Table(self.undo)
+
+    def lease(self, table: str, key: str, by: str | None) -> None:
+        """Note who holds a row; None: nobody."""
+        if by is not None:
+            self.leases.put((table, key), by)
+        elif (table, key) in self.leases:
+            self.leases.drop((table, key))
+
+    def leased(self, table: str, by: str) -> list[str]:
+        """Return the ids of the rows that somebody holds."""
+        return [key[1] for key in self.leases if key[0] == table and self.leases[key] == by]
 
     def take_back(self) -> None:
         """Undo everything since the log was last cleared."""

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from directory.accounts import Account, AccountState, AppPassword, Operator
 from evidence.ledger import GENESIS, LedgerEntry, entry_hash
-from kephs.domain.lifecycle import DeliveryState, MessageState
+from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 from kephs.domain.messages import Delivery, StoredEvidence, Submission
 from kephs.ports import Blob, DuplicateEvidenceError
 from storage.errors import ConflictError
@@ -130,6 +130,7 @@ class MemoryBlobs:
             used.add(message.material or b"")
             if message.state is MessageState.ACCEPTED:
                 used.update((message.digest_sha256, message.dispatch or b""))
+        used.update(t.blob or b"" for t in self._t.transfers.values() if t.state is not TransferState.DONE)
         loose = [blob for blob in self._t.blobs.values() if blob.sha256 not in used][:limit]
         for blob in loose:
             self._t.blobs.drop(blob.sha256)
@@ -150,10 +151,12 @@ class MemoryMessages:
 
     def add(self, message: Submission) -> None:
         """Store a submission."""
-        if message.message_id in self._t.messages or message.account_id not in self._t.accounts:
+        homeless = message.account_id is not None and message.account_id not in self._t.accounts
+        if message.message_id in self._t.messages or homeless:
             raise ConflictError("the message's id is taken or its account does not exist")
         if (
             message.state is not MessageState.REFUSED
+            and message.account_id is not None
             and message.user_message_id is not None
             and self.accepted_with(message.account_id, message.user_message_id)
         ):
@@ -175,20 +178,25 @@ class MemoryMessages:
                 return message
         return None
 
-    def set_dispatch(self, message_id: str, dispatch: bytes) -> None:
-        """Note the KEP message's digest."""
-        self._t.messages.put(message_id, replace(self._t.messages[message_id], dispatch=dispatch))
+    def set_dispatch(self, message_id: str, dispatch: bytes) -> bool:
+        """Note the KEP message's digest; False where one was noted before."""
+        row = self._t.messages[message_id]
+        if row.dispatch is not None:
+            return False
+        self._t.messages.put(message_id, replace(row, dispatch=dispatch))
+        return True
 
     def set_state(self, message_id: str, state: MessageState) -> None:
         """Change a message's state."""
         self._t.messages.put(message_id, replace(self._t.messages[message_id], state=state))
 
     def due(self, message_id: str, at: datetime | None, attempts: int) -> None:
-        """Set when the message's work is due; None when nothing is."""
+        """Set when the message's work is due, None when nothing is; ends the lease."""
+        self._t.lease("messages", message_id, None)
         row = replace(self._t.messages[message_id], next_at=at, attempts=attempts)
         self._t.messages.put(message_id, row)
 
-    def claim(self, now: datetime, limit: int, lease_until: datetime) -> list[Submission]:
+    def claim(self, now: datetime, limit: int, lease_until: datetime, by: str) -> list[Submission]:
         """Return due messages, earliest first, each due again at the end of its lease."""
         due = sorted(
             (m.next_at, m.message_id) for m in self._t.messages.values() if m.next_at and m.next_at <= now
@@ -196,13 +204,13 @@ class MemoryMessages:
         claimed = [replace(self._t.messages[key], next_at=lease_until) for _, key in due[:limit]]
         for message in claimed:
             self._t.messages.put(message.message_id, message)
+            self._t.lease("messages", message.message_id, by)
         return claimed
 
-    def hasten(self, now: datetime) -> None:
-        """Make all work due now, leased or postponed."""
-        for message in list(self._t.messages.values()):
-            if message.next_at is not None and message.next_at > now:
-                self._t.messages.put(message.message_id, replace(message, next_at=now))
+    def take_over(self, by: str, now: datetime) -> None:
+        """Make due now what ``by`` had leased."""
+        for key in self._t.leased("messages", by):
+            self.due(key, now, self._t.messages[key].attempts)
 
     def next_due(self) -> datetime | None:
         """Return when the next work is due."""
@@ -256,6 +264,24 @@ class MemoryDeliveries:
         self._t.deliveries.put(delivery_id, row)
         return True
 
+    def move(
+        self,
+        delivery_id: str,
+        before: DeliveryState,
+        after: DeliveryState,
+        evidence_id: str | None,
+        at: datetime,
+    ) -> bool:
+        """Change the state of a peer's recipient; False where the state was not ``before``."""
+        row = self._t.deliveries.get(delivery_id)
+        if row is None or row.peer is None or row.state is not before:
+            return False
+        row = replace(row, state=after)
+        if evidence_id not in (None, row.evidence_id):
+            row = replace(row, evidence_id=evidence_id, decided_at=at)
+        self._t.deliveries.put(delivery_id, row)
+        return True
+
     def read(self, delivery_id: str, evidence_id: str) -> bool:
         """Note the first reading of a delivered message; False where it was noted before."""
         row = self._t.deliveries.get(delivery_id)
@@ -263,6 +289,14 @@ class MemoryDeliveries:
             return False
         row = replace(row, state=DeliveryState.READ, read_evidence_id=evidence_id)
         self._t.deliveries.put(delivery_id, row)
+        return True
+
+    def read_elsewhere(self, delivery_id: str, evidence_id: str) -> bool:
+        """Note a peer's 60 whatever the state is; False where one was noted before."""
+        row = self._t.deliveries.get(delivery_id)
+        if row is None or row.read_evidence_id is not None:
+            return False
+        self._t.deliveries.put(delivery_id, replace(row, read_evidence_id=evidence_id))
         return True
 
     def survey(self, message_ids: Sequence[str]) -> Iterator[Delivery]:
@@ -284,8 +318,9 @@ class MemoryEvidences:
 
     def add(self, evidence: StoredEvidence) -> LedgerEntry:
         """Store an evidence and its ledger entry."""
-        same = (e for e in self.of_message(evidence.message_id) if e.kind is evidence.kind)
-        if evidence.evidence_id in self._t.evidence or any(e.number == evidence.number for e in same):
+        same = (e for e in self.of_message(evidence.message_id) if _event(e) == _event(evidence))
+        said = evidence.origin is None and any(e.origin is None for e in same)
+        if said or evidence.evidence_id in self._t.evidence:
             raise DuplicateEvidenceError(evidence.evidence_id)
         if evidence.message_id not in self._t.messages or evidence.blob not in self._t.blobs:
             raise ConflictError("the evidence's message or content does not exist")
@@ -304,9 +339,11 @@ class MemoryEvidences:
     def of_message(self, message_id: str) -> list[StoredEvidence]:
         """Return a message's evidence in the order of the events."""
         found = (e for e in self._t.evidence.values() if e.message_id == message_id)
-        return sorted(found, key=lambda e: (e.event_time, e.kind, e.number or 0))
+        return sorted(found, key=lambda e: (e.event_time, e.kind, e.number or 0, e.evidence_id))
 
-    def claim_receipts(self, now: datetime, limit: int, lease_until: datetime) -> list[StoredEvidence]:
+    def claim_receipts(
+        self, now: datetime, limit: int, lease_until: datetime, by: str
+    ) -> list[StoredEvidence]:
         """Return evidence whose receipt is due, earliest first, each leased."""
         due = sorted(
             (e.receipt_due, e.evidence_id)
@@ -316,18 +353,19 @@ class MemoryEvidences:
         claimed = [replace(self._t.evidence[key], receipt_due=lease_until) for _, key in due[:limit]]
         for evidence in claimed:
             self._t.evidence.put(evidence.evidence_id, evidence)
+            self._t.lease("evidence", evidence.evidence_id, by)
         return claimed
 
     def receipt_due(self, evidence_id: str, at: datetime | None, attempts: int) -> None:
-        """Set when the receipt is due; None once it is filed."""
+        """Set when the receipt is due, None once it is filed; ends the lease."""
+        self._t.lease("evidence", evidence_id, None)
         row = replace(self._t.evidence[evidence_id], receipt_due=at, attempts=attempts)
         self._t.evidence.put(evidence_id, row)
 
-    def hasten(self, now: datetime) -> None:
-        """Make all receipts due now, leased or postponed."""
-        for row in list(self._t.evidence.values()):
-            if row.receipt_due is not None and row.receipt_due > now:
-                self._t.evidence.put(row.evidence_id, replace(row, receipt_due=now))
+    def take_over(self, by: str, now: datetime) -> None:
+        """Make due now what ``by`` had leased."""
+        for key in self._t.leased("evidence", by):
+            self.receipt_due(key, now, self._t.evidence[key].attempts)
 
     def next_due(self) -> datetime | None:
         """Return when the next receipt is due."""
@@ -359,3 +397,7 @@ class MemoryEvidences:
     def survey_ledger(self) -> Iterator[LedgerEntry]:
         """Yield every entry, ascending (asked by fsck)."""
         yield from (self._t.ledger[seq] for seq in sorted(self._t.ledger))
+
+
+def _event(evidence: StoredEvidence) -> tuple[int, int]:
+    return evidence.kind, evidence.number or 0

@@ -1,20 +1,21 @@
-"""Submissions and deliveries in SQL."""
+"""Messages in SQL."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Text, bindparam, func, insert, literal_column, select, update
+from sqlalchemy import Select, bindparam, exists, func, insert, literal_column, null, select, update
 
 from directory.addresses import KepAddress
 from evidence.records import Authentication, Party
-from kephs.domain.lifecycle import DeliveryState, MessageState
-from kephs.domain.messages import Delivery, Recipient, Role, Submission
+from kephs.domain.lifecycle import MessageState
+from kephs.domain.messages import Recipient, Role, Submission
 from storage.blob_rows import SqlBlobs
 from storage.errors import ConflictError
-from storage.statements import Database, ListStatement, Row
+from storage.statements import Database, Row
 from storage.survey import UnreadableRow, survey
-from storage.tables import deliveries, messages
+from storage.tables import items, loose_blobs, messages
 from storage.values import (
     from_micros,
     from_micros_or_none,
@@ -33,8 +34,20 @@ _ACCEPTED_WITH: Final = select(messages).where(
 )
 _SET_DISPATCH: Final = (
     update(messages)
-    .where(messages.c.message_id == bindparam("of_message"))
+    .where(messages.c.message_id == bindparam("of_message"), messages.c.dispatch.is_(None))
     .values(dispatch=bindparam("new_dispatch"))
+)
+_EXISTS: Final[Select[Any]] = select(literal_column("1")).where(
+    messages.c.message_id == bindparam("message_id")
+)
+# Of a message that no mailbox here holds, the KEP message goes with the last reference: this one.
+_LET_DISPATCH_GO: Final = insert(loose_blobs).from_select(
+    ["sha256"],
+    select(messages.c.dispatch).where(
+        messages.c.message_id == bindparam("of_message"),
+        messages.c.dispatch.is_not(None),
+        ~exists().where(items.c.sha256 == messages.c.dispatch),
+    ),
 )
 _SET_STATE: Final = (
     update(messages)
@@ -44,21 +57,24 @@ _SET_STATE: Final = (
 _DUE: Final = (
     update(messages)
     .where(messages.c.message_id == bindparam("of_message"))
-    .values(next_at=bindparam("at"), attempts=bindparam("tried"))
+    .values(next_at=bindparam("at"), attempts=bindparam("tried"), leased_by=null())
 )
 _LEASE: Final = (
     update(messages)
     .where(messages.c.message_id == bindparam("of_message"))
-    .values(next_at=bindparam("lease_until"))
+    .values(next_at=bindparam("lease_until"), leased_by=bindparam("by"))
 )
 _CLAIMABLE: Final = (
-    select(messages.c.message_id)
+    select(messages)
     .where(messages.c.next_at <= bindparam("now"))
     .order_by(messages.c.next_at, messages.c.message_id)
     .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
 )
-_HASTEN: Final = (
-    update(messages).where(messages.c.next_at > bindparam("now")).values(next_at=bindparam("now"))
+_TAKE_OVER: Final = (
+    update(messages)
+    .where(messages.c.next_at.is_not(None), messages.c.leased_by == bindparam("by"))
+    .values(next_at=bindparam("now"), leased_by=null())
 )
 _NEXT_DUE: Final = select(func.min(messages.c.next_at)).where(messages.c.next_at.is_not(None))
 _PAGE: Final = (
@@ -66,44 +82,6 @@ _PAGE: Final = (
     .where(messages.c.message_id > bindparam("after"))
     .order_by(messages.c.message_id)
     .limit(literal_column("500"))
-)
-
-_ADD_DELIVERY: Final = insert(deliveries)
-_DELIVERY: Final = select(deliveries).where(deliveries.c.delivery_id == bindparam("delivery_id"))
-_OF_MESSAGE: Final = (
-    select(deliveries).where(deliveries.c.message_id == bindparam("message_id")).order_by(deliveries.c.number)
-)
-_OF_MESSAGES: Final = ListStatement(
-    lambda values: select(deliveries).where(deliveries.c.message_id.in_(values)).order_by(deliveries.c.number)
-)
-_STRAYS: Final = (
-    select(deliveries)
-    .select_from(deliveries.outerjoin(messages, messages.c.message_id == deliveries.c.message_id))
-    .where(messages.c.message_id.is_(None), deliveries.c.delivery_id > bindparam("after"))
-    .order_by(deliveries.c.delivery_id)
-    .limit(literal_column("500"))
-)
-_DECIDE: Final = (
-    update(deliveries)
-    .where(
-        deliveries.c.delivery_id == bindparam("of_delivery"),
-        deliveries.c.state == literal_column("'pending'"),
-    )
-    .values(
-        state=bindparam("new_state"),
-        evidence_id=bindparam("evidence"),
-        decided_at=bindparam("at"),
-        account_id=func.coalesce(bindparam("found_account", type_=Text), deliveries.c.account_id),
-    )
-)
-_READ: Final = (
-    update(deliveries)
-    .where(
-        deliveries.c.delivery_id == bindparam("of_delivery"),
-        deliveries.c.state == literal_column("'delivered'"),
-        deliveries.c.read_evidence_id.is_(None),
-    )
-    .values(state=literal_column("'read'"), read_evidence_id=bindparam("evidence"))
 )
 
 
@@ -115,7 +93,7 @@ class SqlMessages:
         self._blobs = blobs
 
     def add(self, message: Submission) -> None:
-        """Store a submission.
+        """Store a message.
 
         Raises:
             ConflictError: its id is taken, or its Message-ID was accepted before from this account.
@@ -137,6 +115,8 @@ class SqlMessages:
                 "dispatch": message.dispatch,
                 "next_at": to_micros_or_none(message.next_at),
                 "attempts": message.attempts,
+                "origin": message.origin,
+                "leased_by": None,
             },
         )
         if not added:
@@ -148,7 +128,7 @@ class SqlMessages:
             loose.discard(message.dispatch or b"")
 
     def get(self, message_id: str) -> Submission | None:
-        """Return a submission."""
+        """Return a message."""
         row = self._db.row(_GET, {"message_id": message_id})
         return None if row is None else self._message(row)
 
@@ -157,37 +137,43 @@ class SqlMessages:
         row = self._db.row(_ACCEPTED_WITH, {"account_id": account_id, "user_message_id": user_message_id})
         return None if row is None else self._message(row)
 
-    def set_dispatch(self, message_id: str, dispatch: bytes) -> None:
-        """Note the KEP message's digest; `KeyError` where the message does not exist."""
-        if not self._db.run(_SET_DISPATCH, {"of_message": message_id, "new_dispatch": dispatch}):
+    def set_dispatch(self, message_id: str, dispatch: bytes) -> bool:
+        """Note the KEP message's digest; False where one was noted before (that one stands).
+
+        `KeyError` where the message does not exist.
+        """
+        if self._db.run(_SET_DISPATCH, {"of_message": message_id, "new_dispatch": dispatch}):
+            self._blobs.loose.discard(dispatch)
+            return True
+        if self._db.row(_EXISTS, {"message_id": message_id}) is None:
             raise KeyError(message_id)
-        self._blobs.loose.discard(dispatch)
+        return False
 
     def set_state(self, message_id: str, state: MessageState) -> None:
         """Change a message's state; `KeyError` where it does not exist."""
         if not self._db.run(_SET_STATE, {"of_message": message_id, "new_state": state.value}):
             raise KeyError(message_id)
+        if state is MessageState.COMPLETED:
+            self._db.run(_LET_DISPATCH_GO, {"of_message": message_id})
 
     def due(self, message_id: str, at: datetime | None, attempts: int) -> None:
-        """Set when the message's work is due; `KeyError` where it does not exist."""
+        """Set when the message's work is due and end its lease; `KeyError` where it does not exist."""
         params = {"of_message": message_id, "at": to_micros_or_none(at), "tried": attempts}
         if not self._db.run(_DUE, params):
             raise KeyError(message_id)
 
-    def claim(self, now: datetime, limit: int, lease_until: datetime) -> list[Submission]:
+    def claim(self, now: datetime, limit: int, lease_until: datetime, by: str) -> list[Submission]:
         """Return due messages, earliest first, each due again at the end of its lease."""
         until = to_micros(lease_until)
         claimed = []
-        for (message_id,) in self._db.rows(_CLAIMABLE, {"now": to_micros(now), "most": limit}):
-            self._db.run(_LEASE, {"of_message": message_id, "lease_until": until})
-            message = self.get(message_id)
-            if message is not None:
-                claimed.append(message)
+        for row in self._db.rows(_CLAIMABLE, {"now": to_micros(now), "most": limit}):
+            self._db.run(_LEASE, {"of_message": row[0], "lease_until": until, "by": by})
+            claimed.append(replace(self._message(row), next_at=lease_until))
         return claimed
 
-    def hasten(self, now: datetime) -> None:
-        """Make all work due now, leased or postponed."""
-        self._db.run(_HASTEN, {"now": to_micros(now)})
+    def take_over(self, by: str, now: datetime) -> None:
+        """Make due now what ``by`` had leased."""
+        self._db.run(_TAKE_OVER, {"by": by, "now": to_micros(now)})
 
     def next_due(self) -> datetime | None:
         """Return when the next work is due."""
@@ -195,7 +181,7 @@ class SqlMessages:
         return None if row is None else from_micros_or_none(row[0])
 
     def all(self) -> Iterable[Submission]:
-        """Yield every submission, by id, while the transaction lasts."""
+        """Yield every message, by id, while the transaction lasts."""
         after = ""
         while rows := self._db.rows(_PAGE, {"after": after}):
             for row in rows:
@@ -203,7 +189,7 @@ class SqlMessages:
             after = rows[-1][0]
 
     def survey(self) -> Iterator[Submission | UnreadableRow]:
-        """Yield every submission, by id, readable or not (asked by fsck)."""
+        """Yield every message, by id, readable or not (asked by fsck)."""
         after = ""
         while rows := self._db.rows(_PAGE, {"after": after}):
             yield from survey("messages", rows, self._message)
@@ -225,6 +211,8 @@ class SqlMessages:
             dispatch,
             next_at,
             attempts,
+            origin,
+            _leased_by,
         ) = row
         subject, sender, recipients, authentication = unseal_json(
             self._db.vault, personal, _place(message_id)
@@ -250,6 +238,7 @@ class SqlMessages:
             dispatch,
             from_micros_or_none(next_at),
             attempts,
+            origin,
         )
 
 
@@ -268,90 +257,3 @@ def _to_json(message: Submission) -> list[Any]:
         ],
         [to_micros(who.at), who.method, who.person],
     ]
-
-
-class SqlDeliveries:
-    """`kephs.ports.Deliveries` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
-
-    def add(self, delivery: Delivery) -> None:
-        """Store a delivery.
-
-        Raises:
-            ConflictError: its id or number is taken.
-        """
-        added = self._db.run_quiet(
-            _ADD_DELIVERY,
-            {
-                "delivery_id": delivery.delivery_id,
-                "message_id": delivery.message_id,
-                "number": delivery.number,
-                "address": delivery.address,
-                "account_id": delivery.account_id,
-                "state": delivery.state.value,
-                "decided_at": to_micros_or_none(delivery.decided_at),
-                "evidence_id": delivery.evidence_id,
-                "read_evidence_id": delivery.read_evidence_id,
-            },
-        )
-        if not added:
-            raise ConflictError("the delivery's id or number is taken")
-
-    def get(self, delivery_id: str) -> Delivery | None:
-        """Return a delivery."""
-        row = self._db.row(_DELIVERY, {"delivery_id": delivery_id})
-        return None if row is None else _delivery(row)
-
-    def of_message(self, message_id: str) -> list[Delivery]:
-        """Return a message's deliveries by recipient number."""
-        return [_delivery(row) for row in self._db.rows(_OF_MESSAGE, {"message_id": message_id})]
-
-    def decide(
-        self,
-        delivery_id: str,
-        state: DeliveryState,
-        evidence_id: str,
-        at: datetime,
-        account_id: str | None = None,
-    ) -> bool:
-        """Move a pending delivery to its end state; False where somebody did so before."""
-        params = {
-            "of_delivery": delivery_id,
-            "new_state": state.value,
-            "evidence": evidence_id,
-            "at": to_micros(at),
-            "found_account": account_id,
-        }
-        return self._db.run(_DECIDE, params) == 1
-
-    def read(self, delivery_id: str, evidence_id: str) -> bool:
-        """Note the first reading of a delivered message; False where it was noted before."""
-        return self._db.run(_READ, {"of_delivery": delivery_id, "evidence": evidence_id}) == 1
-
-    def survey(self, message_ids: Sequence[str]) -> Iterator[Delivery | UnreadableRow]:
-        """Yield the deliveries of some messages, readable or not (asked by fsck)."""
-        yield from survey("deliveries", self._db.rows_of(_OF_MESSAGES, message_ids, {}), _delivery)
-
-    def strays(self) -> Iterator[Delivery | UnreadableRow]:
-        """Yield the deliveries whose message is gone, by id (asked by fsck)."""
-        after = ""
-        while rows := self._db.rows(_STRAYS, {"after": after}):
-            yield from survey("deliveries", rows, _delivery)
-            after = rows[-1][0]
-
-
-def _delivery(row: Row) -> Delivery:
-    delivery_id, message_id, number, address, account_id, state, decided_at, evidence_id, read_id = row
-    return Delivery(
-        delivery_id,
-        message_id,
-        number,
-        address,
-        account_id,
-        DeliveryState(state),
-        from_micros_or_none(decided_at),
-        evidence_id,
-        read_id,
-    )

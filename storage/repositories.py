@@ -2,10 +2,12 @@
 
 from storage.accounts import SqlAccounts
 from storage.blob_rows import SqlBlobs
+from storage.deliveries import SqlDeliveries
 from storage.evidences import SqlEvidences
 from storage.mailboxes import SqlMailboxes
-from storage.messages import SqlDeliveries, SqlMessages
+from storage.messages import SqlMessages
 from storage.statements import Database
+from storage.transfers import SqlTransfers
 
 
 class SqlTx:
@@ -18,6 +20,7 @@ class SqlTx:
         self.messages = SqlMessages(database, blobs)
         self.deliveries = SqlDeliveries(database)
         self.evidence = SqlEvidences(database, blobs)
+        self.transfers = SqlTransfers(database, blobs)
         self.mailboxes = SqlMailboxes(database, blobs)
 
     def begin(self) -> None:

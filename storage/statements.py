@@ -90,6 +90,13 @@ class Database:
         self._conflict = conflict
         self.vault = vault
 
+    def serialise(self, name: str) -> None:
+        """Let one transaction at a time go on from here, until it ends.
+
+        Nothing to do where there is one writer. Databases with several override it; ``name`` tells apart
+        what is serialised.
+        """
+
     def run(self, statement: ClauseElement, params: Params) -> int:
         """Run a statement; return how many rows it changed.
 

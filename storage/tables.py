@@ -96,8 +96,8 @@ messages: Final = Table(
     "messages",
     metadata,
     Column("message_id", Text, primary_key=True),
-    Column("account_id", Text, ForeignKey("accounts.account_id"), nullable=False),
-    Column("operator_id", Text, nullable=False),
+    Column("account_id", Text, ForeignKey("accounts.account_id")),  # none where a peer relayed it
+    Column("operator_id", Text),
     Column("state", Text, nullable=False),
     Column("user_message_id", Text),
     Column("digest_sha256", LargeBinary, nullable=False),
@@ -109,6 +109,8 @@ messages: Final = Table(
     Column("dispatch", LargeBinary),
     Column("next_at", BigInteger),
     Column("attempts", Integer, nullable=False),
+    Column("origin", Text),  # domain of the peer that relayed it
+    Column("leased_by", Text),  # the process that works on it, until ``next_at``
 )
 _live = messages.c.state != "refused"
 Index(
@@ -151,6 +153,7 @@ deliveries: Final = Table(
     Column("decided_at", BigInteger),
     Column("evidence_id", Text),
     Column("read_evidence_id", Text),
+    Column("peer", Text),  # domain of the provider that serves the recipient; none: we do
     UniqueConstraint("message_id", "number"),
 )
 
@@ -161,12 +164,25 @@ evidence: Final = Table(
     Column("message_id", Text, ForeignKey("messages.message_id"), nullable=False),
     Column("kind", Integer, nullable=False),
     Column("number", Integer, nullable=False),  # 0 where the kind is about the whole message
-    Column("account_id", Text, nullable=False),
+    Column("account_id", Text),  # the sender's; none where the sender is a peer's
     Column("blob", LargeBinary, ForeignKey("blobs.sha256"), nullable=False, index=True),
     Column("event_time", BigInteger, nullable=False),
     Column("receipt_due", BigInteger),
     Column("attempts", Integer, nullable=False),
-    UniqueConstraint("message_id", "kind", "number"),
+    Column("origin", Text),  # domain of the peer that made it; none: we did
+    Column("leased_by", Text),
+)
+Index("ix_evidence_message_id", evidence.c.message_id)
+# What peers say of an event, repeated or contradictory, is all kept; ours is said once.
+_ours = evidence.c.origin.is_(None)
+Index(
+    "uq_evidence_message_id_kind_number",
+    evidence.c.message_id,
+    evidence.c.kind,
+    evidence.c.number,
+    unique=True,
+    sqlite_where=_ours,
+    postgresql_where=_ours,
 )
 _receipt = evidence.c.receipt_due.is_not(None)
 Index("ix_evidence_receipt_due", evidence.c.receipt_due, sqlite_where=_receipt, postgresql_where=_receipt)
@@ -182,6 +198,45 @@ ledger: Final = Table(
     Column("hash", LargeBinary, nullable=False),
 )
 
+transfers: Final = Table(
+    "transfers",
+    metadata,
+    Column("transfer_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("message_id", Text, ForeignKey("messages.message_id"), nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("deadline", BigInteger, nullable=False),
+    Column("evidence_id", Text, nullable=False),  # '' for a dispatch: one per message and peer
+    Column("blob", LargeBinary),  # of a receipt; its row may go once the receipt is handed over
+    Column("next_at", BigInteger),
+    Column("attempts", Integer, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("handed_at", BigInteger),
+    Column("leased_by", Text),
+    UniqueConstraint("message_id", "peer", "evidence_id"),
+    Index("ix_transfers_peer_state", "peer", "state", "transfer_id"),  # listing and counting
+)
+_queued = transfers.c.state == "queued"
+Index(
+    "ix_transfers_queued",
+    transfers.c.peer,
+    transfers.c.next_at,
+    sqlite_where=_queued,
+    postgresql_where=_queued,
+)
+_waiting = transfers.c.state.in_(("held", "handed", "answered"))
+Index(
+    "ix_transfers_waiting",
+    transfers.c.next_at,
+    transfers.c.deadline,
+    sqlite_where=_waiting,
+    postgresql_where=_waiting,
+)
+_holding = transfers.c.blob.is_not(None) & (transfers.c.state != "done")
+Index("ix_transfers_blob", transfers.c.blob, sqlite_where=_holding, postgresql_where=_holding)
+
 folders: Final = Table(
     "folders",
     metadata,
@@ -194,7 +249,17 @@ folders: Final = Table(
     Column("modseq", BigInteger, nullable=False),
     Column("messages", BigInteger, nullable=False),
     Column("unseen", BigInteger, nullable=False),
+    Column("subscribed", Boolean, nullable=False),
     UniqueConstraint("account_id", "name"),
+    sqlite_autoincrement=True,  # a session that holds a deleted folder's id must never see another folder
+)
+
+# The highest UIDVALIDITY that an account's folders ever had: a name used again gets a higher one.
+uid_validities: Final = Table(
+    "uid_validities",
+    metadata,
+    Column("account_id", Text, ForeignKey("accounts.account_id"), primary_key=True),
+    Column("highest", BigInteger, nullable=False),
 )
 
 items: Final = Table(
@@ -219,7 +284,8 @@ Index("ix_items_delivery_id", items.c.delivery_id, sqlite_where=_delivered, post
 removed_items: Final = Table(
     "removed_items",
     metadata,
-    Column("folder_id", BigInteger, ForeignKey("folders.folder_id"), primary_key=True, autoincrement=False),
+    # No foreign key: that a delivery was filed is remembered although its folder was deleted.
+    Column("folder_id", BigInteger, primary_key=True, autoincrement=False),
     Column("uid", BigInteger, primary_key=True, autoincrement=False),
     Column("modseq", BigInteger, nullable=False),
     Column("delivery_id", Text),

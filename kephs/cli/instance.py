@@ -16,7 +16,7 @@ from kephs.testpki.issued import to_pem
 from storage.journal import sync_directory
 from storage.key_check import write_key_check
 
-_FOLDERS: Final = ("keys", "trust", "trust/intermediates", "data", "data/blobs", "run")
+_FOLDERS: Final = ("keys", "peers", "trust", "trust/intermediates", "data", "data/blobs", "run")
 _LEGAL_NAME: Final = "TEST {label} KEP Hizmet Sağlayıcısı A.Ş."
 
 
@@ -31,11 +31,13 @@ class Ports:
     submission: int = 0
     imap: int = 0
     test_pki: int = 0
+    inbound: int = 0
 
 
 def make_instance(
-    directory: Path, domain: str, *, now: datetime, test_pki: bool, ports: Ports | None = None
-) -> config_settings.Settings:
+    directory: Path, domain: str, *, now: datetime, test_pki: bool, ports: Ports | None = None,
+    pki_of: Path | None = None, values: dict[str, Any] | None = None,
+) -> config_settings.Settings:  # fmt: skip
     """Make an instance and return its settings; its folders belong to their owner alone.
 
     Args:
@@ -44,6 +46,8 @@ def make_instance(
         now: UTC.
         test_pki: make TEST certificates too.
         ports: those wanted.
+        pki_of: another instance whose TEST PKI certifies this one; that instance runs it.
+        values: further settings of its own, by section.
 
     Raises:
         InstanceError: the folder holds an instance or something else, or the domain is no provider's.
@@ -57,10 +61,12 @@ def make_instance(
         (directory / name).mkdir(mode=0o700)
     for name in ("master.key", "identity.key"):
         _write_secret(directory / "keys" / name, secrets.token_hex(32) + "\n")
-    values = _values(domain, wanted, test_pki=test_pki)
+    made = _values(domain, wanted, test_pki=test_pki)
     if test_pki:
-        _add_test_pki(directory, domain, values, now, wanted.test_pki)
-    config_settings.save(directory, values)
+        _add_test_pki(directory, domain, made, _test_pki(directory, domain, made, now, wanted, pki_of))
+    for section, more in (values or {}).items():
+        made.setdefault(section, {}).update(more)
+    config_settings.save(directory, made)
     settings = config_settings.load(directory)
     write_key_check(key_check_file(settings), read_keys(settings).by_name())
     return settings
@@ -89,12 +95,12 @@ def _checked(directory: Path, domain: str) -> str:
 
 
 def _values(domain: str, ports: Ports, *, test_pki: bool) -> dict[str, Any]:
-    network = {"submission_port": ports.submission or 465, "imap_port": ports.imap or 993}
-    if test_pki:
-        network = {
-            "submission_port": ports.submission or free_port(),
-            "imap_port": ports.imap or free_port(),
-        }
+    wanted = {
+        "submission_port": (ports.submission, 465),
+        "inbound_port": (ports.inbound, 25),
+        "imap_port": (ports.imap, 993),
+    }
+    network = {name: port or (free_port() if test_pki else usual) for name, (port, usual) in wanted.items()}
     label = domain.partition(".")[0]
     legal_name = _LEGAL_NAME.format(label=label) if test_pki else ""
     return {
@@ -107,18 +113,40 @@ def _values(domain: str, ports: Ports, *, test_pki: bool) -> dict[str, Any]:
     }
 
 
-def _add_test_pki(
-    directory: Path, domain: str, values: dict[str, Any], now: datetime, wanted_port: int
-) -> None:
-    port = wanted_port or free_port()
-    base_url = f"http://127.0.0.1:{port}"
+@dataclass(frozen=True, slots=True)
+class _Pki:
+    """A TEST PKI, where it is reached, and whether this instance runs it."""
+
+    pki: TestPki
+    url: str
+    port: int  # 0 where another instance runs it
+
+
+def _test_pki(
+    directory: Path, domain: str, values: dict[str, Any], now: datetime, wanted: Ports, of: Path | None
+) -> _Pki:
+    if of is not None:
+        owner = config_settings.load(of)
+        if not owner.test_pki.enabled or not owner.test_pki.port:
+            raise InstanceError(f"{of} runs no TEST PKI")
+        pki = TestPki.load(owner.test_pki.directory)
+        if domain not in pki.transactions:
+            pki.add_provider(domain, values["provider"]["legal_name"])
+        return _Pki(pki, f"http://127.0.0.1:{owner.test_pki.port}", 0)
+    port = wanted.test_pki or free_port()
+    url = f"http://127.0.0.1:{port}"
     providers = [
         (f"hs91.{_suffix(domain)}", _LEGAL_NAME.format(label="hs91"), "p384"),
         (f"hs92.{_suffix(domain)}", _LEGAL_NAME.format(label="hs92"), "pss"),
     ]
     if domain not in {name for name, _, _ in providers}:
         providers.append((domain, values["provider"]["legal_name"], "p384"))
-    pki = TestPki.create(directory / "test-pki", base_url=base_url, now=now, providers=providers)  # type: ignore[arg-type]
+    pki = TestPki.create(directory / "test-pki", base_url=url, now=now, providers=providers)  # type: ignore[arg-type]
+    return _Pki(pki, url, port)
+
+
+def _add_test_pki(directory: Path, domain: str, values: dict[str, Any], made: _Pki) -> None:
+    pki = made.pki
     keys = directory / "keys"
     transaction = pki.transactions[domain].write(keys, "transaction")
     tls = pki.issue_tls(domain).write(keys, "tls")
@@ -131,9 +159,9 @@ def _add_test_pki(
         "certificate": f"keys/{transaction.certificate.name}",
         "key": f"keys/{transaction.key.name}",
         "chain": f"keys/{transaction.chain.name}",
-        "tsa": [f"{base_url}/tsa"],
+        "tsa": [f"{made.url}/tsa"],
     }
-    values["test_pki"] = {"enabled": True, "port": port}
+    values["test_pki"] = {"enabled": True, "port": made.port}
     # A TEST instance's keys are worth nothing, so doctor need not ask for their backup.
     values["storage"] = {"master_key_backup": True}
 

@@ -4,14 +4,17 @@ from pathlib import Path
 from typing import Final
 
 import click
+from sqlalchemy import Engine
 
-from config.settings import Settings, load
+from config.settings import Settings, StorageSettings, load
 from kephs.cli.beside import unreadable_database_named
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_json
+from kephs.databases import opens_content
 from kephs.instance_keys import key_check_file, read_keys
 from storage.errors import SchemaError
-from storage.key_check import opens_content, write_key_check
-from storage.migrate import current, head, sqlite_engine, upgrade
+from storage.key_check import write_key_check
+from storage.migrate import current, head, postgres_engine, sqlite_engine, upgrade
+from storage.postgres_errors import DatabaseRefusedError
 from storage.revision import DatabaseUnreadableError
 
 _NEWER: Final = "install the version of kephs that made it, or a newer one"
@@ -28,7 +31,7 @@ def command(directory: Path, note_keys: bool, as_json: bool) -> None:  # noqa: F
     """Bring the database of DIR to the current schema. Stop the server before."""
     settings = load(directory)
     with unreadable_database_named():
-        before, after = _migrate(settings.storage.database)
+        before, after = _migrate(settings.storage)
         if note_keys:
             _note_keys(settings)
     if as_json:
@@ -39,25 +42,33 @@ def command(directory: Path, note_keys: bool, as_json: bool) -> None:  # noqa: F
         click.echo(f"the database went from revision {before or 'none'} to {after}")
 
 
-def _migrate(database: Path) -> tuple[str | None, str | None]:
+def _migrate(storage: StorageSettings) -> tuple[str | None, str | None]:
     """Return the revisions before and after."""
-    database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    engine = sqlite_engine(database)
+    engine = _engine(storage)
     try:
         before = current(engine)
         upgrade(engine)
         return before, current(engine)
     except DatabaseUnreadableError:
         raise
+    except DatabaseRefusedError as error:
+        raise ExitError(error.code, error.text, error.cure) from None
     except SchemaError as error:
         raise ExitError("schema-unknown", str(error), _NEWER) from None
     finally:
         engine.dispose()
 
 
+def _engine(storage: StorageSettings) -> Engine:
+    if storage.database_url:
+        return postgres_engine(storage.database_url)
+    storage.database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return sqlite_engine(storage.database)
+
+
 def _note_keys(settings: Settings) -> None:
     keys = read_keys(settings)
-    if not opens_content(settings.storage.database, keys.blobs):
+    if not opens_content(settings, keys.blobs):
         raise ExitError(
             "master-key-wrong", f"{settings.storage.master_key} does not open this instance's content",
             "restore the master key from its backup",

@@ -7,6 +7,8 @@ import signal
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -14,24 +16,27 @@ import click
 import structlog
 
 from config.settings import Settings, SettingsError, load
-from kephs.bootstrap import Core, open_core, open_limits, open_tls
+from kephs.bootstrap import Core, hand_over_most, inbound_wire, open_core, open_limits, open_tls
 from kephs.cli.output import first_of
 from kephs.cli.pki_child import pki_beside
 from kephs.imap.fetch import FetchPolicy
 from kephs.imap.server import ImapServer, ServerLimits
 from kephs.imap.session import SessionParts
+from kephs.lanes import lanes, take_over
 from kephs.observability import configure_logging
 from kephs.ports import StoreUnavailableError
+from kephs.system import LocalChanges
 from kephs.worker import Worker
 from smtp_gateway.authenticator import Authenticator
+from smtp_gateway.inbound_server import InboundServer
 from smtp_gateway.server import SubmissionServer
-from smtp_gateway.settings import EdgeSettings
+from smtp_gateway.settings import EdgeSettings, InboundSettings
 from storage.errors import SchemaError
 
 Up: TypeAlias = Callable[[], None]
 """Called by a part once it does its work: an edge, once its port is bound."""
 
-ROLES: Final = ("smtp", "imap", "worker")
+ROLES: Final = ("smtp", "inbound", "imap", "worker")
 log = structlog.get_logger()
 
 
@@ -144,6 +149,38 @@ async def _run_smtp(core: Core, stopping: asyncio.Event, up: Up) -> None:
         await stopping.wait()
 
 
+async def _run_inbound(core: Core, stopping: asyncio.Event, up: Up) -> None:
+    network = core.settings.network
+    server = InboundServer(
+        host=network.host,
+        port=network.inbound_port,
+        ssl_context=open_tls(core.settings),
+        receive=core.receive,
+        spools=core.blobs.spool,
+        clock=core.clock,
+        settings=InboundSettings(
+            hostname=core.settings.provider.domain,
+            max_wire=inbound_wire(core.settings),
+            max_recipients=core.settings.limits.max_recipients,
+            max_sessions=network.max_connections,
+            idle_timeout=network.idle_seconds,
+        ),
+        register_serves=partial(_serves, core.settings.provider.domain),
+    )
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(server)
+        except (OSError, OverflowError) as error:
+            raise _cannot_listen("inbound", core, network.inbound_port, error) from None
+        up()
+        await stopping.wait()
+
+
+def _serves(own: str, domain: str) -> bool:
+    """Say whether addresses of a domain are ours: the provider's own, and domains below it (KEP-AC-04)."""
+    return domain == own or domain.endswith("." + own)
+
+
 async def _run_imap(core: Core, stopping: asyncio.Event, up: Up) -> None:
     network = core.settings.network
     parts = SessionParts(
@@ -165,16 +202,27 @@ async def _run_imap(core: Core, stopping: asyncio.Event, up: Up) -> None:
 
 
 async def _run_worker(core: Core, stopping: asyncio.Event, up: Up) -> None:
+    settings, node = core.settings, core.node
     worker = Worker(
         store=core.store,
         clock=core.clock,
-        changes=core.changes,
-        deliver=core.deliver,
-        receipts=core.receipts,
-        tidy=core.tidy,
+        subscribe=partial(core.changes.subscribe, LocalChanges.EVERYTHING),
+        lanes=lambda: lanes(
+            node,
+            deliver=core.deliver,
+            receipts=core.receipts,
+            relay=core.relay,
+            wait=core.wait,
+            register=core.register,
+            connections=settings.relay.connections,
+            lease=timedelta(seconds=settings.storage.lease_seconds),
+            hand_over_most=hand_over_most(settings),
+        ),
+        take_over=partial(take_over, node),
+        tidy=core.tidy.release,
     )
     up()
     await worker.run(stopping)
 
 
-_RUN: Final = {"smtp": _run_smtp, "imap": _run_imap, "worker": _run_worker}
+_RUN: Final = {"smtp": _run_smtp, "inbound": _run_inbound, "imap": _run_imap, "worker": _run_worker}

@@ -1,6 +1,6 @@
 """State machines of kephs, one table each; an unknown pair raises.
 
-spec: KEP-EV-03, KEP-EV-05, KEP-AC-08, KEP-CL-01..05.
+spec: KEP-EV-03, KEP-EV-05, KEP-MS-12, R-19, KEP-AC-08, KEP-CL-01..05.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class UnknownTransitionError(Exception):
 
 
 class MessageState(StrEnum):
-    """One submission."""
+    """One message, submitted here or relayed to us."""
 
     RECEIVED = "received"  # in flight, before its transaction: never stored
     ACCEPTED = "accepted"
@@ -31,28 +31,65 @@ class MessageState(StrEnum):
 
 
 class MessageEvent(StrEnum):
-    """What can happen to a submission."""
+    """What can happen to a message."""
 
     ACCEPT = "accept"
     REFUSE = "refuse"
+    TAKE_OVER = "take_over"  # a peer relayed it to us, and some recipient of ours can have it
+    TURN_AWAY = "turn_away"  # a peer relayed it to us, and nobody can have it
     ALL_DECIDED = "all_decided"
 
 
 class DeliveryState(StrEnum):
-    """One message for one recipient of ours."""
+    """One message for one recipient, ours or a peer's. What ends it is one of 21, 31, 40, 41 (KEP-EV-03)."""
 
     PENDING = "pending"
+    RELAYED = "relayed"  # its provider has taken the message (20) and owes 40 or 41
     DELIVERED = "delivered"
-    FAILED = "failed"
-    READ = "read"
+    FAILED = "failed"  # 41
+    READ = "read"  # 40, and 60 after it
+    REJECTED = "rejected"  # 21
+    UNREACHED = "unreached"  # 31
 
 
 class DeliveryEvent(StrEnum):
-    """What can happen to a delivery."""
+    """What can happen to a delivery. PEER events are evidence of the recipient's provider."""
 
     STORE = "store"
     FAIL = "fail"
     EXPOSE = "expose"
+    PEER_ACCEPTED = "peer_accepted"  # 20
+    PEER_REFUSED = "peer_refused"  # 21
+    PEER_DELIVERED = "peer_delivered"  # 40
+    PEER_FAILED = "peer_failed"  # 41
+    PEER_READ = "peer_read"  # 60
+    PEER_UNREAD = "peer_unread"  # 61
+    GIVE_UP = "give_up"  # the peer was not reached, or took the message and never said so
+    SILENCE = "silence"  # 20 came, 40 or 41 did not
+
+
+class TransferState(StrEnum):
+    """One KEP message on its way to one peer: a dispatch with its recipients there, or a receipt."""
+
+    QUEUED = "queued"
+    HELD = "held"  # by an operator; its deadline runs on
+    HANDED = "handed"  # the peer said 250 to a dispatch; its evidence is awaited
+    ANSWERED = "answered"  # 20 or better for every recipient; 40 or 41 is awaited
+    DONE = "done"
+    FAILED = "failed"
+
+
+class TransferEvent(StrEnum):
+    """What can happen to a transfer."""
+
+    HAND_OVER = "hand_over"
+    HAND_OVER_RECEIPT = "hand_over_receipt"
+    HOLD = "hold"
+    RELEASE = "release"
+    ANSWER = "answer"
+    COMPLETE = "complete"  # every recipient of a dispatch reached an end state
+    GIVE_UP = "give_up"
+    REQUEUE = "requeue"  # an operator sends a receipt again that could not be handed over
 
 
 class AccountEvent(StrEnum):
@@ -88,12 +125,40 @@ MESSAGE: Final[Mapping[tuple[MessageState, MessageEvent], MessageStep]] = Mappin
         (MessageState.RECEIVED, MessageEvent.REFUSE): MessageStep(
             MessageState.REFUSED, EvidenceKind.SUBMISSION_REJECTION
         ),
+        (MessageState.RECEIVED, MessageEvent.TAKE_OVER): MessageStep(
+            MessageState.ACCEPTED, EvidenceKind.RELAY_ACCEPTANCE
+        ),
+        (MessageState.RECEIVED, MessageEvent.TURN_AWAY): MessageStep(
+            MessageState.REFUSED, EvidenceKind.RELAY_REJECTION
+        ),
         (MessageState.ACCEPTED, MessageEvent.ALL_DECIDED): MessageStep(MessageState.COMPLETED),
     }
 )
 
-DELIVERY: Final[Mapping[tuple[DeliveryState, DeliveryEvent], DeliveryStep]] = MappingProxyType(
+DECIDED: Final = frozenset(
     {
+        DeliveryState.DELIVERED,
+        DeliveryState.FAILED,
+        DeliveryState.READ,
+        DeliveryState.REJECTED,
+        DeliveryState.UNREACHED,
+    }
+)
+"""The end states of a delivery, spec: KEP-EV-03."""
+_FROM_PEER: Final = (
+    DeliveryEvent.PEER_ACCEPTED,
+    DeliveryEvent.PEER_REFUSED,
+    DeliveryEvent.PEER_DELIVERED,
+    DeliveryEvent.PEER_FAILED,
+    DeliveryEvent.PEER_READ,
+    DeliveryEvent.PEER_UNREAD,
+)
+# Late, repeated and contradictory evidence of a peer is kept beside what stands and moves nothing (R-19).
+_LATE: Final = {(state, event): DeliveryStep(state) for state in DECIDED for event in _FROM_PEER}
+
+DELIVERY: Final[Mapping[tuple[DeliveryState, DeliveryEvent], DeliveryStep]] = MappingProxyType(
+    _LATE
+    | {
         (DeliveryState.PENDING, DeliveryEvent.STORE): DeliveryStep(
             DeliveryState.DELIVERED, EvidenceKind.DELIVERY
         ),
@@ -106,6 +171,48 @@ DELIVERY: Final[Mapping[tuple[DeliveryState, DeliveryEvent], DeliveryStep]] = Ma
         (DeliveryState.READ, DeliveryEvent.EXPOSE): DeliveryStep(
             DeliveryState.READ
         ),  # first reading only, KEP-LM-06
+        (DeliveryState.PENDING, DeliveryEvent.PEER_ACCEPTED): DeliveryStep(DeliveryState.RELAYED),
+        (DeliveryState.PENDING, DeliveryEvent.PEER_REFUSED): DeliveryStep(DeliveryState.REJECTED),
+        (DeliveryState.PENDING, DeliveryEvent.PEER_DELIVERED): DeliveryStep(DeliveryState.DELIVERED),
+        (DeliveryState.PENDING, DeliveryEvent.PEER_FAILED): DeliveryStep(DeliveryState.FAILED),
+        (DeliveryState.PENDING, DeliveryEvent.PEER_READ): DeliveryStep(DeliveryState.PENDING),
+        (DeliveryState.PENDING, DeliveryEvent.PEER_UNREAD): DeliveryStep(DeliveryState.PENDING),
+        (DeliveryState.PENDING, DeliveryEvent.GIVE_UP): DeliveryStep(
+            DeliveryState.UNREACHED, EvidenceKind.RELAY_FAILURE
+        ),
+        (DeliveryState.RELAYED, DeliveryEvent.PEER_ACCEPTED): DeliveryStep(DeliveryState.RELAYED),
+        # a refusal after an acceptance contradicts it: what the mailbox says decides
+        (DeliveryState.RELAYED, DeliveryEvent.PEER_REFUSED): DeliveryStep(DeliveryState.RELAYED),
+        (DeliveryState.RELAYED, DeliveryEvent.PEER_DELIVERED): DeliveryStep(DeliveryState.DELIVERED),
+        (DeliveryState.RELAYED, DeliveryEvent.PEER_FAILED): DeliveryStep(DeliveryState.FAILED),
+        (DeliveryState.RELAYED, DeliveryEvent.PEER_READ): DeliveryStep(DeliveryState.RELAYED),
+        (DeliveryState.RELAYED, DeliveryEvent.PEER_UNREAD): DeliveryStep(DeliveryState.RELAYED),
+        (DeliveryState.RELAYED, DeliveryEvent.SILENCE): DeliveryStep(
+            DeliveryState.FAILED, EvidenceKind.NON_DELIVERY
+        ),
+        (DeliveryState.DELIVERED, DeliveryEvent.PEER_READ): DeliveryStep(DeliveryState.READ),
+    }
+)
+
+TRANSFER: Final[Mapping[tuple[TransferState, TransferEvent], TransferState]] = MappingProxyType(
+    {
+        (TransferState.QUEUED, TransferEvent.HAND_OVER): TransferState.HANDED,
+        (TransferState.QUEUED, TransferEvent.HAND_OVER_RECEIPT): TransferState.DONE,
+        (TransferState.QUEUED, TransferEvent.HOLD): TransferState.HELD,
+        (TransferState.HELD, TransferEvent.RELEASE): TransferState.QUEUED,
+        # the peer's evidence may come before its 250, or instead of one that was lost
+        (TransferState.QUEUED, TransferEvent.ANSWER): TransferState.ANSWERED,
+        (TransferState.HELD, TransferEvent.ANSWER): TransferState.ANSWERED,
+        (TransferState.HANDED, TransferEvent.ANSWER): TransferState.ANSWERED,
+        (TransferState.ANSWERED, TransferEvent.ANSWER): TransferState.ANSWERED,
+        (TransferState.QUEUED, TransferEvent.COMPLETE): TransferState.DONE,
+        (TransferState.HELD, TransferEvent.COMPLETE): TransferState.DONE,
+        (TransferState.HANDED, TransferEvent.COMPLETE): TransferState.DONE,
+        (TransferState.ANSWERED, TransferEvent.COMPLETE): TransferState.DONE,
+        (TransferState.QUEUED, TransferEvent.GIVE_UP): TransferState.FAILED,
+        (TransferState.HELD, TransferEvent.GIVE_UP): TransferState.FAILED,
+        (TransferState.HANDED, TransferEvent.GIVE_UP): TransferState.FAILED,
+        (TransferState.FAILED, TransferEvent.REQUEUE): TransferState.QUEUED,  # receipts only
     }
 )
 
@@ -138,6 +245,15 @@ def advance_delivery(state: DeliveryState, event: DeliveryEvent) -> DeliveryStep
         UnknownTransitionError: the table has no such pair.
     """
     return _look_up(DELIVERY, state, event)
+
+
+def advance_transfer(state: TransferState, event: TransferEvent) -> TransferState:
+    """Return the next state of a transfer.
+
+    Raises:
+        UnknownTransitionError: the table has no such pair.
+    """
+    return _look_up(TRANSFER, state, event)
 
 
 def advance_account(state: AccountState, event: AccountEvent) -> AccountState:

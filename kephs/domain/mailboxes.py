@@ -1,9 +1,16 @@
 """Folders of an account and the items in them, as mail clients see them."""
 
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
+
+DELIMITER: Final = "/"
+DEPTH_MAX: Final = 8  # levels of a name
+LEVEL_MAX: Final = 100  # characters of one level
+NAME_MAX: Final = 300  # characters of a whole name
+FOLDERS_MAX: Final = 500  # of one account, the standard ones included
 
 
 class FolderRole(StrEnum):
@@ -28,6 +35,57 @@ STANDARD_FOLDERS: Final[tuple[tuple[str, FolderRole], ...]] = (
 )
 
 
+# where clients put nothing: what arrives is filed by the provider alone, evidence too
+FILED_BY_PROVIDER: Final = frozenset({FolderRole.INBOX, FolderRole.EVIDENCE})
+
+# names that other interfaces give to standard folders (interfaces.md)
+_ALIASES: Final = frozenset({"outbox", "inbox.sent"})
+_WILDCARDS: Final = frozenset("%*")
+
+
+class MailboxRefusal(StrEnum):
+    """Why a change of folders, or filing something into one, is refused."""
+
+    NO_SUCH_FOLDER = "no_such_folder"
+    NO_SUCH_TARGET = "no_such_target"
+    NAME_TAKEN = "name_taken"
+    NAME_INVALID = "name_invalid"
+    NAME_TOO_LONG = "name_too_long"
+    TOO_MANY_FOLDERS = "too_many_folders"
+    STANDARD_FOLDER = "standard_folder"
+    INSIDE_ITSELF = "inside_itself"
+    FILED_BY_PROVIDER = "filed_by_provider"
+    OVER_QUOTA = "over_quota"
+    TOO_BIG = "too_big"
+    TOO_MANY_ITEMS = "too_many_items"
+    EMPTY = "empty"
+    HOLDS_NUL = "holds_nul"
+    ITEMS_GONE = "items_gone"
+
+
+def check_folder_name(name: str) -> MailboxRefusal | None:
+    """Say why a name cannot be given to a folder; None where it can.
+
+    Levels are parted by `DELIMITER`. Names are expected in NFC.
+    """
+    levels = name.split(DELIMITER)
+    if len(name) > NAME_MAX or len(levels) > DEPTH_MAX or any(len(level) > LEVEL_MAX for level in levels):
+        return MailboxRefusal.NAME_TOO_LONG
+    if any(not level or level != level.strip() or level in (".", "..") for level in levels):
+        return MailboxRefusal.NAME_INVALID
+    if any(char in _WILDCARDS or unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name):
+        return MailboxRefusal.NAME_INVALID
+    if name.casefold() in _ALIASES:
+        return MailboxRefusal.NAME_TAKEN
+    return None
+
+
+def superiors(name: str) -> list[str]:
+    """Return the names above a name, the highest first."""
+    levels = name.split(DELIMITER)
+    return [DELIMITER.join(levels[:end]) for end in range(1, len(levels))]
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
     """One folder. ``modseq`` rises with every change in it."""
@@ -41,6 +99,7 @@ class Folder:
     modseq: int
     messages: int
     unseen: int
+    subscribed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

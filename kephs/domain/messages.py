@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from directory.addresses import KepAddress
 from evidence.records import Authentication, EvidenceKind, Party
-from kephs.domain.lifecycle import DeliveryState, MessageState
+from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 
 
 class Role(StrEnum):
@@ -38,11 +38,16 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One submitted message; ``message_id`` is ours (no <>), ``user_message_id`` the client's (with <>)."""
+    """One message; ``message_id`` is its provider's (no <>), ``user_message_id`` the client's (with <>).
+
+    Submitted here (``origin`` None) or relayed to us by the peer ``origin``. Of a relayed one we keep the
+    KEP message as received (``dispatch``); digests, sender, subject and recipients are those of its
+    evidence 10, and it has no account here.
+    """
 
     message_id: str
-    account_id: str
-    operator_id: str
+    account_id: str | None
+    operator_id: str | None
     state: MessageState
     user_message_id: str | None
     digest_sha256: bytes
@@ -57,6 +62,7 @@ class Submission:
     dispatch: bytes | None = None  # SHA-256 of the KEP message, once built
     next_at: datetime | None = None  # work due (D12); None when nothing is
     attempts: int = 0
+    origin: str | None = None  # domain of the peer that relayed it to us
 
     @property
     def parties(self) -> tuple[Party, ...]:
@@ -66,7 +72,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message for one recipient of ours. ``number`` is 1-based."""
+    """One message for one recipient. ``number`` is 1-based. ``peer`` serves the recipient; None: we do."""
 
     delivery_id: str
     message_id: str
@@ -77,6 +83,7 @@ class Delivery:
     decided_at: datetime | None = None
     evidence_id: str | None = None
     read_evidence_id: str | None = None
+    peer: str | None = None
 
     @property
     def gated(self) -> bool:
@@ -86,14 +93,48 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvidence:
-    """One evidence in the store. ``account_id`` is the sender's, whose Deliller folder shows it."""
+    """One evidence in the store. ``account_id`` is the sender's, whose Deliller folder shows it.
+
+    It is None where the sender is a peer's: then the receipt goes there. ``origin`` is the peer that made
+    the evidence; None: we did.
+    """
 
     evidence_id: str
     kind: EvidenceKind
     message_id: str
     number: int | None  # recipient, 1-based
-    account_id: str
+    account_id: str | None
     blob: bytes  # SHA-256 of the exact signed XML
     event_time: datetime
-    receipt_due: datetime | None = None  # when the receipt is to be filed; None once it is
+    receipt_due: datetime | None = None  # when the receipt is to be filed or queued; None once it is
     attempts: int = 0
+    origin: str | None = None
+
+
+class TransferKind(StrEnum):
+    """What is on its way."""
+
+    DISPATCH = "dispatch"
+    RECEIPT = "receipt"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One KEP message on its way to one peer; one dispatch per message and peer, one receipt per evidence.
+
+    ``deadline`` ends the phase the transfer is in: handing over, waiting for 20 or 21, waiting for 40 or 41.
+    """
+
+    transfer_id: str
+    kind: TransferKind
+    message_id: str
+    peer: str  # domain
+    state: TransferState
+    created_at: datetime
+    deadline: datetime
+    evidence_id: str | None = None  # of a receipt
+    blob: bytes | None = None  # SHA-256 of a receipt's bytes; a dispatch's are its message's
+    next_at: datetime | None = None  # work due (D12)
+    attempts: int = 0
+    cause: str = ""  # stable code of the last trouble
+    handed_at: datetime | None = None

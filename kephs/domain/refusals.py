@@ -52,6 +52,18 @@ class RefusalCode(StrEnum):
     SCANNER_UNAVAILABLE = "scanner-unavailable"
     STORE_UNAVAILABLE = "store-unavailable"
     BUSY = "busy"
+    # between providers
+    NOT_A_KEP_MESSAGE = "not-a-kep-message"
+    SEAL_BROKEN = "seal-broken"
+    SEAL_NOT_REGISTERED = "seal-not-registered"
+    SEAL_REVOKED = "seal-revoked"
+    SEAL_EXPIRED = "seal-expired"
+    EVIDENCE_NOT_THE_PEERS = "evidence-not-the-peers"
+    ORIGINAL_DIFFERS = "original-differs"
+    RECEIPT_UNMATCHED = "receipt-unmatched"
+    MAIL_LOOP = "mail-loop"
+    NOT_SERVED_HERE = "not-served-here"
+    TLS_REQUIRED = "tls-required"
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +379,94 @@ TEXTS: Final[Mapping[RefusalCode, PublicText]] = MappingProxyType(
             205,
             "The server is busy or stopping. Try again.",
             "Sunucu meşgul ya da kapanıyor. Yeniden deneyin.",
+        ),
+        RefusalCode.NOT_A_KEP_MESSAGE: PublicText(
+            550,
+            "5.7.1",
+            None,
+            151,
+            "Only sealed KEP messages and receipts of registered providers are taken here.",
+            "Burada yalnız kayıtlı sağlayıcıların mühürlü KEP iletileri ve delilleri kabul edilir.",
+        ),
+        RefusalCode.SEAL_BROKEN: PublicText(
+            550,
+            "5.7.7",
+            None,
+            152,
+            "The provider's seal does not fit the message. It was changed on its way, or never sealed by that provider.",
+            "Sağlayıcının mührü iletiyle uyuşmuyor: ileti yolda değişmiş ya da o sağlayıcı mühürlememiş.",
+        ),
+        RefusalCode.SEAL_NOT_REGISTERED: PublicText(
+            550,
+            "5.7.5",
+            None,
+            153,
+            "The sealing certificate is no registered transaction certificate. Register it before sending.",
+            "Mühür sertifikası kayıtlı bir işlem sertifikası değil. Göndermeden önce kaydettirin.",
+        ),
+        RefusalCode.SEAL_REVOKED: PublicText(
+            550,
+            "5.7.5",
+            None,
+            154,
+            "The sealing certificate is revoked.",
+            "Mühür sertifikası iptal edilmiş.",
+        ),
+        RefusalCode.SEAL_EXPIRED: PublicText(
+            550,
+            "5.7.5",
+            ReasonCode.OTHER,
+            155,
+            "The sealing certificate was not valid when the message was sealed (RB05).",
+            "İleti mühürlendiğinde mühür sertifikası geçerli değildi (RB05).",
+        ),
+        RefusalCode.EVIDENCE_NOT_THE_PEERS: PublicText(
+            550,
+            "5.7.7",
+            None,
+            156,
+            "The evidence inside is not valid evidence of the provider that sealed the message.",
+            "İçindeki delil, iletiyi mühürleyen sağlayıcının geçerli delili değil.",
+        ),
+        RefusalCode.ORIGINAL_DIFFERS: PublicText(
+            554,
+            "5.6.0",
+            _F,
+            157,
+            "The original message is not the one that the evidence is about (RB02).",
+            "Orijinal ileti, delilin sözünü ettiği ileti değil (RB02).",
+        ),
+        RefusalCode.RECEIPT_UNMATCHED: PublicText(
+            550,
+            "5.7.1",
+            None,
+            158,
+            "The receipt belongs to no message that this provider handed to the provider that sealed it.",
+            "Delil, bu sağlayıcının mühürleyen sağlayıcıya teslim ettiği bir iletiye ait değil.",
+        ),
+        RefusalCode.MAIL_LOOP: PublicText(
+            550,
+            "5.4.6",
+            None,
+            159,
+            "Automatic messages and messages without a sender make no evidence and are not taken.",
+            "Otomatik ya da göndericisiz iletiler delil doğurmaz ve kabul edilmez.",
+        ),
+        RefusalCode.NOT_SERVED_HERE: PublicText(
+            550,
+            "5.7.1",
+            None,
+            160,
+            "The address is not served by this provider; nothing is passed on for others.",
+            "Adres bu sağlayıcıda değil; başkaları için ileti aktarılmaz.",
+        ),
+        RefusalCode.TLS_REQUIRED: PublicText(
+            530,
+            "5.7.0",
+            None,
+            161,
+            "Encryption is required. Use STARTTLS first.",
+            "Şifreleme zorunlu. Önce STARTTLS kullanın.",
         ),
     }
 )

@@ -1,16 +1,17 @@
 """What clients ask, as values: one dataclass per command, section and search key.
 
-spec: RFC3501#6, RFC5258 (LIST), RFC2177 (IDLE), RFC2971 (ID)
+What SEARCH looks for stands in `kephs.imap.search_keys`.
+
+spec: RFC3501#6, RFC5258 (LIST), RFC2177 (IDLE), RFC2971 (ID), RFC7162 (CONDSTORE), RFC6851 (MOVE),
+RFC9208 (QUOTA), RFC5161 (ENABLE), RFC3516 (BINARY)
 """
 
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import datetime
 from enum import Enum, StrEnum
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-STAR: Final = 0  # "*" in number sets: the largest number in use
-
-NumberSet: TypeAlias = tuple[tuple[int, int], ...]  # ranges as sent, `STAR` for "*"
+from kephs.imap.search_keys import NumberSet, SearchKey
 
 
 class Verb(StrEnum):
@@ -62,6 +63,7 @@ class Select:
 
     mailbox: str
     read_only: bool
+    condstore: bool = False
 
 
 class StatusItem(StrEnum):
@@ -72,6 +74,11 @@ class StatusItem(StrEnum):
     UIDNEXT = "UIDNEXT"
     UIDVALIDITY = "UIDVALIDITY"
     UNSEEN = "UNSEEN"
+    SIZE = "SIZE"  # spec: RFC8438#3
+    HIGHESTMODSEQ = "HIGHESTMODSEQ"
+    APPENDLIMIT = "APPENDLIMIT"
+    DELETED = "DELETED"
+    DELETED_STORAGE = "DELETED-STORAGE"  # spec: RFC9208#4.1.4
 
 
 class ListSelection(StrEnum):
@@ -122,10 +129,72 @@ class Subscribe:
 
 
 @dataclass(frozen=True, slots=True)
-class Unoffered:
-    """A command of RFC 3501 that this server does not perform; its arguments are not read."""
+class Create:
+    """CREATE."""
 
-    verb: str
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """DELETE."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """RENAME."""
+
+    mailbox: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetQuota:
+    """GETQUOTA."""
+
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetQuotaRoot:
+    """GETQUOTAROOT."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetQuota:
+    """SETQUOTA: nobody may, so its arguments are not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enable:
+    """ENABLE; names upper-case, unknown ones among them."""
+
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """APPEND up to its literal; ``at`` is UTC. ``utf8`` where the literal stands in ``UTF8 (...)``."""
+
+    mailbox: str
+    flags: frozenset[str]
+    at: datetime | None
+    size: int
+    utf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """COPY or MOVE, and their UID forms."""
+
+    numbers: NumberSet
+    mailbox: str
+    uid: bool
+    move: bool
 
 
 class ItemKind(Enum):
@@ -135,6 +204,7 @@ class ItemKind(Enum):
     UID = "UID"
     INTERNALDATE = "INTERNALDATE"
     SIZE = "RFC822.SIZE"
+    MODSEQ = "MODSEQ"
     ENVELOPE = "ENVELOPE"
     STRUCTURE = "BODYSTRUCTURE"
     BODY = "BODY"  # without brackets: the structure without extensions
@@ -170,12 +240,16 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class FetchItem:
-    """One item of a FETCH. ``section`` belongs to `ItemKind.SECTION` and the BINARY kinds."""
+    """One item of a FETCH. ``section`` belongs to `ItemKind.SECTION` and the BINARY kinds.
+
+    ``lazy`` belongs to `ItemKind.PREVIEW`: what costs something is left out.
+    """
 
     kind: ItemKind
     section: Section | None = None
     peek: bool = True
     label: bytes = b""
+    lazy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +259,7 @@ class Fetch:
     numbers: NumberSet
     items: tuple[FetchItem, ...]
     uid: bool
+    changed_since: int | None = None
 
 
 class StoreMode(Enum):
@@ -204,6 +279,7 @@ class Store:
     silent: bool
     flags: frozenset[str]
     uid: bool
+    unchanged_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,109 +289,23 @@ class UidExpunge:
     numbers: NumberSet
 
 
-# --- SEARCH -------------------------------------------------------------------------------------
+class SearchReturn(StrEnum):
+    """What ESEARCH can tell (RFC 4731)."""
 
-
-class Compare(Enum):
-    """How dates and sizes compare."""
-
-    BEFORE = "<"
-    ON = "="
-    SINCE = ">="
-    LARGER = ">"
-
-
-@dataclass(frozen=True, slots=True)
-class All:
-    """ALL, and what is the same here: OLD."""
-
-
-@dataclass(frozen=True, slots=True)
-class HasFlag:
-    """A flag or keyword, compared without case."""
-
-    flag: str
-
-
-@dataclass(frozen=True, slots=True)
-class InHeader:
-    """A text in a header field (lower-case name), or, where empty, the field itself."""
-
-    name: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class InText:
-    """A text in the body, or in header and body."""
-
-    text: str
-    header_too: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """INTERNALDATE, the time disregarded."""
-
-    compare: Compare
-    day: date
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """The Date field, time and zone disregarded."""
-
-    compare: Compare
-    day: date
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """RFC822.SIZE: LARGER, or BEFORE for SMALLER."""
-
-    compare: Compare
-    octets: int
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """Sequence numbers or UIDs."""
-
-    numbers: NumberSet
-    uid: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """NOT."""
-
-    key: "SearchKey"
-
-
-@dataclass(frozen=True, slots=True)
-class Or:
-    """OR."""
-
-    first: "SearchKey"
-    second: "SearchKey"
-
-
-@dataclass(frozen=True, slots=True)
-class And:
-    """Keys side by side."""
-
-    keys: tuple["SearchKey", ...]
-
-
-SearchKey: TypeAlias = All | HasFlag | InHeader | InText | Received | Sent | Size | Numbers | Not | Or | And
+    MIN = "MIN"
+    MAX = "MAX"
+    ALL = "ALL"
+    COUNT = "COUNT"
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """SEARCH or UID SEARCH."""
+    """SEARCH or UID SEARCH; ``returns`` is None for the plain answer. ``modseq`` where a key asks for it."""
 
     key: SearchKey
     uid: bool
+    returns: frozenset[SearchReturn] | None = None
+    modseq: bool = False
 
 
 Body: TypeAlias = (
@@ -327,7 +317,15 @@ Body: TypeAlias = (
     | Listing
     | Status
     | Subscribe
-    | Unoffered
+    | Create
+    | Delete
+    | Rename
+    | GetQuota
+    | GetQuotaRoot
+    | SetQuota
+    | Enable
+    | Append
+    | Copy
     | Fetch
     | Store
     | UidExpunge

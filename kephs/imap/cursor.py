@@ -6,12 +6,12 @@ spec: RFC3501#9
 import binascii
 import re
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeVar
 
-from kephs.imap.commands import STAR, NumberSet
 from kephs.imap.mutf7 import MailboxNameError
 from kephs.imap.mutf7 import decode as decode_name
+from kephs.imap.search_keys import STAR, NumberSet
 
 T = TypeVar("T")
 
@@ -31,7 +31,13 @@ _MONTHS: Final = {
         (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"), 1
     )
 }
+_DATE_TIME: Final = re.compile(
+    rb'"([ 0-9][0-9]-[A-Za-z]{3}-[0-9]{4}) ([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60)'
+    rb' ([+-])([0-9]{2})([0-5][0-9])"'
+)
+_MODSEQ: Final = re.compile(rb"[0-9]{1,19}(?![0-9])")
 NUMBER_MAX: Final = 2**32 - 1  # spec: RFC3501#9 (number)
+MODSEQ_MAX: Final = 2**63 - 1  # spec: RFC7162#7 (mod-sequence-value)
 
 
 class GrammarError(ValueError):
@@ -41,11 +47,12 @@ class GrammarError(ValueError):
 class Cursor:
     """Reads one command from left to right; every method moves on or raises `GrammarError`."""
 
-    __slots__ = ("at", "data")
+    __slots__ = ("at", "data", "utf8")
 
-    def __init__(self, data: bytes, at: int = 0) -> None:
+    def __init__(self, data: bytes, at: int = 0, *, utf8: bool = False) -> None:
         self.data = data
         self.at = at
+        self.utf8 = utf8  # mailbox names are UTF-8, never modified UTF-7 (RFC 6855)
 
     def more(self) -> bool:
         """Say whether anything is left."""
@@ -118,7 +125,7 @@ class Cursor:
         """Read a mailbox name."""
         raw = self.astring()
         try:
-            return decode_name(raw)
+            return decode_name(raw, utf8=self.utf8)
         except MailboxNameError as error:
             raise GrammarError("not a mailbox name") from error
 
@@ -129,7 +136,7 @@ class Cursor:
         else:
             raw = self.match(_PATTERN, "a pattern")[0]
         try:
-            return decode_name(raw)
+            return decode_name(raw, utf8=self.utf8)
         except MailboxNameError as error:
             raise GrammarError("not a mailbox pattern") from error
 
@@ -137,6 +144,13 @@ class Cursor:
         """Read a number of 32 bits."""
         value = int(self.match(_NUMBER, "a number")[0])
         if value > NUMBER_MAX:
+            raise GrammarError("a number is too large")
+        return value
+
+    def modseq(self) -> int:
+        """Read a modification number, 0 included."""
+        value = int(self.match(_MODSEQ, "a modification number")[0])
+        if value > MODSEQ_MAX:
             raise GrammarError("a number is too large")
         return value
 
@@ -166,6 +180,18 @@ class Cursor:
         try:
             return date(int(found[4]), _MONTHS[found[3].lower()], int(found[2]))
         except (KeyError, ValueError) as error:
+            raise GrammarError("no such date") from error
+
+    def date_time(self) -> datetime:
+        """Read a date with time and zone; the result is UTC."""
+        found = self.match(_DATE_TIME, "a date and time")
+        day = Cursor(found[1].lstrip(b" ")).date()
+        hours, minutes, seconds = (int(found[number]) for number in (2, 3, 4))
+        away = timedelta(hours=int(found[6]), minutes=int(found[7])) * (-1 if found[5] == b"-" else 1)
+        try:
+            local = datetime(day.year, day.month, day.day, hours, minutes, min(seconds, 59), tzinfo=UTC)
+            return local - away
+        except OverflowError as error:
             raise GrammarError("no such date") from error
 
     def base64(self) -> bytes:

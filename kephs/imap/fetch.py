@@ -5,31 +5,31 @@ whose evidence cannot be made is left out whole (rules-in-detail "The read gate"
 would be shown (no such part, an origin beyond its end) needs no evidence; the index alone decides that.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 from directory.accounts import Right
-from evidence.mime import HeaderField, Part, Range
+from evidence.mime import Range
 from evidence.ports import ByteSource
-from kephs.domain.mailboxes import ItemSummary
-from kephs.domain.message_index import MessageIndex
 from kephs.domain.messages import Person
-from kephs.imap import render
-from kephs.imap.commands import FetchItem, ItemKind, Section, SectionText
-from kephs.imap.gate import shows_content, shows_octets
-from kephs.imap.sections import FilteredHeader, fields_of, locate
-from kephs.imap.stub import stub_message
+from kephs.imap import binary, render
+from kephs.imap.commands import FetchItem, ItemKind, Section
+from kephs.imap.gate import shows_content
+from kephs.imap.message import WHOLE, Message, place_of
+from kephs.imap.preview import preview_of
 from kephs.imap.view import View
-from kephs.ports import Blob, BlobMissingError, StoreUnavailableError
-from kephs.usecases.mailbox import INLINE_MAX, SEEN, MailboxService, NotPermittedError, Place, Row
+from kephs.ports import BlobMissingError, StoreUnavailableError
+from kephs.usecases.mailbox import INLINE_MAX, SEEN, MailboxService, Row
+from kephs.usecases.places import Place
+from kephs.usecases.rights import NotPermittedError
 
 BATCH: Final = 50  # messages whose evidence is made, and whose rows are read, together
 PIECE: Final = 512 * 1024  # bytes of a long literal read at once
 COALESCE: Final = 32 * 1024  # answers are handed on in pieces of about this size
-_WHOLE: Final = Section((), SectionText.ALL)
-_INDEXED: Final = frozenset({ItemKind.ENVELOPE, ItemKind.STRUCTURE, ItemKind.BODY, ItemKind.SECTION})
+_INDEXED: Final = frozenset(ItemKind) - {
+    ItemKind.FLAGS, ItemKind.UID, ItemKind.INTERNALDATE, ItemKind.SIZE, ItemKind.MODSEQ,
+}  # fmt: skip
 
 
 class ContentLostError(Exception):
@@ -54,100 +54,19 @@ class _Stream:
     length: int
 
 
-_Pieces = list[bytes | _Stream]
+@dataclass(frozen=True, slots=True)
+class _Decoding:
+    """A long literal's bytes, still encoded; ``length`` is what must come."""
+
+    pieces: Iterator[bytes]
+    length: int
 
 
-class _Message:
-    """One message while its items are answered; everything is read at most once and only if needed."""
-
-    def __init__(self, service: MailboxService, summary: ItemSummary, row: Row | None) -> None:
-        self._service = service
-        self._row = row
-        self.summary = summary
-        self.size = summary.size
-        self._stub = False
-        self._index: MessageIndex | None = None
-        self._header: bytes | None = None
-        self._fields: Sequence[HeaderField] | None = None
-        self._source: ByteSource | None = None
-
-    @property
-    def closed(self) -> bool:
-        """Say whether the message is still behind the gate: no content of it may be read for an answer."""
-        return self.summary.gated and not self._stub
-
-    async def become_stub(self, policy: FetchPolicy) -> None:
-        header = await self.header()
-        self._stub = True
-        source, self._index = stub_message(header, place=policy.place, place_en=policy.place_en)
-        self._source = source
-        self._header = self._index.header
-        self.size = source.size
-
-    async def header(self) -> bytes:
-        if self._header is None:
-            self._header = await self._service.header(self._known())
-        return self._header
-
-    async def fields(self) -> Sequence[HeaderField]:
-        if self._fields is None:
-            header = await self.header()
-            self._fields = await self._service.compute(len(header), fields_of, header)
-        return self._fields
-
-    async def envelope(self) -> bytes:
-        fields = await self.fields()
-        return await self._service.compute(len(await self.header()), render.envelope, fields)
-
-    async def structure(self, *, extended: bool) -> bytes:
-        root = await self.root()
-        size = len(self._row.item.index) if self._row is not None else 0
-        return await self._service.compute(size, partial(render.structure, extended=extended), root)
-
-    async def root(self) -> Part:
-        if self._index is None:
-            self._index = await self._service.index(self._known())
-        return self._index.root
-
-    async def opens(self, item: FetchItem) -> bool:
-        """Say whether the item shows content of this message; where the index does not tell, it does."""
-        if not shows_content(item):
-            return False
-        if item.kind is not ItemKind.SECTION or self._row is None or not self._row.item.index:
-            return True
-        try:
-            return shows_octets(item, await self.extent(item.section or _WHOLE))
-        except BlobMissingError:
-            return True
-
-    async def extent(self, section: Section) -> int | None:
-        """Return how many octets a gated section has at most, None where there is no such part."""
-        if not section.parts:
-            return self.size - (len(await self.header()) if section.text is SectionText.TEXT else 0)
-        found = locate(await self.root(), section)
-        if isinstance(found, FilteredHeader):
-            return found.most
-        return None if found is None else found.length
-
-    async def source(self) -> ByteSource:
-        if self._source is None:
-            blob: Blob | None = self._known().blob
-            if blob is None:
-                raise BlobMissingError("no content")
-            self._source = await self._service.source(blob)
-        return self._source
-
-    async def read(self, source: ByteSource, where: Range) -> bytes:
-        return await self._service.read(source, where.start, where.length)
-
-    def _known(self) -> Row:
-        if self._row is None:
-            raise BlobMissingError("no item")
-        return self._row
+_Pieces = list[bytes | _Stream | _Decoding]
 
 
 class Fetcher:
-    """Answers one FETCH. Afterwards the three flags tell what was left out and why."""
+    """Answers one FETCH. Afterwards the flags tell what was left out and why."""
 
     def __init__(
         self, service: MailboxService, person: Person, place: Place, view: View, policy: FetchPolicy
@@ -157,6 +76,7 @@ class Fetcher:
         self.withheld = False  # evidence 60 could not be made
         self.missing = False  # removed by another session meanwhile
         self.lost = False  # content cannot be read
+        self.undecodable = False  # BINARY of a part whose encoding is not known
         self.rights: Right | None = None
 
     async def answers(
@@ -195,7 +115,8 @@ class Fetcher:
                         continue
                     yield b"".join(held)
                     held, size = [], 0
-                    async for data in self._streamed(piece):
+                    stream = self._streamed(piece) if isinstance(piece, _Stream) else self._decoded(piece)
+                    async for data in stream:
                         yield data
                 if size >= COALESCE:
                     yield b"".join(held)
@@ -205,7 +126,7 @@ class Fetcher:
 
     async def _prepare(
         self, batch: Sequence[int], items: Sequence[FetchItem], ahead: Sequence[int]
-    ) -> list[_Message]:
+    ) -> list[Message]:
         """Read what the batch needs and make its evidence; what must not be shown is left out."""
         content = any(shows_content(item) for item in items)
         summaries = [self._view.summaries[uid] for uid in batch]
@@ -218,16 +139,16 @@ class Fetcher:
                 raise NotPermittedError
             self.missing |= len(rows) < len(batch)
             summaries = [summary for summary in summaries if summary.uid in rows]
-        messages = [_Message(self._service, summary, rows.get(summary.uid)) for summary in summaries]
+        messages = [Message(self._service, summary, rows.get(summary.uid)) for summary in summaries]
         if content and self._policy.imap_body:
             messages = await self._exposed(messages, items)
         if stubs:
             for message in messages:
                 if message.summary.gated:
-                    await message.become_stub(self._policy)
+                    await message.become_stub(place=self._policy.place, place_en=self._policy.place_en)
         return messages
 
-    async def _exposed(self, messages: Sequence[_Message], items: Sequence[FetchItem]) -> list[_Message]:
+    async def _exposed(self, messages: Sequence[Message], items: Sequence[FetchItem]) -> list[Message]:
         """Return those messages that may be answered now; those of which nothing is shown stay gated."""
         opened: dict[int, str | None] = {}
         for message in messages:
@@ -235,7 +156,7 @@ class Fetcher:
                 opened[message.summary.uid] = message.summary.delivery_id
         ids = [delivery_id for delivery_id in opened.values() if delivery_id]
         durable = await self._service.expose(self._person, ids) if ids else frozenset[str]()
-        shown: list[_Message] = []
+        shown: list[Message] = []
         for message in messages:
             uid = message.summary.uid
             if uid not in opened:
@@ -247,7 +168,7 @@ class Fetcher:
         self.withheld |= len(shown) < len(messages)
         return shown
 
-    async def _mark_seen(self, messages: Sequence[_Message]) -> frozenset[int]:
+    async def _mark_seen(self, messages: Sequence[Message]) -> frozenset[int]:
         r"""Set ``\Seen`` on what is about to be shown, and return whose flags changed by that.
 
         A message still behind the gate keeps looking unread: only its header or a stub is shown.
@@ -272,7 +193,7 @@ class Fetcher:
     # --- one message ----------------------------------------------------------------------------------
 
     async def _answer(
-        self, message: _Message, items: Sequence[FetchItem], *, uid: bool, seen: frozenset[int]
+        self, message: Message, items: Sequence[FetchItem], *, uid: bool, seen: frozenset[int]
     ) -> _Pieces:
         asked = {item.kind for item in items}
         number = message.summary.uid
@@ -281,6 +202,9 @@ class Fetcher:
             told.insert(0, FetchItem(ItemKind.UID, label=b"UID"))
         if number in seen and ItemKind.FLAGS not in asked:
             told.insert(0, FetchItem(ItemKind.FLAGS, label=b"FLAGS"))
+        with_flags = number in seen or ItemKind.FLAGS in asked
+        if self._view.condstore and with_flags and ItemKind.MODSEQ not in asked:
+            told.append(FetchItem(ItemKind.MODSEQ, label=b"MODSEQ"))
         pieces: _Pieces = [b"* %d FETCH (" % self._view.number(number)]
         try:
             for position, item in enumerate(told):
@@ -290,12 +214,15 @@ class Fetcher:
         except BlobMissingError:
             self.lost = True
             return []
-        if number in seen or ItemKind.FLAGS in asked:
+        except binary.UnknownEncodingError:
+            self.undecodable = True
+            return []
+        if with_flags:
             self._view.forget_change(number)
         pieces.append(b")\r\n")
         return pieces
 
-    async def _item(self, message: _Message, item: FetchItem, pieces: _Pieces) -> None:
+    async def _item(self, message: Message, item: FetchItem, pieces: _Pieces) -> None:
         match item.kind:
             case ItemKind.FLAGS:
                 flags = self._view.summaries[message.summary.uid].flags
@@ -306,23 +233,37 @@ class Fetcher:
                 pieces.append(b"INTERNALDATE " + render.date_time(message.summary.received_at))
             case ItemKind.SIZE:
                 pieces.append(b"RFC822.SIZE %d" % message.size)
+            case ItemKind.MODSEQ:
+                pieces.append(b"MODSEQ (%d)" % self._view.summaries[message.summary.uid].modseq)
             case ItemKind.ENVELOPE:
                 pieces.append(b"ENVELOPE " + await message.envelope())
             case ItemKind.STRUCTURE | ItemKind.BODY:
                 extended = item.kind is ItemKind.STRUCTURE
                 shown = await message.structure(extended=extended)
                 pieces.append((b"BODYSTRUCTURE " if extended else b"BODY ") + shown)
-            case _:
+            case ItemKind.SECTION:
                 await self._section(message, item, pieces)
+            case _:
+                await self._extension(message, item, pieces)
 
-    async def _section(self, message: _Message, item: FetchItem, pieces: _Pieces) -> None:
-        section = item.section or _WHOLE
+    async def _extension(self, message: Message, item: FetchItem, pieces: _Pieces) -> None:
+        match item.kind:
+            case ItemKind.PREVIEW:
+                pieces.append(b"PREVIEW ")
+                pieces.append(await self._preview(message))
+            case ItemKind.BINARY_SIZE:
+                pieces.append(b"%b %d" % (item.label, await self._binary_size(message, item)))
+            case _:
+                await self._binary(message, item, pieces)
+
+    async def _section(self, message: Message, item: FetchItem, pieces: _Pieces) -> None:
+        section = item.section or WHOLE
         origin = section.partial[0] if section.partial else None
         pieces.append(item.label + (b" " if origin is None else b"<%d> " % origin))
         if message.closed and shows_content(item):  # it may be answered because there is nothing to show
             pieces.append(b"NIL" if await message.extent(section) is None else b"{0}\r\n")
             return
-        found = await _place_of(message, section)
+        found = await place_of(message, section)
         if found is None:
             pieces.append(b"NIL")
         elif isinstance(found, bytes):
@@ -332,7 +273,60 @@ class Fetcher:
             start, length = _window(found.length, section)
             await self._stored(message, Range(found.start + start, found.start + start + length), pieces)
 
-    async def _stored(self, message: _Message, where: Range, pieces: _Pieces) -> None:
+    async def _preview(self, message: Message) -> bytes:
+        """Return the beginning of the text; NIL where it may not be shown now (RFC 8970 3.2)."""
+        if message.closed:
+            return b"NIL"
+        root, source = await message.root(), await message.source()
+        return render.text_string(await self._service.run(source, preview_of, source, root))
+
+    async def _binary_size(self, message: Message, item: FetchItem) -> int:
+        found = binary.encoded_part(await message.root(), item.section or WHOLE)
+        if found is None:
+            return 0
+        where, encoding = found
+        if not encoding:
+            return where.length
+        source = await message.source()
+        return await self._service.run(source, binary.decoded_size, source, where, encoding)
+
+    async def _binary(self, message: Message, item: FetchItem, pieces: _Pieces) -> None:
+        section = item.section or WHOLE
+        origin = section.partial[0] if section.partial else None
+        pieces.append(item.label + (b" " if origin is None else b"<%d> " % origin))
+        found = binary.encoded_part(await message.root(), section)
+        if found is None or message.closed:  # closed: it may be answered because there is nothing to show
+            pieces.append(b"NIL" if found is None else b"{0}\r\n")
+            return
+        where, encoding = found
+        if not encoding:
+            start, length = _window(where.length, section)
+            await self._stored(message, Range(where.start + start, where.start + start + length), pieces)
+            return
+        source = await message.source()
+        size = await self._service.run(source, binary.decoded_size, source, where, encoding)
+        start, length = _window(size, section)
+        chosen = binary.window(binary.decoded(source, where, encoding), start, length)
+        pieces.append(b"~{%d}\r\n" % length)  # spec: RFC3516#4.4 (what is decoded may hold NUL)
+        if where.length <= INLINE_MAX:
+            pieces.append(b"".join(chosen))
+        else:
+            pieces.append(_Decoding(chosen, length))
+
+    async def _decoded(self, decoding: _Decoding) -> AsyncIterator[bytes]:
+        left = decoding.length
+        while left:
+            try:
+                data = await self._service.beside(next, decoding.pieces, None)
+            except BlobMissingError as error:
+                raise ContentLostError from error
+            if data is None:
+                raise ContentLostError
+            left -= len(data)
+            if data:
+                yield data
+
+    async def _stored(self, message: Message, where: Range, pieces: _Pieces) -> None:
         """Add a literal of stored bytes: small ones now, long ones piece by piece when it is their turn."""
         if not where.length:
             pieces.append(b"{0}\r\n")
@@ -363,33 +357,11 @@ class Fetcher:
             left -= length
 
 
-async def _opened_by_any(message: _Message, items: Sequence[FetchItem]) -> bool:
+async def _opened_by_any(message: Message, items: Sequence[FetchItem]) -> bool:
     for item in items:
         if await message.opens(item):
             return True
     return False
-
-
-async def _place_of(message: _Message, section: Section) -> Range | bytes | None:
-    """Return where a section's bytes are, or the bytes; the part tree is read only where it is needed."""
-    if not section.parts:
-        match section.text:
-            case SectionText.ALL:
-                return Range(0, message.size)
-            case SectionText.HEADER:
-                return await message.header()
-            case SectionText.TEXT:
-                return Range(len(await message.header()), message.size)
-            case _:
-                header = await message.header()
-                return FilteredHeader.of(Range(0, len(header)), await message.fields(), section).choose(
-                    header
-                )
-    found = locate(await message.root(), section)
-    if isinstance(found, FilteredHeader):
-        source = await message.source()
-        return found.choose(await message.read(source, found.range))
-    return found
 
 
 def _window(size: int, section: Section) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """The grammar of FETCH items and sections.
 
-spec: RFC3501#6.4.5, RFC3501#9
+spec: RFC3501#6.4.5, RFC3501#9, RFC3516#5, RFC7162#7, RFC8970#4
 """
 
 import re
@@ -25,6 +25,7 @@ _PLAIN_ITEMS: Final[Mapping[str, c.ItemKind]] = MappingProxyType(
             c.ItemKind.ENVELOPE,
             c.ItemKind.STRUCTURE,
             c.ItemKind.BODY,
+            c.ItemKind.MODSEQ,
         )
     }
 )
@@ -46,6 +47,7 @@ _MACROS: Final[Mapping[str, tuple[c.ItemKind, ...]]] = MappingProxyType(
 _ITEM: Final = re.compile(rb"[A-Za-z0-9.]+")
 _SECTION_PARTS: Final = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")
 _SECTION_TEXT: Final = re.compile(rb"[A-Za-z.]*")
+_BINARY: Final = ("BINARY", "BINARY.PEEK", "BINARY.SIZE")
 _PARTIAL: Final = re.compile(rb"<([0-9]{1,10})\.([1-9][0-9]{0,9})>")
 
 
@@ -68,17 +70,35 @@ def fetch(*, uid: bool) -> Callable[[Cursor], c.Body]:
                 items = tuple(c.FetchItem(kind, label=kind.value.encode("ascii")) for kind in macro)
             else:
                 items = (_item(cursor),)
-        return c.Fetch(numbers, items, uid)
+        return c.Fetch(numbers, items, uid, _changed_since(cursor))
 
     return read
+
+
+def _changed_since(cursor: Cursor) -> int | None:
+    if not cursor.skips(b" "):  # spec: RFC4466#2.4, RFC7162#3.1.4.1
+        return None
+    cursor.expect(b"(")
+    if cursor.word() != "CHANGEDSINCE":
+        raise GrammarError("unknown modifier")
+    cursor.expect(b" ")
+    modseq = cursor.modseq()
+    cursor.expect(b")")
+    return modseq
 
 
 def _item(cursor: Cursor) -> c.FetchItem:
     name = cursor.match(_ITEM, "an item")[0].decode("ascii").upper()
     if cursor.sees(b"["):
+        if name in _BINARY:
+            return _binary(cursor, name)
         if name not in ("BODY", "BODY.PEEK"):
             raise GrammarError("unknown item")
         return _section(cursor, peek=name == "BODY.PEEK")
+    if name == "PREVIEW":
+        lazy = cursor.data[cursor.at : cursor.at + 7].upper() == b" (LAZY)"
+        cursor.at += 7 if lazy else 0
+        return c.FetchItem(c.ItemKind.PREVIEW, label=b"PREVIEW", lazy=lazy)
     if name in _RFC822:
         text, peek = _RFC822[name]
         return c.FetchItem(c.ItemKind.SECTION, c.Section((), text), peek, name.encode("ascii"))
@@ -88,18 +108,36 @@ def _item(cursor: Cursor) -> c.FetchItem:
     return c.FetchItem(kind, label=name.encode("ascii"))
 
 
+def _binary(cursor: Cursor, name: str) -> c.FetchItem:
+    start = cursor.at
+    cursor.expect(b"[")
+    parts = _part_numbers(cursor)
+    cursor.expect(b"]")
+    label = cursor.data[start : cursor.at]
+    if name == "BINARY.SIZE":
+        section = c.Section(parts, c.SectionText.ALL)
+        return c.FetchItem(c.ItemKind.BINARY_SIZE, section, label=b"BINARY.SIZE" + label)
+    section = c.Section(parts, c.SectionText.ALL, partial=_partial(cursor))
+    return c.FetchItem(c.ItemKind.BINARY, section, name == "BINARY.PEEK", b"BINARY" + label)
+
+
+def _part_numbers(cursor: Cursor) -> tuple[int, ...]:
+    found = _SECTION_PARTS.match(cursor.data, cursor.at)
+    if found is None:
+        return ()
+    parts = tuple(int(number) for number in found[0].split(b"."))
+    if len(parts) > _PARTS_MAX:
+        raise GrammarError("a part number is too deep")
+    cursor.at = found.end()
+    return parts
+
+
 def _section(cursor: Cursor, *, peek: bool) -> c.FetchItem:
     start = cursor.at
     cursor.expect(b"[")
-    parts: tuple[int, ...] = ()
-    found = _SECTION_PARTS.match(cursor.data, cursor.at)
-    if found is not None:
-        parts = tuple(int(number) for number in found[0].split(b"."))
-        if len(parts) > _PARTS_MAX:
-            raise GrammarError("a part number is too deep")
-        cursor.at = found.end()
-        if not cursor.sees(b"]"):
-            cursor.expect(b".")
+    parts = _part_numbers(cursor)
+    if parts and not cursor.sees(b"]"):
+        cursor.expect(b".")
     word = cursor.match(_SECTION_TEXT, "a section")[0].decode("ascii").upper()
     try:
         text = c.SectionText(word)

@@ -1,8 +1,9 @@
 """Bytes in, whole commands out: lines, literals and their caps. Where the network cuts does not matter.
 
-Nothing beyond the caps is ever held: a literal is refused or skipped before it is buffered.
+Nothing beyond the caps is ever held: a literal is refused or skipped before it is buffered, and the message
+of an APPEND is handed on piece by piece, once `Framer.accept` said that it may come.
 
-spec: RFC3501#4.3, RFC7888
+spec: RFC3501#4.3, RFC3501#6.3.11, RFC7888
 """
 
 import re
@@ -51,7 +52,29 @@ class Broken:
     fatal: bool
 
 
-Event: TypeAlias = Received | WantsLiteral | Broken
+@dataclass(frozen=True, slots=True)
+class AppendBegins:
+    """An APPEND up to the announcement of its message; answer with `Framer.accept` or `Framer.decline`."""
+
+    data: bytes
+    sync: bool  # the client waits to be told to send
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some bytes of an accepted message."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEnds:
+    """The accepted message has come whole; ``rest`` is what followed it on its last line."""
+
+    rest: bytes
+
+
+Event: TypeAlias = Received | WantsLiteral | Broken | AppendBegins | Piece | AppendEnds
 
 
 class Framer:
@@ -68,6 +91,11 @@ class Framer:
         self._skip = 0
         self._discarding = False
         self._dead = False
+        self._asked: tuple[int, bool] | None = (
+            None  # size of a message that may be accepted, and whether sync
+        )
+        self._coming = 0  # bytes of an accepted message that are still to come
+        self._ending = False  # the next line ends an accepted message
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the network."""
@@ -75,7 +103,9 @@ class Framer:
 
     def next_command(self) -> Event | None:
         """Return what comes next, or None where more bytes are needed."""
-        while not self._dead:
+        while not self._dead and self._asked is None:
+            if self._coming:
+                return self._piece()
             if self._skip:
                 dropped = min(self._skip, len(self._buffer))
                 del self._buffer[:dropped]
@@ -91,10 +121,38 @@ class Framer:
             line = self._line(self.limits.line - self._line_bytes)
             if line is None or isinstance(line, Broken):
                 return line
-            event = self._take(line)
+            event = self._end_append(line) if self._ending else self._take(line)
             if event is not None:
                 return event
         return None
+
+    def accept(self) -> None:
+        """Let the message of the APPEND come."""
+        assert self._asked is not None  # the caller answers `AppendBegins` once
+        self._coming, self._asked, self._ending = self._asked[0], None, True
+
+    def decline(self) -> None:
+        """Let the message not come; where it comes all the same, pass over it."""
+        assert self._asked is not None  # the caller answers `AppendBegins` once
+        size, sync = self._asked
+        self._asked = None
+        self._reset()
+        if not sync:
+            self._skip = size
+            self._discarding = True
+
+    def _piece(self) -> Piece | None:
+        data = bytes(self._buffer[: self._coming])
+        del self._buffer[: len(data)]
+        self._coming -= len(data)
+        return Piece(data) if data else None
+
+    def _end_append(self, line: bytes) -> Event:
+        self._ending = False
+        self._reset()
+        match = _LITERAL.search(line)
+        dropped = self._drop(match) if match is not None and match[2] else None
+        return dropped or AppendEnds(line)
 
     def next_line(self) -> bytes | Broken | None:
         """Return one line as it is, for the answers to ``+`` (AUTHENTICATE, IDLE)."""
@@ -126,8 +184,12 @@ class Framer:
             return self._finish()
         size = int(match[1]) if len(match[1]) <= _DIGITS_MAX else -1
         sync = not match[2]
-        if sync and _APPEND.match(self._command):
-            return self._finish()  # refused as a whole, so its message is never asked for
+        append = _APPEND.match(self._command)
+        # spec: RFC3501#6.3.11 (the name may be a literal too; any other is the message)
+        is_message = append is not None and len(self._command) - len(match[0]) > append.end()
+        if is_message and size >= 0 and (sync or size <= NON_SYNC_MAX):
+            self._asked = (size, sync)
+            return AppendBegins(bytes(self._command), sync)
         fits = 0 <= size <= self.limits.literal - self._literal_bytes
         if fits and (sync or size <= NON_SYNC_MAX):
             self._command += b"\r\n"

@@ -16,6 +16,7 @@ GATE: Final[Mapping[ItemKind, bool | None]] = MappingProxyType(
         ItemKind.UID: False,
         ItemKind.INTERNALDATE: False,
         ItemKind.SIZE: False,
+        ItemKind.MODSEQ: False,
         ItemKind.ENVELOPE: False,
         ItemKind.STRUCTURE: False,
         ItemKind.BODY: False,
@@ -59,13 +60,13 @@ def shows_octets(item: FetchItem, length: int | None) -> bool:
 
     Args:
         item: what is asked.
-        length: how many octets the item's section has in this message, or an upper bound, its partial
-            disregarded; None where the message has no such part. Other kinds than sections show something
-            wherever they show content.
+        length: how many octets the item's section has in this message, or an upper bound (decoded content is
+            never longer than encoded), its partial disregarded; None where the message has no such part.
+            A preview shows something wherever there is content.
     """
     if not shows_content(item):
         return False
-    if item.kind is not ItemKind.SECTION:
+    if item.kind not in (ItemKind.SECTION, ItemKind.BINARY):
         return True
     origin = item.section.partial[0] if item.section and item.section.partial else 0
     return length is not None and origin < length

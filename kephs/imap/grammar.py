@@ -1,27 +1,20 @@
 """The grammar of commands: one whole command in, its value out. Pure, linear, never deep.
 
-spec: RFC3501#9, RFC5258#6, RFC6154#6, RFC4959, RFC2971
+spec: RFC3501#9, RFC4959, RFC2971, RFC4466, RFC5161, RFC6851, RFC7162#7
 """
 
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final
 
 from kephs.imap import commands as c
 from kephs.imap.cursor import Cursor, GrammarError
 from kephs.imap.fetch_grammar import fetch
+from kephs.imap.folder_grammar import FLAGS_MAX, FOLDER_COMMANDS, flag, flag_list
 from kephs.imap.search_grammar import parse_search
 
-E = TypeVar("E")
-
 _TAG: Final = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,64}(?= |\Z)")
-_SYSTEM_FLAGS: Final = {
-    flag.lower(): flag for flag in ("\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft")
-}
-_FLAGS_MAX: Final = 50
-_KEYWORD_MAX: Final = 64
-_PATTERNS_MAX: Final = 50
 
 
 class CommandError(GrammarError):
@@ -32,8 +25,12 @@ class CommandError(GrammarError):
         self.tag = tag
 
 
-def parse(data: bytes) -> c.Command:
-    """Parse one command as `kephs.imap.framing` cut it.
+def parse(data: bytes, *, utf8: bool = False) -> c.Command:
+    """Parse one command as `kephs.imap.framing` cut it; an APPEND ends with the announcement of its literal.
+
+    Args:
+        data: the command.
+        utf8: whether the client enabled UTF8=ACCEPT (RFC 6855).
 
     Raises:
         CommandError: it is none; the text may be shown to the client.
@@ -43,7 +40,7 @@ def parse(data: bytes) -> c.Command:
     if found is None:
         raise CommandError(b"*", "a tag is missing")
     tag = found[0]
-    cursor = Cursor(data, found.end())
+    cursor = Cursor(data, found.end(), utf8=utf8)
     try:
         cursor.expect(b" ")
         verb = cursor.word()
@@ -73,14 +70,6 @@ def _unknown(_: Cursor) -> c.Body:
 
 def _bare(verb: c.Verb) -> Callable[[Cursor], c.Body]:
     return lambda _: c.Bare(verb)
-
-
-def _unoffered(verb: str) -> Callable[[Cursor], c.Body]:
-    def read(cursor: Cursor) -> c.Body:
-        cursor.at = len(cursor.data)
-        return c.Unoffered(verb)
-
-    return read
 
 
 def _id(cursor: Cursor) -> c.Body:
@@ -113,94 +102,6 @@ def _authenticate(cursor: Cursor) -> c.Body:
     return c.Authenticate(mechanism, initial)
 
 
-def _select(*, read_only: bool) -> Callable[[Cursor], c.Body]:
-    def read(cursor: Cursor) -> c.Body:
-        cursor.expect(b" ")
-        return c.Select(cursor.mailbox(), read_only)
-
-    return read
-
-
-def _subscribe(*, on: bool) -> Callable[[Cursor], c.Body]:
-    def read(cursor: Cursor) -> c.Body:
-        cursor.expect(b" ")
-        return c.Subscribe(cursor.mailbox(), on)
-
-    return read
-
-
-# --- LIST and STATUS ------------------------------------------------------------------------------
-
-
-def _status(cursor: Cursor) -> c.Body:
-    cursor.expect(b" ")
-    mailbox = cursor.mailbox()
-    cursor.expect(b" ")
-    return c.Status(mailbox, _status_items(cursor))
-
-
-def _status_items(cursor: Cursor) -> tuple[c.StatusItem, ...]:
-    items = cursor.listed(lambda: _one_of(cursor, c.StatusItem), 20)
-    if not items:
-        raise GrammarError("an item is missing")
-    return items
-
-
-def _one_of(cursor: Cursor, kind: Callable[[str], E]) -> E:
-    try:
-        return kind(cursor.word())
-    except ValueError as error:
-        raise GrammarError("unknown option") from error
-
-
-def _lsub(cursor: Cursor) -> c.Body:
-    cursor.expect(b" ")
-    reference = cursor.mailbox()
-    cursor.expect(b" ")
-    return c.Listing(reference, (cursor.pattern(),), lsub=True)
-
-
-def _list(cursor: Cursor) -> c.Body:
-    cursor.expect(b" ")
-    selection: frozenset[c.ListSelection] = frozenset()
-    extended = cursor.sees(b"(")
-    if extended:
-        selection = frozenset(cursor.listed(lambda: _one_of(cursor, c.ListSelection), 10))
-        cursor.expect(b" ")
-        # spec: RFC5258#3.1
-        if c.ListSelection.RECURSIVEMATCH in selection and not selection & {
-            c.ListSelection.SUBSCRIBED,
-            c.ListSelection.SPECIAL_USE,
-        }:
-            raise GrammarError("RECURSIVEMATCH needs another option")
-    reference = cursor.mailbox()
-    cursor.expect(b" ")
-    if cursor.sees(b"("):
-        extended = True
-        patterns = cursor.listed(cursor.pattern, _PATTERNS_MAX)
-        if not patterns:
-            raise GrammarError("a pattern is missing")
-    else:
-        patterns = (cursor.pattern(),)
-    returns: tuple[c.ListReturn, ...] = ()
-    status: list[c.StatusItem] = []
-    if cursor.skips(b" "):
-        extended = True
-        if cursor.word() != "RETURN":
-            raise GrammarError("RETURN expected")
-        cursor.expect(b" ")
-        returns = cursor.listed(lambda: _list_return(cursor, status), 10)
-    return c.Listing(reference, patterns, selection, frozenset(returns), tuple(status), extended=extended)
-
-
-def _list_return(cursor: Cursor, status: list[c.StatusItem]) -> c.ListReturn:
-    found = _one_of(cursor, c.ListReturn)
-    if found is c.ListReturn.STATUS:
-        cursor.expect(b" ")
-        status.extend(_status_items(cursor))
-    return found
-
-
 # --- STORE and the table ----------------------------------------------------------------------------
 
 
@@ -209,6 +110,13 @@ def _store(*, uid: bool) -> Callable[[Cursor], c.Body]:
         cursor.expect(b" ")
         numbers = cursor.numbers()
         cursor.expect(b" ")
+        unchanged_since = None
+        if cursor.skips(b"("):  # spec: RFC4466#2.5, RFC7162#3.1.3
+            if cursor.word() != "UNCHANGEDSINCE":
+                raise GrammarError("unknown modifier")
+            cursor.expect(b" ")
+            unchanged_since = cursor.modseq()
+            cursor.expect(b") ")
         mode = c.StoreMode.REPLACE
         if cursor.skips(b"+"):
             mode = c.StoreMode.ADD
@@ -218,42 +126,49 @@ def _store(*, uid: bool) -> Callable[[Cursor], c.Body]:
         if word not in ("FLAGS", "FLAGS.SILENT"):
             raise GrammarError("FLAGS expected")
         cursor.expect(b" ")
-        if cursor.sees(b"("):
-            flags = cursor.listed(lambda: _flag(cursor), _FLAGS_MAX)
-        else:
-            found = [_flag(cursor)]
-            while cursor.skips(b" "):
-                found.append(_flag(cursor))
-                if len(found) > _FLAGS_MAX:
-                    raise GrammarError("a list is too long")
-            flags = tuple(found)
-        return c.Store(numbers, mode, word == "FLAGS.SILENT", frozenset(flags), uid)
+        return c.Store(numbers, mode, word == "FLAGS.SILENT", _flags(cursor), uid, unchanged_since)
 
     return read
 
 
-def _flag(cursor: Cursor) -> str:
-    system = cursor.skips(b"\\")
-    name = cursor.atom().decode("ascii")
-    if system:
-        flag = _SYSTEM_FLAGS.get("\\" + name.lower())
-        if flag is None:
-            raise GrammarError("unknown flag")
-        return flag
-    if len(name) > _KEYWORD_MAX:
-        raise GrammarError("a keyword is too long")
-    return name
+def _flags(cursor: Cursor) -> frozenset[str]:
+    if cursor.sees(b"("):
+        return flag_list(cursor)
+    found = [flag(cursor)]
+    while cursor.skips(b" "):
+        found.append(flag(cursor))
+        if len(found) > FLAGS_MAX:
+            raise GrammarError("a list is too long")
+    return frozenset(found)
 
 
 def _search(*, uid: bool) -> Callable[[Cursor], c.Body]:
     def read(cursor: Cursor) -> c.Body:
         cursor.expect(b" ")
-        key = parse_search(cursor)
-        if key is None:
+        found = parse_search(cursor, uid=uid)
+        if found is None:
             raise SearchCharsetError("character set")
-        return c.Search(key, uid)
+        return found
 
     return read
+
+
+def _copy(*, uid: bool, move: bool) -> Callable[[Cursor], c.Body]:
+    def read(cursor: Cursor) -> c.Body:
+        cursor.expect(b" ")
+        numbers = cursor.numbers()
+        cursor.expect(b" ")
+        return c.Copy(numbers, cursor.mailbox(), uid, move)
+
+    return read
+
+
+def _enable(cursor: Cursor) -> c.Body:
+    cursor.expect(b" ")
+    names = [cursor.atom()]
+    while cursor.skips(b" "):
+        names.append(cursor.atom())
+    return c.Enable(frozenset(name.decode("ascii").upper() for name in names))
 
 
 def _uid_expunge(cursor: Cursor) -> c.Body:
@@ -267,18 +182,14 @@ _COMMANDS: Final[Mapping[str, Callable[[Cursor], c.Body]]] = MappingProxyType(
         "ID": _id,
         "LOGIN": _login,
         "AUTHENTICATE": _authenticate,
-        "SELECT": _select(read_only=False),
-        "EXAMINE": _select(read_only=True),
-        "LIST": _list,
-        "LSUB": _lsub,
-        "STATUS": _status,
-        "SUBSCRIBE": _subscribe(on=True),
-        "UNSUBSCRIBE": _subscribe(on=False),
+        "ENABLE": _enable,
         "FETCH": fetch(uid=False),
         "STORE": _store(uid=False),
         "SEARCH": _search(uid=False),
+        "COPY": _copy(uid=False, move=False),
+        "MOVE": _copy(uid=False, move=True),
     }
-    | {verb: _unoffered(verb) for verb in ("CREATE", "DELETE", "RENAME", "COPY", "MOVE", "APPEND")}
+    | dict(FOLDER_COMMANDS)
 )
 _UID_COMMANDS: Final[Mapping[str, Callable[[Cursor], c.Body]]] = MappingProxyType(
     {
@@ -286,6 +197,7 @@ _UID_COMMANDS: Final[Mapping[str, Callable[[Cursor], c.Body]]] = MappingProxyTyp
         "STORE": _store(uid=True),
         "SEARCH": _search(uid=True),
         "EXPUNGE": _uid_expunge,
+        "COPY": _copy(uid=True, move=False),
+        "MOVE": _copy(uid=True, move=True),
     }
-    | {verb: _unoffered(verb) for verb in ("COPY", "MOVE")}
 )

@@ -1,19 +1,18 @@
 """LIST and LSUB: which folders match, and what is said of them.
 
-spec: RFC3501#6.3.8, RFC5258, RFC6154
+spec: RFC3501#6.3.8, RFC3501#6.3.9, RFC5258, RFC6154, RFC3348
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from kephs.domain.mailboxes import Folder, FolderRole
-from kephs.imap import mutf7, render
+from kephs.domain.mailboxes import DELIMITER, Folder, FolderRole, superiors
+from kephs.imap import mutf7
 from kephs.imap.commands import Listing, ListReturn, ListSelection
 
-DELIMITER: Final = "/"
 _PIECE: Final = re.compile(r"[%*]+|[^%*]+")
 _RECURSIVE: Final = frozenset({ListSelection.SUBSCRIBED, ListSelection.RECURSIVEMATCH})
 _PIECES_MAX: Final = 40  # of one pattern: matching stays quick
@@ -37,37 +36,51 @@ class Listed:
     line: bytes
 
 
-def listed(request: Listing, folders: Sequence[Folder]) -> list[Listed]:
-    """Return the answers to LIST or LSUB, in name order with INBOX first."""
-    by_name = {folder.name: folder for folder in folders}
+def listed(request: Listing, folders: Sequence[Folder], *, utf8: bool = False) -> list[Listed]:
+    """Return the answers to LIST or LSUB, in name order with INBOX first.
+
+    Args:
+        request: what is asked.
+        folders: the account's folders.
+        utf8: whether names are told in UTF-8.
+    """
     if not request.extended and request.patterns == ("",):
         # spec: RFC3501#6.3.8 (an empty pattern asks for the delimiter)
         line = b'* %b (\\Noselect) "/" ""\r\n' % (b"LSUB" if request.lsub else b"LIST")
         return [Listed("", None, line)]
+    by_name = {folder.name: folder for folder in folders}
     # spec: RFC3501#6.3.8 (INBOX in any case; a reference stands before the pattern)
     patterns = [request.reference + pattern for pattern in request.patterns]
-    names = _with_levels(by_name)
-    found: list[Listed] = []
-    for name in sorted(names, key=lambda name: (name != "INBOX", name)):
-        if not any(matches(pattern, name) for pattern in patterns):
-            continue
-        folder = by_name.get(name)
-        # subscriptions are of folders; LIST shows a level itself only where it is asked about all names
-        wanted = folder is not None or not request.selection
-        if ListSelection.SPECIAL_USE in request.selection:
-            wanted = folder is not None and folder.role in SPECIAL_USE
-        below = any(other.startswith(name + DELIMITER) for other in by_name)
-        if wanted or (below and request.selection >= _RECURSIVE):
-            found.append(Listed(name, folder, _line(request, name, folder, below=below)))
-    return found
+    chosen = {name for name, folder in by_name.items() if _selects(request, folder)}
+    holders = _levels(chosen)  # names with something chosen below them
+    if request.lsub:
+        # spec: RFC3501#6.3.9 (a level is told where what is subscribed below it is not)
+        names = chosen | _levels(name for name in chosen if not _matches_any(patterns, name))
+    elif request.selection:
+        names = chosen | holders if request.selection >= _RECURSIVE else chosen
+    else:
+        names = chosen | holders
+    return [
+        Listed(name, by_name.get(name) if name in chosen or not request.lsub else None, line)
+        for name in sorted(names, key=lambda name: (name != "INBOX", name))
+        if _matches_any(patterns, name)
+        for line in [_line(request, name, by_name, chosen, holders, utf8=utf8)]
+    ]
 
 
-def _with_levels(by_name: Mapping[str, Folder]) -> set[str]:
-    names = set(by_name)
-    for name in by_name:
-        pieces = name.split(DELIMITER)
-        names.update(DELIMITER.join(pieces[:end]) for end in range(1, len(pieces)))
-    return names
+def _selects(request: Listing, folder: Folder) -> bool:
+    if (request.lsub or ListSelection.SUBSCRIBED in request.selection) and not folder.subscribed:
+        return False
+    return ListSelection.SPECIAL_USE not in request.selection or folder.role in SPECIAL_USE
+
+
+def _matches_any(patterns: Sequence[str], name: str) -> bool:
+    return any(matches(pattern, name) for pattern in patterns)
+
+
+def _levels(names: Iterable[str]) -> set[str]:
+    """Return every name that stands above one of these."""
+    return {level for name in names for level in superiors(name)}
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -98,22 +111,30 @@ def _level(name: str, at: int) -> range:
     return range(at, (len(name) if end < 0 else end) + 1)
 
 
-def _line(request: Listing, name: str, folder: Folder | None, *, below: bool) -> bytes:
-    flags: list[bytes] = []
+def _line(
+    request: Listing,
+    name: str,
+    by_name: Mapping[str, Folder],
+    chosen: Collection[str],
+    holders: Collection[str],
+    *,
+    utf8: bool,
+) -> bytes:
+    folder = by_name.get(name)
+    if request.lsub:
+        flags = [] if name in chosen else [rb"\Noselect"]
+        return b'* LSUB (%b) "/" %b\r\n' % (b" ".join(flags), mutf7.wire(name, utf8=utf8))
+    flags = []
     if folder is None:
         flags.append(rb"\NonExistent" if request.extended else rb"\Noselect")
-    if not request.lsub:
-        flags.append(rb"\HasChildren" if below else rb"\HasNoChildren")
-        if folder is not None and folder.role in SPECIAL_USE:
-            flags.append(SPECIAL_USE[folder.role])
-    subscribed = ListSelection.SUBSCRIBED in request.selection or ListReturn.SUBSCRIBED in request.returns
-    if folder is not None and subscribed:
+    below = any(other.startswith(name + DELIMITER) for other in by_name)
+    flags.append(rb"\HasChildren" if below else rb"\HasNoChildren")
+    if folder is not None and folder.role in SPECIAL_USE:
+        flags.append(SPECIAL_USE[folder.role])
+    asked = ListSelection.SUBSCRIBED in request.selection or ListReturn.SUBSCRIBED in request.returns
+    if folder is not None and folder.subscribed and asked:
         flags.append(rb"\Subscribed")
-    line = b'* %b (%b) "/" %b' % (
-        b"LSUB" if request.lsub else b"LIST",
-        b" ".join(flags),
-        render.astring(mutf7.encode(name)),
-    )
-    if below and request.selection >= _RECURSIVE:
+    line = b'* LIST (%b) "/" %b' % (b" ".join(flags), mutf7.wire(name, utf8=utf8))
+    if name in holders and request.selection >= _RECURSIVE:
         line += b' ("CHILDINFO" ("SUBSCRIBED"))'
     return line + b"\r\n"

@@ -15,7 +15,6 @@ from evidence.mime import HeaderField, Part
 _SIMPLE: Final = re.compile(rb"[ !#-\[\]-~]{0,1000}\Z")  # goes between quotes as it is
 _QUOTABLE: Final = re.compile(rb"[ -~]{0,1000}\Z")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_ATOM: Final = re.compile(rb"[A-Za-z0-9$&'+,\-./:;<=>?@^_`|}~!#]+\Z")
 _WORD_BYTES: Final = 45  # of text in one encoded word, which may have 75 characters
 
 
@@ -46,11 +45,6 @@ def nil_or(text: str | bytes | None) -> bytes:
     return string(text) if isinstance(text, bytes) else text_string(text)
 
 
-def astring(data: bytes) -> bytes:
-    """Return a mailbox name: an atom where it can be one."""
-    return data if _ATOM.match(data) and data.upper() != b"NIL" else string(data)
-
-
 def date_time(at: datetime) -> bytes:
     """Return an INTERNALDATE, in UTC."""
     return b'"%2d-%b-%04d %02d:%02d:%02d +0000"' % (
@@ -66,6 +60,17 @@ def date_time(at: datetime) -> bytes:
 def flag_list(flags: Iterable[str]) -> bytes:
     """Return flags in brackets, in a stable order."""
     return b"(" + " ".join(sorted(flags)).encode("ascii") + b")"
+
+
+def number_set(numbers: Sequence[int]) -> bytes:
+    """Return numbers in the given order, runs of neighbours as ranges (``1:3,7``)."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return b",".join(b"%d" % low if low == high else b"%d:%d" % (low, high) for low, high in spans)
 
 
 # --- envelope -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from evidence.headers import decode_text, parameter, raw_text
 from evidence.mime import Part
 from evidence.ports import ByteSource
 from kephs.domain.mailboxes import ItemSummary
-from kephs.imap import commands as c
+from kephs.imap import search_keys as c
 from kephs.imap.cursor import NUMBER_MAX
 from kephs.imap.sections import fields_of
 
@@ -146,6 +146,8 @@ def _by_summary(key: c.SearchKey, summary: ItemSummary) -> bool:
             return _compares(compare, summary.received_at.astimezone(UTC).date(), day)
         case c.Size(compare, octets):
             return summary.size > octets if compare is c.Compare.LARGER else summary.size < octets
+        case c.Changed(modseq):
+            return summary.modseq >= modseq
         case _:  # ALL
             return True
 
@@ -186,11 +188,16 @@ def text_of(source: ByteSource, root: Part) -> str:
     for part in root.walk():
         if part.type == "text" and not part.children and len(found) < _TEXT_PARTS_MAX:
             raw = source.read(part.body.start, min(part.body.length, _TEXT_PART_MAX))
-            text = _characters(_decoded(raw, part.encoding), parameter(part.params, "charset"))
-            found.append(_TAGS.sub(" ", text) if part.subtype == "html" else text)
+            found.append(part_text(raw, part))
         elif part.message is not None and len(found) < _TEXT_PARTS_MAX:
             found.extend(decode_text(field.raw) for field in part.message.fields)
     return fold("\n".join(found))
+
+
+def part_text(raw: bytes, part: Part) -> str:
+    """Return the text of (the beginning of) a text part, without the tags of HTML."""
+    text = _characters(_decoded(raw, part.encoding), parameter(part.params, "charset"))
+    return _TAGS.sub(" ", text) if part.subtype == "html" else text
 
 
 def _decoded(raw: bytes, encoding: str) -> bytes:

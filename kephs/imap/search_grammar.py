@@ -1,13 +1,14 @@
 """The grammar of SEARCH keys, with caps on how deep and how many they are.
 
-spec: RFC3501#6.4.4
+spec: RFC3501#6.4.4, RFC4466#2.6, RFC4731#3, RFC7162#3.1.5
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from kephs.imap import commands as c
+from kephs.imap import search_keys as c
+from kephs.imap.commands import Search, SearchReturn
 from kephs.imap.cursor import Cursor, GrammarError
 
 DEPTH_MAX: Final = 32
@@ -32,24 +33,42 @@ _DATES: Final[Mapping[str, c.Compare]] = MappingProxyType(
 _FIELDS: Final = frozenset({"BCC", "CC", "FROM", "SUBJECT", "TO"})
 
 
-def parse_search(cursor: Cursor) -> c.SearchKey | None:
-    """Read the keys of a SEARCH to the end; None where its character set is not read.
+def parse_search(cursor: Cursor, *, uid: bool) -> Search | None:
+    """Read a SEARCH to the end; None where its character set is not read.
 
     Raises:
         GrammarError: no search keys, or too many or too deep.
     """
+    returns: frozenset[SearchReturn] | None = None
+    if cursor.data[cursor.at : cursor.at + 8].upper() == b"RETURN (":
+        cursor.at += 7
+        asked = frozenset(cursor.listed(lambda: _return(cursor), 10))
+        returns = asked or frozenset({SearchReturn.ALL})  # spec: RFC4731#3.1
+        cursor.expect(b" ")
     if cursor.data[cursor.at : cursor.at + 8].upper() == b"CHARSET ":
+        if cursor.utf8:
+            raise GrammarError("CHARSET has no place after ENABLE UTF8=ACCEPT")  # spec: RFC6855#3
         cursor.at += 8
         if cursor.astring().decode("latin-1").upper() not in _CHARSETS:
             return None
         cursor.expect(b" ")
-    return _Keys(cursor).together(0, closing=b"")
+    keys = _Keys(cursor)
+    key = keys.together(0, closing=b"")
+    return Search(key, uid, returns, keys.modseq)
+
+
+def _return(cursor: Cursor) -> SearchReturn:
+    try:
+        return SearchReturn(cursor.word())
+    except ValueError as error:
+        raise GrammarError("unknown option") from error
 
 
 class _Keys:
     def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
         self._count = 0
+        self.modseq = False  # whether a key asks for modification numbers
 
     def together(self, depth: int, *, closing: bytes) -> c.SearchKey:
         keys = [self._key(depth)]
@@ -105,6 +124,15 @@ class _Keys:
             case "LARGER" | "SMALLER":
                 compare = c.Compare.LARGER if word == "LARGER" else c.Compare.BEFORE
                 return c.Size(compare, cursor.number())
+            case "MODSEQ":
+                self.modseq = True
+                if cursor.sees(b'"'):  # spec: RFC7162#3.1.5 (the entry makes no difference here)
+                    cursor.string()
+                    cursor.expect(b" ")
+                    if cursor.word() not in ("ALL", "PRIV", "SHARED"):
+                        raise GrammarError("unknown entry type")
+                    cursor.expect(b" ")
+                return c.Changed(cursor.modseq())
             case "UID":
                 return c.Numbers(cursor.numbers(), uid=True)
             case _:

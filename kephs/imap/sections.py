@@ -50,6 +50,11 @@ def _of_message(message: Part, section: Section) -> "Range | FilteredHeader":
             return Range(message.header.start, message.body.end)
 
 
+def part_at(root: Part, numbers: Sequence[int]) -> Part | None:
+    """Return the part with that number, None where the message has none."""
+    return _numbered(root, numbers)[0]
+
+
 def fields_of(header: bytes) -> Sequence[HeaderField]:
     """Return the fields of a stored header block; their ranges count from its beginning."""
     return read_head(header, 0, "text/plain", _FIELDS_MAX).fields

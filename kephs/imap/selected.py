@@ -1,6 +1,9 @@
-"""The selected folder of a session: FETCH, STORE, SEARCH, EXPUNGE over its view.
+"""The selected folder of a session: FETCH, STORE, SEARCH, EXPUNGE, COPY, MOVE over its view.
 
-spec: RFC3501#6.4
+A folder that another session removes stays selected, and its messages go away like any that are expunged
+(RFC 2180 3.3): nobody is thrown out.
+
+spec: RFC3501#6.4, RFC4315, RFC6851, RFC7162
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,18 +14,23 @@ from directory.accounts import Right
 from kephs.domain.mailboxes import ItemSummary
 from kephs.domain.messages import Person
 from kephs.imap import commands as c
+from kephs.imap import render
 from kephs.imap.fetch import Fetcher, FetchPolicy
-from kephs.imap.search import Header, Known, Matcher, text_of
+from kephs.imap.search_keys import NumberSet
+from kephs.imap.searching import Searcher
+from kephs.imap.states import Answer, RefusedError
 from kephs.imap.view import View
-from kephs.ports import BlobMissingError, Offload
-from kephs.usecases.mailbox import DELETED, SEEN, Flags, MailboxService, OpenFolder, Place, Row
+from kephs.ports import Offload, StoreUnavailableError
+from kephs.usecases.folders import DELETED
+from kephs.usecases.mailbox import SEEN, Flags, MailboxService, OpenFolder
+from kephs.usecases.places import Delta, Place
+from kephs.usecases.rights import FolderGoneError, MailboxRefusedError
 
 SYSTEM_FLAGS: Final = ("\\Answered", DELETED, "\\Draft", "\\Flagged", SEEN)
 KEYWORDS_MAX: Final = 100  # flags and keywords of one message
 _STORE_BATCH: Final = 500  # messages of one transaction: others write in between
-_SEARCH_BATCH: Final = 500
-_HEADER_BATCH: Final = 50
 _AHEAD: Final = 16
+_MODSEQ: Final = c.FetchItem(c.ItemKind.MODSEQ, label=b"MODSEQ")
 
 
 class TooManyKeywordsError(Exception):
@@ -49,6 +57,7 @@ class Selected:
         self.read_only = read_only
         self.view = View(opened.summaries, opened.folder.modseq)
         self._last_fetched = 0
+        self._gone = False  # the folder was removed
 
     def greeting(self) -> bytes:
         """Return the untagged answers of SELECT and EXAMINE."""
@@ -65,6 +74,7 @@ class Selected:
         lines += [
             b"* OK [UIDVALIDITY %d] valid" % self.folder.uid_validity,
             b"* OK [UIDNEXT %d] next" % self.folder.uid_next,
+            b"* OK [HIGHESTMODSEQ %d] highest" % self.view.modseq,
         ]
         return b"\r\n".join(lines) + b"\r\n"
 
@@ -78,13 +88,22 @@ class Selected:
         return Place(self.folder.folder_id, self.folder.name, self.view.modseq)
 
     async def refresh(self) -> None:
-        """Learn what others did; the client hears of it through `news`.
+        """Learn what others did; the client hears of it through `news`."""
+        if self._gone:
+            return
+        try:
+            self._learn(await self._service.refresh(self._person, self._place()))
+        except FolderGoneError:
+            self.vanish()
 
-        Raises:
-            FolderGoneError: the folder is not there any more.
-        """
-        delta = await self._service.refresh(self._person, self._place())
+    def vanish(self) -> None:
+        """Take in that the folder was removed."""
+        self._gone = True
+        self.view.lose_all()
+
+    def _learn(self, delta: Delta) -> None:
         self.rights = delta.rights
+        self.folder = replace(self.folder, name=delta.name)  # it may have been renamed
         self.view.learn(delta.changed, delta.expunged, delta.modseq)
 
     # --- FETCH ----------------------------------------------------------------------------------------
@@ -92,128 +111,166 @@ class Selected:
     async def fetch(self, command: c.Fetch, outcome: list[bytes]) -> AsyncIterator[bytes]:
         """Yield the answers to FETCH; ``outcome`` gets the tagged answer's text where it is a NO."""
         uids = self.view.chosen(command.numbers, uid=command.uid)
+        items = command.items
+        if command.changed_since is not None:
+            uids = [uid for uid in uids if self.view.summaries[uid].modseq > command.changed_since]
+            if all(item.kind is not c.ItemKind.MODSEQ for item in items):
+                items = (*items, _MODSEQ)  # spec: RFC7162#3.1.4.1
         fetcher = Fetcher(self._service, self._person, self._place(), self.view, self._policy)
         fetcher.rights = self.rights
-        ahead: Sequence[int] = ()
-        if len(uids) == 1:  # one by one: what follows is likely to be asked next
-            number = self.view.number(uids[0])
-            if self._last_fetched == number - 1:
-                ahead = self.view.uids[number : number + _AHEAD]
-            self._last_fetched = number
+        ahead = self._ahead(uids)
         async for piece in fetcher.answers(
-            uids, command.items, uid=command.uid, read_only=self.read_only, ahead=ahead
+            uids, items, uid=command.uid, read_only=self.read_only, ahead=ahead
         ):
             yield piece
         if fetcher.rights is not None:
             self.rights = fetcher.rights
-        if fetcher.withheld:
-            outcome.append(b"[UNAVAILABLE] Evidence of reading cannot be made now; some content was withheld")
-        elif fetcher.lost:
-            outcome.append(b"[SERVERBUG] Some content cannot be read")
-        elif fetcher.missing:
-            outcome.append(b"[EXPUNGEISSUED] Some messages were removed meanwhile")
+        if (text := _left_out(fetcher)) is not None:
+            outcome.append(text)
+
+    def _ahead(self, uids: Sequence[int]) -> Sequence[int]:
+        """Return what is likely to be asked next where messages are fetched one by one."""
+        if len(uids) != 1:
+            return ()
+        number = self.view.number(uids[0])
+        follows, self._last_fetched = self._last_fetched == number - 1, number
+        return self.view.uids[number : number + _AHEAD] if follows else ()
 
     # --- STORE, EXPUNGE -------------------------------------------------------------------------------
 
-    async def store(self, command: c.Store) -> bytes:
-        """Change flags and return the untagged answers.
+    async def store(self, command: c.Store) -> Answer:
+        """Change flags; where a condition was given, messages changed since are named in the answer.
 
         Raises:
             NotPermittedError: the person may not.
             TooManyKeywordsError: a message would have too many flags.
         """
         uids = [u for u in self.view.chosen(command.numbers, uid=command.uid) if not self.view.is_gone(u)]
+        since = command.unchanged_since
+        refused = {u for u in uids if since is not None and self.view.summaries[u].modseq > since}
+        uids = [uid for uid in uids if uid not in refused]
         change = _changer(command)
         lines: list[bytes] = []
         for start in range(0, len(uids), _STORE_BATCH):
             batch = uids[start : start + _STORE_BATCH]
-            known = {uid: self.view.summaries[uid].flags for uid in batch}
-            delta = await self._service.change_flags(self._person, self._place(), known, change)
-            self.rights = delta.rights
-            self.view.learn(delta.changed, delta.expunged, delta.modseq)
-            for uid, flags in known.items():
-                if not command.silent:
-                    lines.append(self.view.flags_line(uid, with_uid=command.uid))
-                    self.view.forget_change(uid)
-                elif self.view.summaries[uid].flags == change(flags):
-                    self.view.forget_change(uid)  # else somebody else changed it too: the client must hear
-        return b"".join(lines)
+            known = {uid: self.view.summaries[uid] for uid in batch}
+            delta = await self._service.change_flags(
+                self._person,
+                self._place(),
+                {uid: summary.flags for uid, summary in known.items()},
+                change,
+                unchanged_since=since,
+            )
+            self._learn(delta)
+            refused.update(delta.refused)
+            for uid, before in known.items():
+                if uid not in refused:
+                    lines.append(self._stored(command, uid, before, change))
+        if not refused:
+            return Answer(b"".join(lines))
+        lines += [self._told(uid, command) for uid in sorted(refused)]  # spec: RFC7162#3.1.3
+        numbers = sorted(refused) if command.uid else [self.view.number(uid) for uid in sorted(refused)]
+        return Answer(b"".join(lines), b"[MODIFIED %b] Some were changed before" % render.number_set(numbers))
 
-    async def expunge(self, only: c.NumberSet | None = None) -> None:
+    def _stored(
+        self, command: c.Store, uid: int, before: ItemSummary, change: Callable[[Flags], Flags]
+    ) -> bytes:
+        """Return what is told of a message whose flags were set."""
+        if not command.silent:
+            return self._told(uid, command)
+        after = self.view.summaries[uid]
+        if after.flags != change(before.flags):
+            return b""  # somebody else changed it too: the client must hear, in `View.news`
+        self.view.forget_change(uid)
+        if self.view.condstore and after.modseq != before.modseq:
+            return self.view.modseq_line(uid, with_uid=command.uid)
+        return b""
+
+    def _told(self, uid: int, command: c.Store) -> bytes:
+        self.view.forget_change(uid)
+        return self.view.flags_line(uid, with_uid=command.uid)
+
+    async def expunge(self, only: NumberSet | None = None) -> None:
         r"""Remove what is marked ``\Deleted``.
 
         Raises:
             NotPermittedError: the person may not delete.
         """
         await self.refresh()
+        if self._gone:
+            return
         chosen = None if only is None else set(self.view.chosen(only, uid=True))
         known: dict[int, Flags] = {
             uid: summary.flags for uid, summary in self.view.summaries.items() if DELETED in summary.flags
         }
-        delta = await self._service.expunge(self._person, self._place(), known, chosen)
-        self.rights = delta.rights
-        self.view.learn(delta.changed, delta.expunged, delta.modseq)
+        self._learn(await self._service.expunge(self._person, self._place(), known, chosen))
 
-    # --- SEARCH ---------------------------------------------------------------------------------------
+    # --- COPY, MOVE, SEARCH ---------------------------------------------------------------------------
 
-    async def search(self, command: c.Search) -> bytes:
-        """Return the untagged answer to SEARCH."""
-        count = len(self.view)
-        uids = self.view.uids[:count]
-        matcher = Matcher(command.key, last_uid=uids[-1] if uids else 0, count=count)
-        found: list[tuple[int, int]] = []
-        for start in range(0, count, _SEARCH_BATCH):
-            batch = [
-                Known(number, self._searchable(uid))
-                for number, uid in enumerate(uids[start : start + _SEARCH_BATCH], start + 1)
-            ]
-            if count > _SEARCH_BATCH:  # a big folder is looked through beside the loop
-                verdicts = await self._offload.run(matcher.decide_all, batch)
-            else:
-                verdicts = matcher.decide_all(batch)
-            open_ones: list[Known] = []
-            for known, verdict in zip(batch, verdicts, strict=True):
-                if verdict:
-                    found.append((known.number, known.summary.uid))
-                elif verdict is None:
-                    open_ones.append(known)
-            for at in range(0, len(open_ones), _HEADER_BATCH):
-                found += await self._search_deeper(matcher, open_ones[at : at + _HEADER_BATCH])
-        numbers = sorted(uid if command.uid else number for number, uid in found)
-        return b"* SEARCH" + b"".join(b" %d" % number for number in numbers) + b"\r\n"
+    async def copy(self, command: c.Copy) -> Answer:
+        """Copy messages, all or none; the answer names the new UIDs (RFC 4315).
 
-    def _searchable(self, uid: int) -> ItemSummary:
-        summary = self.view.summaries[uid]
-        return summary if Right.READ in self.rights else replace(summary, gated=True)
-
-    async def _search_deeper(self, matcher: Matcher, batch: Sequence[Known]) -> list[tuple[int, int]]:
-        """Decide what flags, dates and sizes could not: by headers, then by text."""
-        rows, _ = await self._service.rows(
-            self._person, self._place(), [known.summary.uid for known in batch]
+        Raises:
+            MailboxRefusedError, NotPermittedError: nothing was copied.
+        """
+        uids = self.view.chosen(command.numbers, uid=command.uid)
+        if not uids:
+            return Answer(text=b"Nothing to copy")
+        exact = not command.uid  # spec: RFC3501#6.4.8 (UIDs that are gone are no error)
+        filed = await self._service.filing.copy(
+            self._person, self._place(), uids, command.mailbox, exact=exact
         )
-        found: list[tuple[int, int]] = []
-        for known in batch:
-            row = rows.get(known.summary.uid)
-            if row is None:
-                continue
-            try:
-                verdict = await self._decide_deeper(matcher, known, row)
-            except BlobMissingError:
-                verdict = False
-            if verdict:
-                found.append((known.number, known.summary.uid))
-        return found
+        return Answer(text=_copy_uid(filed.uid_validity, filed.pairs) + b"Copied")
 
-    async def _decide_deeper(self, matcher: Matcher, known: Known, row: Row) -> bool:
-        block = await self._service.header(row)
-        known = replace(known, header=await self._service.compute(len(block), Header.of, block))
-        verdict = matcher.decide(known)
-        if verdict is None and row.blob is not None:
-            source = await self._service.source(row.blob)
-            root = (await self._service.index(row)).root
-            text = await self._offload.run(text_of, source, root)
-            verdict = matcher.decide(replace(known, text=text))
-        return bool(verdict)
+    async def move(self, command: c.Copy) -> Answer:
+        """Move messages batch by batch; those that are gone already are left out (RFC 6851).
+
+        Raises:
+            MailboxRefusedError, NotPermittedError, StoreUnavailableError: nothing was moved.
+            RefusedError: the rest was not moved, and what was is told in `View.news` alone.
+        """
+        uids = self.view.chosen(command.numbers, uid=command.uid)
+        pairs: list[tuple[int, int]] = []
+        validity = 0
+        for start in range(0, len(uids), _STORE_BATCH):
+            batch = uids[start : start + _STORE_BATCH]
+            try:
+                filed, delta = await self._service.filing.move(
+                    self._person, self._place(), batch, command.mailbox
+                )
+            except (MailboxRefusedError, StoreUnavailableError) as error:
+                if not pairs:
+                    raise
+                raise RefusedError("[UNAVAILABLE] Only a part was moved; try again") from error
+            self._learn(delta)
+            validity = filed.uid_validity
+            pairs += filed.pairs
+        if not pairs:
+            return Answer(text=b"Nothing to move")
+        # spec: RFC6851#4.3 (COPYUID comes before the EXPUNGE answers)
+        return Answer(b"* OK %bmoved\r\n" % _copy_uid(validity, pairs), b"Moved")
+
+    async def search(self, command: c.Search, tag: bytes) -> bytes:
+        """Return the untagged answer to SEARCH."""
+        searcher = Searcher(self._service, self._offload, self._person, self._place(), self.view, self.rights)
+        return await searcher.answer(command, tag)
+
+
+def _left_out(fetcher: Fetcher) -> bytes | None:
+    if fetcher.withheld:
+        return b"[UNAVAILABLE] Evidence of reading cannot be made now; some content was withheld"
+    if fetcher.lost:
+        return b"[SERVERBUG] Some content cannot be read"
+    if fetcher.undecodable:
+        return b"[UNKNOWN-CTE] Some content has an encoding that is not known"
+    return b"[EXPUNGEISSUED] Some messages were removed meanwhile" if fetcher.missing else None
+
+
+def _copy_uid(validity: int, pairs: Sequence[tuple[int, int]]) -> bytes:
+    if not pairs:
+        return b""
+    old, new = zip(*pairs, strict=True)
+    return b"[COPYUID %d %b %b] " % (validity, render.number_set(old), render.number_set(new))
 
 
 def _changer(command: c.Store) -> Callable[[Flags], Flags]:

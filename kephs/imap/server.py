@@ -6,7 +6,7 @@ spec: RFC3501#5.4 (autologout at least 30 minutes), RFC8314#3.3 (implicit TLS)
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +16,18 @@ import structlog
 from kephs.imap.commands import Command
 from kephs.imap.cursor import GrammarError
 from kephs.imap.fetch import ContentLostError
-from kephs.imap.framing import AFTER_LOGIN, BEFORE_LOGIN, Broken, Event, Framer, Received, WantsLiteral
+from kephs.imap.framing import (
+    AFTER_LOGIN,
+    BEFORE_LOGIN,
+    AppendBegins,
+    AppendEnds,
+    Broken,
+    Event,
+    Framer,
+    Piece,
+    Received,
+    WantsLiteral,
+)
 from kephs.imap.grammar import CommandError, SearchCharsetError, parse
 from kephs.imap.link import TlsLink
 from kephs.imap.session import Session
@@ -182,6 +193,7 @@ class _Conversation:
         self._watch: tuple[Subscription, asyncio.Task[None]] | None = None
         self._login_by = asyncio.get_running_loop().time() + server.limits.login
         self._bad = 0
+        self._append_tag = b"*"
 
     async def run(self) -> None:
         self._link.send(self._session.greeting())
@@ -189,6 +201,7 @@ class _Conversation:
             await self._talk()
             await self._flush()
         finally:
+            await self._session.close()
             if self._watch is not None:
                 self._watch[0].close()
                 self._watch[1].cancel()
@@ -228,6 +241,27 @@ class _Conversation:
                 self._refuse(event.tag, event.code + event.text)
             case Received():
                 await self._command(event)
+            case AppendBegins():
+                await self._begin_append(event)
+            case Piece(data):
+                await self._session.take(data)
+            case AppendEnds(rest):
+                self._link.send(await self._safely(self._append_tag, self._session.end_append(rest)))
+
+    async def _begin_append(self, event: AppendBegins) -> None:
+        command = self._parsed(event.data)
+        if command is None:
+            self._framer.decline()
+            return
+        self._append_tag = command.tag
+        answer = await self._safely(command.tag, self._session.begin_append(command))
+        if answer:
+            self._framer.decline()
+            self._link.send(answer)
+            return
+        self._framer.accept()
+        if event.sync:
+            self._link.send(b"+ go on\r\n")
 
     async def _more(self) -> bytes:
         """Return the client's next bytes; nothing where the conversation is over."""
@@ -265,21 +299,35 @@ class _Conversation:
                 self._link.send(piece)
         self._signed_in()
 
-    async def _command(self, event: Received) -> None:
+    async def _safely(self, tag: bytes, work: Awaitable[bytes]) -> bytes:
+        """Return an answer, and a NO where something failed that should not."""
         try:
-            command = parse(event.data)
+            return await work
+        except Exception:  # noqa: BLE001  # one message's trouble never ends the session
+            _log.exception("imap.append_failed")
+            return b"%b NO [SERVERBUG] Internal error\r\n" % tag
+
+    def _parsed(self, data: bytes) -> Command | None:
+        """Return the command; None where it is none, which was answered then."""
+        try:
+            command = parse(data, utf8=self._session.utf8)
         except SearchCharsetError as error:
             self._link.send(b"%b NO [BADCHARSET (US-ASCII UTF-8)] Unknown character set\r\n" % error.tag)
-            return
+            return None
         except CommandError as error:
             self._refuse(error.tag, str(error).encode("ascii", "replace"))
-            return
+            return None
         except GrammarError:
             self._refuse(b"*", b"Not a command")
-            return
+            return None
         self._bad = 0
-        await self._answer(command)
-        self._signed_in()
+        return command
+
+    async def _command(self, event: Received) -> None:
+        command = self._parsed(event.data)
+        if command is not None:
+            await self._answer(command)
+            self._signed_in()
 
     async def _answer(self, command: Command) -> None:
         begun = False

@@ -1,44 +1,45 @@
 """One client's session: what is allowed when, and what is answered. No sockets, no clock.
 
 `handle` takes one command and yields bytes; where it leaves `waiting` set, the client's next line goes to
-`answer`. The caller tells of changes with `changed` and, while the client idles, asks for `news`.
+`answer`. The message of an APPEND goes from `begin_append` over `take` to `end_append`. The caller tells of
+changes with `changed` and, while the client idles, asks for `news`; it ends with `close`.
 
-spec: RFC3501#3, RFC3501#6, RFC2177, RFC4959, RFC3691
+spec: RFC3501#3, RFC3501#6, RFC2177, RFC4959, RFC3691, RFC5161
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 from directory.accounts import Right
-from kephs.domain.mailboxes import Folder
 from kephs.domain.messages import Person
 from kephs.imap import commands as c
-from kephs.imap import mutf7, render
 from kephs.imap.cursor import GrammarError, decode_base64
-from kephs.imap.listing import listed
-from kephs.imap.selected import Selected, TooManyKeywordsError
+from kephs.imap.failures import FAILURES, explained
+from kephs.imap.folder_commands import FolderCommand, FolderCommands
+from kephs.imap.receiving import AppendReceiver
+from kephs.imap.selected import Selected
 from kephs.imap.states import (
     AFTER_LOGIN,
     BEFORE_LOGIN,
     BODY_STATES,
     VERB_STATES,
+    Answer,
     Guard,
+    RefusedError,
     SessionParts,
     State,
     Waiting,
 )
-from kephs.imap.view import NoSuchNumberError
 from kephs.ports import StoreUnavailableError
-from kephs.usecases.mailbox import FolderGoneError, NotPermittedError
+from kephs.usecases.rights import FolderGoneError
 
 __all__ = ["Guard", "Session", "SessionParts", "State", "Waiting"]
 
 LOGIN_TRIES: Final = 3
-
-
-class _RefusedError(Exception):
-    """The command is answered NO with this text."""
+_CONDSTORE: Final = "CONDSTORE"
+_UTF8: Final = "UTF8=ACCEPT"
+_OnFolder: TypeAlias = c.Fetch | c.Store | c.Search | c.UidExpunge | c.Copy
 
 
 class Session:
@@ -52,6 +53,8 @@ class Session:
         self.waiting = Waiting.COMMAND
         self.person: Person | None = None
         self._selected: Selected | None = None
+        self._append: AppendReceiver | None = None
+        self._enabled: set[str] = set()
         self._dirty = False
         self._tries = 0
         self._tag = b"*"
@@ -61,9 +64,20 @@ class Session:
         """Return the first line."""
         return b"* OK [CAPABILITY %b] kephs ready\r\n" % BEFORE_LOGIN
 
+    @property
+    def utf8(self) -> bool:
+        """Say whether the client reads and writes mailbox names in UTF-8 (RFC 6855)."""
+        return _UTF8 in self._enabled
+
     def changed(self) -> None:
         """Note that something in the account's folders changed."""
         self._dirty = True
+
+    async def close(self) -> None:
+        """Forget what was under way; the session is over."""
+        if self._append is not None:
+            await self._append.abandon()
+            self._append = None
 
     # --- commands -------------------------------------------------------------------------------------
 
@@ -79,25 +93,19 @@ class Session:
             states = VERB_STATES[body.verb] if isinstance(body, c.Bare) else BODY_STATES[type(body)]
             if self.state not in states:
                 yield self._tagged(b"BAD", b"Not now")
-            elif isinstance(body, c.Fetch | c.Store | c.Search | c.UidExpunge):
+            elif isinstance(body, _OnFolder):
                 async for piece in self._on_folder(body):
                     yield piece
             else:
                 yield await self._simple(body)
-        except _RefusedError as error:
-            yield self._tagged(b"NO", str(error).encode("ascii"))
-        except NoSuchNumberError:
-            yield self._tagged(b"BAD", b"No such message number")
-        except NotPermittedError:
-            yield self._tagged(b"NO", b"[NOPERM] You have no right to do this for this account")
-        except TooManyKeywordsError:
-            yield self._tagged(b"NO", b"[LIMIT] Too many keywords")
-        except StoreUnavailableError:
-            yield self._tagged(b"NO", b"[UNAVAILABLE] Try again later")
-        except FolderGoneError:
-            self._leave()
-            yield b"* BYE The selected mailbox is gone\r\n"
-            self.state = State.LOGOUT
+        except FAILURES as error:
+            yield self._failed(error)
+
+    def _failed(self, error: Exception) -> bytes:
+        """Return the tagged answer for a command that failed."""
+        if isinstance(error, FolderGoneError) and self._selected is not None:
+            self._selected.vanish()
+        return self._tagged(*explained(error))
 
     async def answer(self, line: bytes) -> AsyncGenerator[bytes, None]:
         """Take the line that `waiting` asked for, and yield what follows."""
@@ -124,10 +132,6 @@ class Session:
         self._dirty = False
         try:
             await self._selected.refresh()
-        except FolderGoneError:
-            self._leave()
-            self.state = State.LOGOUT
-            return b"* BYE The selected mailbox is gone\r\n"
         except StoreUnavailableError:
             self._dirty = True
             return b""
@@ -146,8 +150,6 @@ class Session:
             return await _BARE[body.verb](self)
         if isinstance(body, c.Login):
             return await self._sign_in(body.user, body.password)
-        if isinstance(body, c.Listing):
-            return await self._list(body)
         return await self._rarer(body)
 
     async def _rarer(self, body: c.Body) -> bytes:
@@ -156,26 +158,32 @@ class Session:
                 return await self._authenticate(body)
             case c.Select():
                 return await self._select(body)
-            case c.Status():
-                folder = await self._folder(body.mailbox)
-                return _status_line(folder, body.items) + self._tagged(b"OK", b"STATUS done")
-            case c.Subscribe():
-                await self._folder(body.mailbox)
-                return self._tagged(b"OK", b"Every folder is subscribed, always")
             case c.Identify():
                 return b'* ID ("name" "kephs")\r\n' + self._tagged(b"OK", b"ID done")
-            case c.Unoffered(verb):
-                raise _RefusedError(
-                    f"[CANNOT] {verb} is not offered; folders and messages are filed by the server"
-                )
-            case _:
+            case c.Enable(names):
+                return self._enable(names)
+            case _ if isinstance(body, FolderCommand):
+                return await self._about_folders(body)
+            case _:  # APPEND goes to `begin_append`
                 raise TypeError(body)
+
+    async def _about_folders(self, body: FolderCommand) -> bytes:
+        lines = b""
+        if isinstance(body, c.Status) and c.StatusItem.HIGHESTMODSEQ in body.items:
+            lines = self._enable_condstore()  # spec: RFC7162#3.1
+        answer = await FolderCommands(self._service, self._who(), utf8=self.utf8).answer(body)
+        self._dirty = self._dirty or isinstance(body, c.Delete | c.Rename)  # it may be the one that is open
+        lines += await self.news()
+        return lines + answer.lines + self._tagged(b"OK", answer.text)
 
     # --- any state ------------------------------------------------------------------------------------
 
     async def _capability(self) -> bytes:
-        shown = BEFORE_LOGIN if self.person is None else AFTER_LOGIN
+        shown = BEFORE_LOGIN if self.person is None else self._offered()
         return b"* CAPABILITY %b\r\n" % shown + self._tagged(b"OK", b"CAPABILITY done")
+
+    def _offered(self) -> bytes:
+        return AFTER_LOGIN + b" APPENDLIMIT=%d" % self._service.filing.append_max
 
     async def _noop(self) -> bytes:
         return await self._polled() + self._tagged(b"OK", b"Done")
@@ -197,7 +205,7 @@ class Session:
 
     async def _authenticate(self, body: c.Authenticate) -> bytes:
         if body.mechanism != "PLAIN":
-            raise _RefusedError("[CANNOT] Only PLAIN is offered")
+            raise RefusedError("[CANNOT] Only PLAIN is offered")
         if body.initial is None:
             self.waiting = Waiting.AUTHENTICATION
             return b"+ \r\n"
@@ -223,7 +231,7 @@ class Session:
             self._guard.succeeded(user)
             self.person = person
             self.state = State.AUTHENTICATED
-            return self._tagged(b"OK", b"[CAPABILITY %b] Signed in" % AFTER_LOGIN)
+            return self._tagged(b"OK", b"[CAPABILITY %b] Signed in" % self._offered())
         self._tries += 1
         refused = self._tagged(b"NO", b"[AUTHENTICATIONFAILED] Address or app password is wrong")
         if self._tries >= LOGIN_TRIES:
@@ -237,28 +245,16 @@ class Session:
         assert self.person is not None  # the state says so
         return self.person
 
-    async def _folder(self, name: str) -> Folder:
-        folder = await self._service.folder(self._who(), name)
-        if folder is None:
-            raise _RefusedError("[NONEXISTENT] No such mailbox")
-        return folder
-
     async def _namespace(self) -> bytes:
         return b'* NAMESPACE (("" "/")) NIL NIL\r\n' + self._tagged(b"OK", b"NAMESPACE done")
 
-    async def _list(self, body: c.Listing) -> bytes:
-        lines: list[bytes] = []
-        for entry in listed(body, await self._service.folders(self._who())):
-            lines.append(entry.line)
-            if body.status and entry.folder is not None:
-                lines.append(_status_line(entry.folder, body.status))
-        return b"".join(lines) + self._tagged(b"OK", b"Listed")
-
     async def _select(self, body: c.Select) -> bytes:
-        self._leave()  # spec: RFC3501#6.3.1 (also where the new one cannot be opened)
+        # spec: RFC7162#3.2.11; RFC3501#6.3.1 (the old one is left also where the new one cannot be opened)
+        closed = b"* OK [CLOSED] Left\r\n" if self._selected is not None else b""
+        self._leave()
         opened = await self._service.open(self._who(), body.mailbox)
         if opened is None:
-            raise _RefusedError("[NONEXISTENT] No such mailbox")
+            return closed + self._tagged(b"NO", b"[NONEXISTENT] No such mailbox")
         self._dirty = False
         self._selected = Selected(
             self._service,
@@ -269,8 +265,69 @@ class Session:
             read_only=body.read_only,
         )
         self.state = State.SELECTED
+        if body.condstore:
+            self._enabled.add(_CONDSTORE)
+        self._selected.view.condstore = _CONDSTORE in self._enabled
         mode = b"[READ-ONLY]" if body.read_only else b"[READ-WRITE]"
-        return self._selected.greeting() + self._tagged(b"OK", mode + b" Open")
+        return closed + self._selected.greeting() + self._tagged(b"OK", mode + b" Open")
+
+    # --- ENABLE ---------------------------------------------------------------------------------------
+
+    def _enable(self, names: frozenset[str]) -> bytes:
+        known = sorted(names & {_CONDSTORE, _UTF8})
+        lines = b"* ENABLED" + b"".join(b" " + name.encode("ascii") for name in known) + b"\r\n"
+        if _CONDSTORE in known:
+            lines += self._enable_condstore()
+        self._enabled.update(known)
+        return lines + self._tagged(b"OK", b"Enabled")
+
+    def _enable_condstore(self) -> bytes:
+        """Tell of modification numbers from now on; a client in a folder hears the highest (RFC 7162 3.1)."""
+        fresh = _CONDSTORE not in self._enabled
+        self._enabled.add(_CONDSTORE)
+        if self._selected is None or not fresh:
+            return b""
+        self._selected.view.condstore = True
+        return b"* OK [HIGHESTMODSEQ %d] highest\r\n" % self._selected.view.modseq
+
+    # --- APPEND ---------------------------------------------------------------------------------------
+
+    async def begin_append(self, command: c.Command) -> bytes:
+        """Look whether the message of an APPEND may come; return nothing where it may, else the answer."""
+        self._tag = command.tag
+        body = command.body
+        if not isinstance(body, c.Append) or self.state not in BODY_STATES[c.Append]:
+            return self._tagged(b"BAD", b"Not now")
+        try:
+            self._append = await AppendReceiver.begin(self._service, self._who(), body)
+        except FAILURES as error:
+            return self._failed(error)
+        return b""
+
+    async def take(self, data: bytes) -> None:
+        """Take some bytes of the message."""
+        if self._append is not None:
+            await self._append.take(data)
+
+    async def end_append(self, rest: bytes) -> bytes:
+        """File the message, which has come whole; return the answer.
+
+        Args:
+            rest: what followed the message on its last line.
+        """
+        append, self._append = self._append, None
+        if append is None:
+            return self._tagged(b"BAD", b"Not now")
+        try:
+            answer = await append.file(rest)
+        except GrammarError as error:
+            return self._tagged(b"BAD", str(error).encode("ascii"))
+        except FAILURES as error:
+            return self._failed(error)
+        # it may have gone into the folder that is open
+        return await self._polled() + self._tagged(b"OK", answer.text)
+
+    # --- waiting for news -----------------------------------------------------------------------------
 
     async def _idle(self) -> bytes:
         self.waiting = Waiting.IDLE
@@ -296,50 +353,68 @@ class Session:
     async def _expunge(self) -> bytes:
         selected = self._opened()
         if selected.read_only:
-            raise _RefusedError("[READ-ONLY] The mailbox was opened with EXAMINE")
+            raise RefusedError("[READ-ONLY] The mailbox was opened with EXAMINE")
         await selected.expunge()
         return selected.view.news(expunges=True, uids=False) + self._tagged(b"OK", b"Expunged")
 
-    async def _on_folder(self, body: c.Fetch | c.Store | c.Search | c.UidExpunge) -> AsyncIterator[bytes]:
+    async def _on_folder(self, body: _OnFolder) -> AsyncIterator[bytes]:
         selected = self._opened()
         uid = isinstance(body, c.UidExpunge) or body.uid
-        # spec: RFC3501#7.4.1 (numbers must not change during FETCH, STORE and SEARCH by number)
-        if self._dirty and (due := await self._due(uid=uid)):
+        if _asks_modseq(body) and (line := self._enable_condstore()):
+            yield line
+        # spec: RFC3501#7.4.1 (numbers must not change before a command that names them is performed)
+        if self._dirty and (due := await self._due(expunges=uid, uids=uid)):
             yield due
         outcome: list[bytes] = []
+        if isinstance(body, c.Fetch):
+            async for piece in selected.fetch(body, outcome):
+                yield piece
+            answer = Answer()
+        elif isinstance(body, c.Search):
+            answer = Answer(await selected.search(body, self._tag))
+        else:
+            answer = await self._changing(selected, body)
+        if answer.lines:
+            yield answer.lines
+        last = self._tagged(b"NO", outcome[0]) if outcome else self._tagged(b"OK", answer.text)
+        # spec: RFC3501#7.4.1 (nor at the end of FETCH, STORE and SEARCH by number)
+        yield await self._due(expunges=uid or isinstance(body, c.Copy), uids=uid) + last
+
+    async def _changing(self, selected: Selected, body: c.Store | c.UidExpunge | c.Copy) -> Answer:
+        if isinstance(body, c.Copy) and not body.move:
+            self._dirty = True  # it may be copied into the folder itself
+            return await selected.copy(body)
+        if selected.read_only:
+            raise RefusedError("[READ-ONLY] The mailbox was opened with EXAMINE")
         match body:
-            case c.Fetch():
-                async for piece in selected.fetch(body, outcome):
-                    yield piece
-            case c.Search():
-                yield await selected.search(body)
-            case _ if selected.read_only:
-                raise _RefusedError("[READ-ONLY] The mailbox was opened with EXAMINE")
+            case c.Copy():
+                self._dirty = True
+                return await selected.move(body)
             case c.Store():
-                yield await selected.store(body)
+                return await selected.store(body)
             case c.UidExpunge(numbers):
                 await selected.expunge(numbers)
-        last = self._tagged(b"NO", outcome[0]) if outcome else self._tagged(b"OK", b"Done")
-        yield await self._due(uid=uid) + last
+                return Answer()
 
-    async def _due(self, *, uid: bool) -> bytes:
+    async def _due(self, *, expunges: bool, uids: bool) -> bytes:
         selected = self._opened()
         if self._dirty:
             self._dirty = False
             await selected.refresh()
-        return selected.view.news(expunges=uid, uids=uid)
+        return selected.view.news(expunges=expunges, uids=uids)
 
 
-def _status_line(folder: Folder, items: tuple[c.StatusItem, ...]) -> bytes:
-    values = {
-        c.StatusItem.MESSAGES: folder.messages,
-        c.StatusItem.RECENT: 0,
-        c.StatusItem.UIDNEXT: folder.uid_next,
-        c.StatusItem.UIDVALIDITY: folder.uid_validity,
-        c.StatusItem.UNSEEN: folder.unseen,
-    }
-    told = " ".join(f"{item.value} {values[item]}" for item in items)
-    return b"* STATUS %b (%b)\r\n" % (render.astring(mutf7.encode(folder.name)), told.encode("ascii"))
+def _asks_modseq(body: _OnFolder) -> bool:
+    """Say whether a command makes the client hear of modification numbers from now on (RFC 7162 3.1)."""
+    match body:
+        case c.Fetch():
+            return body.changed_since is not None or any(i.kind is c.ItemKind.MODSEQ for i in body.items)
+        case c.Store():
+            return body.unchanged_since is not None
+        case c.Search():
+            return body.modseq
+        case _:
+            return False
 
 
 _BARE: Final[Mapping[c.Verb, Callable[[Session], Awaitable[bytes]]]] = MappingProxyType(

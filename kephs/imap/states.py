@@ -18,7 +18,20 @@ from kephs.usecases.mailbox import MailboxService
 BEFORE_LOGIN: Final = b"IMAP4rev1 LITERAL- SASL-IR AUTH=PLAIN ID"
 AFTER_LOGIN: Final = (
     b"IMAP4rev1 LITERAL- ID IDLE NAMESPACE UNSELECT CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE"
-)
+    b" ENABLE UIDPLUS MOVE ESEARCH CONDSTORE UTF8=ACCEPT QUOTA QUOTA=RES-STORAGE STATUS=SIZE BINARY PREVIEW"
+)  # and APPENDLIMIT with the limit
+
+
+class RefusedError(Exception):
+    """The command is answered NO with this text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command is answered: untagged lines, then OK with this text."""
+
+    lines: bytes = b""
+    text: bytes = b"Done"
 
 
 class SignsIn(Protocol):
@@ -100,10 +113,18 @@ BODY_STATES: Final[Mapping[type[c.Body], frozenset[State]]] = MappingProxyType(
         c.Listing: _IN,
         c.Status: _IN,
         c.Subscribe: _IN,
-        c.Unoffered: _IN,
+        c.Create: _IN,
+        c.Delete: _IN,
+        c.Rename: _IN,
+        c.GetQuota: _IN,
+        c.GetQuotaRoot: _IN,
+        c.SetQuota: _IN,
+        c.Enable: _IN,
+        c.Append: _IN,
         c.Fetch: _OPEN,
         c.Store: _OPEN,
         c.Search: _OPEN,
         c.UidExpunge: _OPEN,
+        c.Copy: _OPEN,
     }
 )

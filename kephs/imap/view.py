@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from kephs.domain.mailboxes import ItemSummary
 from kephs.imap import render
-from kephs.imap.commands import STAR, NumberSet
+from kephs.imap.search_keys import STAR, NumberSet
 
 
 class NoSuchNumberError(ValueError):
@@ -25,6 +25,7 @@ class View:
         self._told = len(self.uids)  # messages the client knows of; later ones are appended
         self._changed: set[int] = set()
         self._gone: set[int] = set()
+        self.condstore = False  # whether the client hears of modification numbers (RFC 7162)
 
     def __len__(self) -> int:
         return self._told
@@ -77,11 +78,16 @@ class View:
                     self.uids.append(summary.uid)
                     self.summaries[summary.uid] = summary
                 continue
-            if known.flags != summary.flags:
+            # who keeps modification numbers hears of them also where flags are what they were before
+            if known.flags != summary.flags or (self.condstore and known.modseq != summary.modseq):
                 self._changed.add(summary.uid)
             self.summaries[summary.uid] = summary
         self._gone.update(uid for uid in expunged if uid in self.summaries)
         self.modseq = max(self.modseq, modseq)
+
+    def lose_all(self) -> None:
+        """Take in that the folder was removed: every message is gone."""
+        self._gone.update(self.uids)
 
     def replace(self, summary: ItemSummary) -> None:
         """Take in a change the client need not hear of."""
@@ -118,7 +124,15 @@ class View:
         """Return the FETCH answer that tells a message's flags."""
         flags = render.flag_list(self.summaries[uid].flags)
         extra = b" UID %d" % uid if with_uid else b""
+        if self.condstore:
+            extra += b" MODSEQ (%d)" % self.summaries[uid].modseq
         return b"* %d FETCH (FLAGS %b%b)\r\n" % (self.number(uid), flags, extra)
+
+    def modseq_line(self, uid: int, *, with_uid: bool) -> bytes:
+        """Return the FETCH answer that tells a message's modification number alone."""
+        extra = b"UID %d " % uid if with_uid else b""
+        modseq = self.summaries[uid].modseq
+        return b"* %d FETCH (%bMODSEQ (%d))\r\n" % (self.number(uid), extra, modseq)
 
     def _expunge(self) -> list[bytes]:
         lines: list[bytes] = []

@@ -27,6 +27,7 @@ from evidence.verify_evidence import check_evidence
 from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Offload, Revocation, Store, Tx
 from kephs.usecases.material import decode_material
+from kephs.usecases.source_range import SourceRange
 
 _LEDGER_PAGE: Final = 5_000
 _SUFFIX: Final = {RevocationSource.OCSP: "ocsp", RevocationSource.CRL: "crl"}
@@ -129,7 +130,7 @@ class MakeBundle:
         if dispatch is not None:
             parsed = await self._offload.run(parse_kep_message, dispatch)
             if parsed.original is not None:
-                return _Slice(dispatch, parsed.original.start, parsed.original.length), dispatch
+                return SourceRange(dispatch, parsed.original.start, parsed.original.length), dispatch
         raise BundleUnavailableError(
             BundleFault.CONTENT_GONE,
             f"the content of this message is not kept (it is {rows.message.state.value})",
@@ -187,19 +188,6 @@ class MakeBundle:
     async def _read(self, blob: Blob) -> bytes:
         source = self._blobs.open(blob)
         return await self._offload.run(source.read, 0, source.size)
-
-
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    """A range of another source."""
-
-    source: ByteSource
-    start: int
-    size: int
-
-    def read(self, start: int, length: int) -> bytes:
-        """Return at most ``length`` bytes from ``start`` of the range."""
-        return self.source.read(self.start + start, max(0, min(length, self.size - start)))
 
 
 def _file_name(certificate: CertificateFacts, answer: RevocationAnswer) -> str:

@@ -1,50 +1,28 @@
-"""Delivery inside one provider: the KEP message into each mailbox, evidence 40 or 41 in the same transaction.
+"""Delivery to our own recipients: the KEP message into the mailbox, evidence 40 or 41, one transaction.
 
 spec: KEP-EV-05, KEP-EV-40, KEP-EV-41, KEP-QU-02 (a full mailbox receives), KEP-CL-07, R-06, R-18.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from types import MappingProxyType
 from typing import Final
 
 from directory.accounts import Account, AccountState
-from evidence.mime import scan
-from evidence.package import Boundaries, Envelope, MessagePlan, plan_dispatch, transfer_label
-from evidence.ports import ByteSource
-from evidence.records import EvidenceKind, Reason, SealedEvidence
-from evidence.rem_xml import read as read_record
+from evidence.records import Reason, SealedEvidence
 from evidence.sealing import Sealer
-from kephs.domain.lifecycle import (
-    DeliveryEvent,
-    DeliveryState,
-    MessageEvent,
-    advance_delivery,
-    advance_message,
-)
+from kephs.domain.lifecycle import DeliveryEvent, DeliveryState, advance_delivery
 from kephs.domain.mailboxes import FolderRole, NewItem
-from kephs.domain.message_index import encode as encode_index
-from kephs.domain.messages import Delivery, Role, Submission
+from kephs.domain.messages import Delivery, Submission
 from kephs.domain.refusals import TEXTS, RefusalCode
-from kephs.ports import (
-    Blob,
-    BlobMissingError,
-    BlobStore,
-    Changes,
-    Clock,
-    Ids,
-    Offload,
-    Spool,
-    Store,
-    Tx,
-)
+from kephs.ports import Blob, BlobStore, Changes, Store, Tx
+from kephs.usecases.closing import close_when_decided
+from kephs.usecases.dispatch import DispatchMaker
 from kephs.usecases.records import RecordMaker, stored
 
 CHUNK: Final = 50  # deliveries decided in one transaction
-PIECE: Final = 512 * 1024
 
-_REFUSED_BY_STATE: Final[Mapping[AccountState | None, RefusalCode]] = MappingProxyType(
+REFUSED_BY_STATE: Final[Mapping[AccountState | None, RefusalCode]] = MappingProxyType(
     {
         None: RefusalCode.RECIPIENT_UNKNOWN,
         AccountState.WAITING: RefusalCode.RECIPIENT_UNKNOWN,  # spec: KEP-AC-09
@@ -67,11 +45,11 @@ class Deliver:
     """Carries an accepted message into the mailboxes of this provider. Safe to repeat at any point."""
 
     def __init__(
-        self, *, store: Store, blobs: BlobStore, sealer: Sealer, records: RecordMaker, offload: Offload,
-        clock: Clock, ids: Ids, changes: Changes,
+        self, *, store: Store, blobs: BlobStore, sealer: Sealer, records: RecordMaker,
+        dispatches: DispatchMaker, changes: Changes,
     ) -> None:  # fmt: skip
         self._store, self._blobs, self._sealer, self._records = store, blobs, sealer, records
-        self._offload, self._clock, self._ids, self._changes = offload, clock, ids, changes
+        self._changes, self._dispatches = changes, dispatches
 
     async def deliver(self, message: Submission) -> None:
         """Decide every pending delivery, then close the message's work due.
@@ -79,12 +57,13 @@ class Deliver:
         Raises:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
         """
-        dispatch = await self._dispatch(message)
+        dispatch = await self._dispatches.dispatch(message)
         pending = await self._store.read(lambda tx: _pending(tx, message.message_id))
         for start in range(0, len(pending), CHUNK):
             await self._decide(message, dispatch, pending[start : start + CHUNK])
-        await self._store.write(lambda tx: _close(tx, message))
-        self._changes.publish({message.account_id})
+        await self._store.write(lambda tx: _finish(tx, message))
+        if message.account_id:
+            self._changes.publish({message.account_id})
 
     async def _decide(self, message: Submission, dispatch: Blob, deliveries: Sequence[Delivery]) -> None:
         accounts = await self._store.read(lambda tx: _accounts(tx, deliveries))
@@ -105,78 +84,10 @@ class Deliver:
         await self._store.write(commit)
         self._changes.publish({d.account_id for d in deliveries if d.account_id})
 
-    # --- the KEP message ----------------------------------------------------------------------
-
-    async def _dispatch(self, message: Submission) -> Blob:
-        """Return the stored KEP message; build it once, all recipients share it."""
-        existing = await self._store.read(
-            lambda tx: tx.blobs.get(message.dispatch) if message.dispatch else None
-        )
-        if existing is not None:
-            return existing
-        original, evidence = await self._parts(message)
-        plan = self._plan(message, evidence, await self._offload.run(_label, original))
-        spool = self._blobs.spool()
-        try:
-            await self._write(plan, original, spool)
-            source = spool.source()
-            root = await self._offload.run(scan, source)
-            index = encode_index(source, root)
-            blob = await self._blobs.keep(spool)
-        finally:
-            await spool.discard()
-        await self._store.write(lambda tx: _name_dispatch(tx, message, blob, index))
-        return blob
-
-    async def _parts(self, message: Submission) -> tuple[ByteSource, SealedEvidence]:
-        def look_up(tx: Tx) -> tuple[Blob | None, Blob | None]:
-            accepted = next(
-                e for e in tx.evidence.of_message(message.message_id)
-                if e.kind is EvidenceKind.SUBMISSION_ACCEPTANCE
-            )  # fmt: skip
-            return tx.blobs.get(message.digest_sha256), tx.blobs.get(accepted.blob)
-
-        original, evidence = await self._store.read(look_up)
-        if original is None or evidence is None:
-            raise BlobMissingError(message.message_id)
-        source = self._blobs.open(evidence)
-        xml = await self._offload.run(source.read, 0, source.size)
-        return self._blobs.open(original), SealedEvidence(read_record(xml), xml)
-
-    def _plan(self, message: Submission, evidence: SealedEvidence, label: str) -> MessagePlan:
-        addresses = {
-            role: tuple(str(r.address) for r in message.recipients if r.role is role) for role in Role
-        }
-        envelope = Envelope(
-            service_address=self._records.issuer.address, to=addresses[Role.TO], cc=addresses[Role.CC]
-        )
-        boundaries = Boundaries.of(self._ids.token())
-        return plan_dispatch(
-            envelope,
-            evidence,
-            label=transfer_label(has_8bit=label == "8bit", is_binary=False),
-            boundaries=boundaries,
-        )
-
-    async def _write(self, plan: MessagePlan, original: ByteSource, spool: Spool) -> None:
-        digest = sha256(plan.entity_head)
-        await spool.write(plan.prefix + plan.entity_head)
-        for start in range(0, original.size, PIECE):
-            piece = await self._offload.run(original.read, start, PIECE)
-            await self._offload.run(digest.update, piece)
-            await spool.write(piece)
-        digest.update(plan.entity_tail)
-        p7s = await self._sealer.sign_entity(digest.digest(), self._clock.now())
-        await spool.write(plan.entity_tail + plan.suffix(p7s))
-
-
-def _label(original: ByteSource) -> str:
-    pieces = (original.read(start, PIECE) for start in range(0, original.size, PIECE))
-    return "7bit" if all(piece.isascii() for piece in pieces) else "8bit"
-
 
 def _pending(tx: Tx, message_id: str) -> list[Delivery]:
-    return [d for d in tx.deliveries.of_message(message_id) if d.state is DeliveryState.PENDING]
+    deliveries = tx.deliveries.of_message(message_id)
+    return [d for d in deliveries if d.peer is None and d.state is DeliveryState.PENDING]
 
 
 def _accounts(tx: Tx, deliveries: Sequence[Delivery]) -> dict[str, Account]:
@@ -185,7 +96,7 @@ def _accounts(tx: Tx, deliveries: Sequence[Delivery]) -> dict[str, Account]:
 
 
 def _decision(delivery: Delivery, account: Account | None) -> _Decision:
-    code = _REFUSED_BY_STATE.get(account.state if account else None)
+    code = REFUSED_BY_STATE.get(account.state if account else None)
     if code is None and account is not None:
         return _Decision(replace(delivery, account_id=account.account_id), DeliveryEvent.STORE, ())
     text = TEXTS[code or RefusalCode.RECIPIENT_UNKNOWN]
@@ -211,14 +122,7 @@ def _commit(
         tx.mailboxes.append(inbox.folder_id, item)
 
 
-def _name_dispatch(tx: Tx, message: Submission, blob: Blob, index: bytes) -> None:
-    tx.blobs.add(blob)
-    tx.blobs.set_index(blob.sha256, index)
-    tx.messages.set_dispatch(message.message_id, blob.sha256)
-
-
-def _close(tx: Tx, message: Submission) -> None:
-    if _pending(tx, message.message_id):
-        return
-    tx.messages.set_state(message.message_id, advance_message(message.state, MessageEvent.ALL_DECIDED).state)
-    tx.messages.due(message.message_id, None, 0)
+def _finish(tx: Tx, message: Submission) -> None:
+    """End the work here: the message is complete, or waits for peers alone (their transfers are due)."""
+    if not _pending(tx, message.message_id) and not close_when_decided(tx, message.message_id):
+        tx.messages.due(message.message_id, None, 0)

@@ -6,15 +6,16 @@ spec: KEP-LM-05, KEP-AC-05, KEP-AC-06, rules-in-detail "The read gate"
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
 
-from directory.accounts import AccountState, Right
+from directory.accounts import Right
 from evidence.mime import MimeLimitError, Part, Range, scan
 from evidence.ports import ByteSource, BytesSource
 from kephs.domain.mailboxes import Folder, Item, ItemSummary
 from kephs.domain.message_index import MessageIndex, MessageIndexError, decode, decode_header
 from kephs.domain.messages import Person
+from kephs.domain.policy import Limits
 from kephs.ports import (
     Blob,
     BlobMissingError,
@@ -26,12 +27,15 @@ from kephs.ports import (
     Subscription,
     Tx,
 )
-from kephs.usecases.sign_in import still_signed_in
+from kephs.usecases.filing import Filing
+from kephs.usecases.folders import DELETED, Folders
+from kephs.usecases.places import Delta, Place, changes_since
+from kephs.usecases.rights import NotPermittedError, rights_of
 
-DELETED: Final = "\\Deleted"
 SEEN: Final = "\\Seen"
 INLINE_MAX: Final = 64 * 1024  # bytes read without a worker: far less than a thread's round trip
 COMPUTE_MAX: Final = 32 * 1024  # bytes of an index or a header looked at without a worker
+APPEND_MAX: Final = Limits().max_wire  # bytes of an appended message: as large as one that is submitted
 _HEADER_MAX: Final = 256 * 1024
 
 Flags = frozenset[str]
@@ -47,14 +51,6 @@ class Exposer(Protocol):
         ...
 
 
-class FolderGoneError(Exception):
-    """The folder was removed or renamed while somebody looked at it."""
-
-
-class NotPermittedError(Exception):
-    """The person lacks the right (KEP-AC-05)."""
-
-
 @dataclass(frozen=True, slots=True)
 class OpenFolder:
     """A folder as it is at one moment. ``rights`` are the person's at that moment."""
@@ -65,30 +61,11 @@ class OpenFolder:
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
-    """What happened in a folder since a modification number: items new or changed, UIDs gone."""
-
-    changed: tuple[ItemSummary, ...]
-    expunged: tuple[int, ...]
-    modseq: int
-    rights: Right
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
     """One item with its index (encoded) and where its content lies."""
 
     item: Item
     blob: Blob | None
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Which folder a caller looks at, and how far it has looked."""
-
-    folder_id: int
-    name: str
-    modseq: int
 
 
 class MailboxService:
@@ -104,11 +81,16 @@ class MailboxService:
         offload: Offload,
         clock: Clock,
         cache_bytes: int = 16 * 1024 * 1024,
+        append_max: int = APPEND_MAX,
     ) -> None:
         self._store, self._blobs, self._reader = store, blobs, reader
         self._changes, self._offload, self._clock = changes, offload, clock
         self._cache: _Cache[bytes, bytes] = _Cache(cache_bytes)
         self._rows: _Cache[tuple[int, int], Row] = _Cache(cache_bytes // 2)
+        self.tree = Folders(store=store, changes=changes, clock=clock)
+        self.filing = Filing(
+            store=store, blobs=blobs, changes=changes, offload=offload, clock=clock, append_max=append_max
+        )
 
     async def folders(self, person: Person) -> list[Folder]:
         """Return the account's folders."""
@@ -183,6 +165,8 @@ class MailboxService:
         place: Place,
         known: Mapping[int, Flags],
         change: Callable[[Flags], Flags],
+        *,
+        unchanged_since: int | None = None,
     ) -> Delta:
         r"""Change flags of several items in one transaction; return what happened since, this included.
 
@@ -191,6 +175,8 @@ class MailboxService:
             place: the folder and the modification number that ``known`` stands for.
             known: flags of the items to change, as of ``place.modseq``.
             change: gives the new flags for the old ones.
+            unchanged_since: where given, items changed after this modification number stay as they are and
+                are named in `Delta.refused`; the caller has left out those it knows of.
 
         Raises:
             NotPermittedError: the person may not read, or ``\Deleted`` would change and they may not delete.
@@ -203,14 +189,15 @@ class MailboxService:
                 raise NotPermittedError
             current = dict(known) | {s.uid: s.flags for s in before.changed if s.uid in known}
             gone = set(before.expunged)
+            refused = _changed_after(before, unchanged_since).intersection(known)
             for uid, flags in current.items():
                 wanted = change(flags)
-                if uid in gone or wanted == flags:
+                if uid in gone or uid in refused or wanted == flags:
                     continue
                 if (DELETED in wanted) != (DELETED in flags) and Right.DELETE not in before.rights:
                     raise NotPermittedError
                 tx.mailboxes.set_flags(place.folder_id, uid, wanted)
-            return self._delta(tx, person, place)
+            return replace(self._delta(tx, person, place), refused=tuple(sorted(refused)))
 
         delta = await self._store.write(work)
         self._changes.publish([person.account_id])
@@ -302,30 +289,29 @@ class MailboxService:
         """Run a pure function over ``size`` bytes: at once where that is quick, else beside the loop."""
         return function(*args) if size <= COMPUTE_MAX else await self._offload.run(function, *args)
 
+    async def run(self, source: ByteSource, function: Callable[..., V], *args: object) -> V:
+        """Run a function that reads content: at once where that is small and in memory, else beside the loop.
+
+        Raises:
+            BlobMissingError: content is gone or altered.
+        """
+        if isinstance(source, BytesSource) and source.size <= COMPUTE_MAX:
+            return function(*args)
+        return await self._offload.run(function, *args)
+
+    async def beside(self, function: Callable[..., V], *args: object) -> V:
+        """Run a function beside the loop."""
+        return await self._offload.run(function, *args)
+
     def subscribe(self, person: Person) -> Subscription:
         """Return a listener for changes in the account's folders."""
         return self._changes.subscribe(person.account_id)
 
     def _rights(self, tx: Tx, person: Person) -> Right:
-        operator = tx.accounts.operator(person.operator_id)
-        account = tx.accounts.get(person.account_id)
-        if operator is None or operator.account_id != person.account_id or not still_signed_in(tx, person):
-            return Right(0)
-        if account is None or account.state is AccountState.CLOSED:  # a blocked one may still be read
-            return Right(0)
-        now = self._clock.now()
-        return operator.rights if operator.may(operator.rights, now) else Right(0)
+        return rights_of(tx, person, self._clock.now())
 
     def _delta(self, tx: Tx, person: Person, place: Place) -> Delta:
-        folder = tx.mailboxes.folder(person.account_id, place.name)
-        if folder is None or folder.folder_id != place.folder_id:
-            raise FolderGoneError
-        rights = self._rights(tx, person)
-        if folder.modseq <= place.modseq:
-            return Delta((), (), folder.modseq, rights)
-        changed = tuple(tx.mailboxes.since(place.folder_id, place.modseq))
-        expunged = tuple(tx.mailboxes.expunged_since(place.folder_id, place.modseq))
-        return Delta(changed, expunged, folder.modseq, rights)
+        return changes_since(tx, person, place, self._clock.now())
 
 
 class _Cache(Generic[K, V]):
@@ -349,6 +335,10 @@ class _Cache(Generic[K, V]):
         self._entries[key] = (value, size)
         while self._held > self._cap:
             self._held -= self._entries.popitem(last=False)[1][1]
+
+
+def _changed_after(delta: Delta, modseq: int | None) -> set[int]:
+    return set() if modseq is None else {s.uid for s in delta.changed if s.modseq > modseq}
 
 
 def _scanned(source: ByteSource) -> MessageIndex:

@@ -46,7 +46,7 @@ class Reader:
             await self._store.write(lambda tx: _commit(tx, pending, sealed, blobs))
         except _CANNOT_SEAL:
             return await self._already_read(person, delivery_ids)
-        self._changes.publish({person.account_id, *(of.account_id for _, of in pending)})
+        self._changes.publish({person.account_id, *(of.account_id for _, of in pending if of.account_id)})
         return done | {delivery.delivery_id for delivery, _ in pending}
 
     def _record(self, person: Person, account: Account, delivery: Delivery, of: Submission) -> EvidenceRecord:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from evidence.records import (
     Authentication,
@@ -72,3 +73,14 @@ def stored(sealed: SealedEvidence, of: Submission, blob: Blob, *, receipt_due: d
         record.event_time,
         receipt_due=receipt_due,
     )
+
+
+_TO_PROVIDER: Final = frozenset({EvidenceKind.RELAY_ACCEPTANCE, EvidenceKind.RELAY_REJECTION})
+
+
+def receipt_recipient(kind: EvidenceKind, sender: str, provider: str) -> str:
+    """Return whom a receipt is addressed to: relay receipts the sender's provider, others the sender.
+
+    spec: rem-formats §3.3
+    """
+    return provider if kind in _TO_PROVIDER else sender

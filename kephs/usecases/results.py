@@ -36,3 +36,23 @@ class Refused:
 
     refusal: Refusal
     evidence_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """One message as the inbound edge received it. ``envelope_from`` is empty for the null sender."""
+
+    envelope_from: str
+    envelope_to: tuple[str, ...]
+    spool: Spool
+    nul: bool
+    line_too_long: bool
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Durable: a dispatch with its evidence 20 or 21, or a receipt. Only now may the edge say 250."""
+
+    evidence_id: str
+    message_id: str

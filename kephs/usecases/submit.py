@@ -4,7 +4,7 @@ spec: KEP-EV-03, KEP-EV-04, R-15, architecture "Life of a message" 1-7.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from directory.accounts import Account, Operator, Right
@@ -15,12 +15,20 @@ from evidence.ports import ByteSource, SignerUnavailableError, TimestampUnavaila
 from evidence.qualified import NesPolicy
 from evidence.records import EvidenceKind, Issuer, Party, Reason, SealedEvidence
 from evidence.sealing import Sealer
-from kephs.domain.lifecycle import DeliveryState, MessageEvent, MessageState, MessageStep, advance_message
+from kephs.domain.lifecycle import (
+    DeliveryState,
+    MessageEvent,
+    MessageState,
+    MessageStep,
+    TransferState,
+    advance_message,
+)
 from kephs.domain.mailboxes import FolderRole, NewItem
 from kephs.domain.message_index import encode as encode_index
-from kephs.domain.messages import Delivery, Person, Submission
+from kephs.domain.messages import Delivery, Person, Submission, Transfer, TransferKind
 from kephs.domain.policy import Facts, Limits, SenderFacts, SignatureFacts, decide
 from kephs.domain.refusals import TEXTS, Refusal, RefusalCode
+from kephs.domain.relay_times import RelayTimes
 from kephs.ports import (
     Blob,
     BlobStore,
@@ -53,6 +61,7 @@ class SubmitSettings:
     register: ProviderRegister
     limits: Limits
     nes_policy: NesPolicy
+    times: RelayTimes = field(default_factory=RelayTimes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +204,14 @@ class Submit:
         submission = self._submission(draft, step)
         sealed = await self._seal(draft, submission, step, ())
         evidence_blob, material = await self._blobs.put_many([sealed.xml, encode_material(draft.report)])
-        submission = replace(submission, material=material.sha256)
+        local = any(r.address.provider == self._settings.register.own for r in submission.recipients)
+        submission = replace(
+            submission, material=material.sha256, next_at=submission.next_at if local else None
+        )
         index = encode_index(draft.source, draft.form.root)
 
         def commit(tx: Tx) -> Accepted | _Earlier:
-            earlier = _earlier(tx, submission.account_id, submission.user_message_id)
+            earlier = _earlier(tx, draft.account.account_id, submission.user_message_id)
             if earlier is not None:
                 return earlier
             for blob in (draft.blob, evidence_blob, material):
@@ -207,6 +219,7 @@ class Submit:
             tx.blobs.set_index(draft.blob.sha256, index)
             tx.messages.add(submission)
             self._add_deliveries(tx, submission)
+            self._add_transfers(tx, submission)
             tx.evidence.add(stored(sealed, submission, evidence_blob, receipt_due=sealed.record.event_time))
             self._file_sent(tx, draft, submission)
             return Accepted(sealed.record.evidence_id, submission.message_id)
@@ -214,7 +227,7 @@ class Submit:
         outcome = await self._store.write(commit)
         if not isinstance(outcome, Accepted):  # the same message came twice at the same moment
             return await self._answer_again(draft, outcome)
-        self._changes.publish([submission.account_id])
+        self._changes.publish([draft.account.account_id])
         return outcome
 
     async def _refuse(self, draft: _Draft, refusal: Refusal) -> Refused:
@@ -229,7 +242,7 @@ class Submit:
             tx.evidence.add(stored(sealed, submission, evidence_blob, receipt_due=sealed.record.event_time))
 
         await self._store.write(commit)
-        self._changes.publish([submission.account_id])
+        self._changes.publish([draft.account.account_id])
         return Refused(refusal, sealed.record.evidence_id)
 
     def _submission(self, draft: _Draft, step: MessageStep) -> Submission:
@@ -261,12 +274,12 @@ class Submit:
         return await self._sealer.seal(record)
 
     def _add_deliveries(self, tx: Tx, submission: Submission) -> None:
-        here = [r for r in submission.recipients if r.address.provider == self._settings.register.own]
-        accounts = tx.accounts.by_addresses([str(r.address) for r in here])
+        own = self._settings.register.own
+        here = [str(r.address) for r in submission.recipients if r.address.provider == own]
+        accounts = tx.accounts.by_addresses(here)
         for number, recipient in enumerate(submission.recipients, 1):
-            if recipient not in here:
-                continue
             account = accounts.get(str(recipient.address))
+            peer = recipient.address.provider
             tx.deliveries.add(
                 Delivery(
                     self._ids.new(),
@@ -275,11 +288,29 @@ class Submit:
                     str(recipient.address),
                     account.account_id if account else None,
                     DeliveryState.PENDING,
+                    peer=None if peer == own else peer,
                 )
             )
 
+    def _add_transfers(self, tx: Tx, submission: Submission) -> None:
+        """Queue the message for each peer that serves a recipient."""
+        now = submission.submitted_at
+        peers = dict.fromkeys(r.address.provider for r in submission.recipients)
+        for peer in peers.keys() - {self._settings.register.own}:
+            transfer = Transfer(
+                transfer_id=self._ids.new(),
+                kind=TransferKind.DISPATCH,
+                message_id=submission.message_id,
+                peer=peer,
+                state=TransferState.QUEUED,
+                created_at=now,
+                deadline=now + self._settings.times.give_up,
+                next_at=now,
+            )
+            tx.transfers.add(transfer)
+
     def _file_sent(self, tx: Tx, draft: _Draft, submission: Submission) -> None:
-        folder = tx.mailboxes.by_role(submission.account_id, FolderRole.SENT)
+        folder = tx.mailboxes.by_role(draft.account.account_id, FolderRole.SENT)
         tx.mailboxes.append(
             folder.folder_id,
             NewItem(draft.blob.sha256, submission.size, submission.submitted_at, frozenset({"\\Seen"})),

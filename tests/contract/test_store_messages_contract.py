@@ -12,12 +12,18 @@ from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.ports import DuplicateEvidenceError, Tx
 from storage.errors import ConflictError
 from tests.support.stores import (
+    PEER,
     T0,
     account,
     after,
+    blob,
     delivery,
+    elsewhere,
     evidence,
+    inbox,
+    item,
     message,
+    release,
     with_account,
     with_message,
 )
@@ -65,7 +71,7 @@ async def test_work_due_is_claimed_once_and_comes_back_when_its_lease_ends(store
     assert await store.read(lambda tx: tx.messages.next_due()) == after(1)
 
     def claim(now: float, limit: int = 10) -> Any:
-        return lambda tx: [m.message_id for m in tx.messages.claim(after(now), limit, after(now + 60))]
+        return lambda tx: [m.message_id for m in tx.messages.claim(after(now), limit, after(now + 60), "p")]
 
     assert await store.write(claim(0)) == []
     assert await store.write(claim(3, limit=1)) == ["m2"]
@@ -81,22 +87,90 @@ async def test_work_due_is_claimed_once_and_comes_back_when_its_lease_ends(store
 
 async def test_a_claimed_message_says_until_when_it_is_leased(store: Any) -> None:
     await store.write(lambda tx: (with_account(tx), tx.messages.add(message(next_at=T0))))
-    claimed = await store.write(lambda tx: tx.messages.claim(T0, 5, after(60)))
+    claimed = await store.write(lambda tx: tx.messages.claim(T0, 5, after(60), "p"))
     assert claimed == [message(next_at=after(60))]
 
 
-async def test_work_leased_by_a_process_that_died_can_be_hastened(store: Any) -> None:
-    await store.write(
-        lambda tx: (
-            with_account(tx),
-            tx.messages.add(message(next_at=after(0))),
-            tx.messages.claim(after(0), 9, after(300)),
-        )
-    )
-    assert await store.write(lambda tx: tx.messages.claim(after(1), 9, after(301))) == []
-    await store.write(lambda tx: (tx.messages.hasten(after(2)), tx.evidence.hasten(after(2))))
-    (claimed,) = await store.write(lambda tx: tx.messages.claim(after(2), 9, after(302)))
-    assert claimed.message_id == "m1"
+async def test_who_starts_anew_takes_over_what_it_had_leased_and_nothing_else(store: Any) -> None:
+    def fill(tx: Tx) -> None:
+        with_message(tx)
+        for name, due in (("m2", T0), ("m3", after(50)), ("m4", T0), ("m5", after(0.5))):
+            tx.messages.add(message(name, next_at=due))
+        for name, number in (("e1", 1), ("e2", 2)):
+            tx.evidence.add(evidence(name, EvidenceKind.DELIVERY, number=number, receipt_due=T0))
+
+    def lease(tx: Tx) -> Any:
+        mine = tx.messages.claim(T0, 1, after(300), "dead") + tx.messages.claim(after(1), 1, after(300), "b")
+        tx.messages.claim(after(1), 1, after(300), "dead")
+        tx.messages.due("m5", after(40), 1)  # postponed: nobody holds it any more
+        receipts = tx.evidence.claim_receipts(T0, 1, after(300), "dead")
+        return [m.message_id for m in mine], receipts + tx.evidence.claim_receipts(T0, 1, after(300), "b")
+
+    def again(tx: Tx) -> Any:
+        tx.messages.take_over("dead", after(2))
+        tx.evidence.take_over("dead", after(2))
+        tx.evidence.take_over("nobody", after(2))
+        due = tx.messages.next_due(), tx.evidence.next_due()
+        messages = tx.messages.claim(after(2), 9, after(302), "dead")
+        receipts = tx.evidence.claim_receipts(after(2), 9, after(302), "dead")
+        return due, [m.message_id for m in messages], [e.evidence_id for e in receipts]
+
+    await store.write(fill)
+    mine, receipts = await store.write(lease)
+    assert mine == ["m2", "m4"]
+    assert [e.evidence_id for e in receipts] == ["e1", "e2"]
+    assert await store.write(again) == ((after(2), after(2)), ["m2"], ["e1"])
+
+
+async def test_a_lease_that_ended_belongs_to_whom_claimed_next(store: Any) -> None:
+    def work(tx: Tx) -> Any:
+        with_account(tx)
+        tx.messages.add(message(next_at=T0))
+        tx.messages.claim(T0, 1, after(10), "slow")
+        tx.messages.claim(after(11), 1, after(20), "quick")
+        tx.messages.take_over("slow", after(12))
+        return tx.messages.next_due()
+
+    assert await store.write(work) == after(20)
+
+
+async def test_the_first_kep_message_of_a_message_stands(store: Any) -> None:
+    def work(tx: Tx) -> Any:
+        with_account(tx)
+        tx.messages.add(message())
+        for name in (b"first", b"second"):
+            tx.blobs.add(blob(name))
+        return [tx.messages.set_dispatch("m1", blob(name).sha256) for name in (b"first", b"second", b"first")]
+
+    assert await store.write(work) == [True, False, False]
+    assert (await store.read(lambda tx: tx.messages.get("m1"))).dispatch == blob(b"first").sha256
+    left = {b.sha256 for b in await store.write(release)}  # the loser's content goes
+    assert left == {blob(b"content").sha256, blob(b"second").sha256}
+
+
+async def test_a_message_that_a_peer_relayed_has_no_account_here(store: Any) -> None:
+    relayed = message("m1", account_id=None, operator_id=None, origin=PEER, dispatch=b"d" * 32)
+    other = message("m2", account_id=None, operator_id=None, origin=PEER, user_message_id="<m1@client>")
+    await store.write(lambda tx: [tx.messages.add(m) for m in (relayed, other)])
+    assert await store.read(lambda tx: tx.messages.get("m1")) == relayed
+    assert await store.read(lambda tx: list(tx.messages.all())) == [relayed, other]
+    with pytest.raises(ConflictError):
+        await store.write(lambda tx: tx.messages.add(message("m1", account_id=None, origin=PEER)))
+
+
+async def test_a_kep_message_that_no_mailbox_here_has_goes_when_its_message_is_completed(store: Any) -> None:
+    def work(tx: Tx) -> None:
+        with_account(tx)
+        for name in ("kept", "gone"):
+            tx.blobs.add(blob(name.encode()))
+            tx.messages.add(message(name))
+            tx.messages.set_dispatch(name, blob(name.encode()).sha256)
+        tx.mailboxes.append(inbox(tx), item(b"kept"))
+
+    await store.write(work)
+    assert await store.write(release) == [blob()]
+    await store.write(lambda tx: [tx.messages.set_state(m, MessageState.COMPLETED) for m in ("kept", "gone")])
+    assert [b.sha256 for b in await store.write(release)] == [blob(b"gone").sha256]
 
 
 async def test_a_delivery_is_decided_once(store: Any) -> None:
@@ -126,6 +200,51 @@ async def test_the_first_reading_is_noted_once_and_only_of_what_was_delivered(st
     assert (first, second) == (True, False)
     row = await store.read(lambda tx: tx.deliveries.get("d1"))
     assert (row.state, row.read_evidence_id, row.gated) == (DeliveryState.READ, "e60", False)
+
+
+async def test_a_peers_recipient_moves_only_from_the_state_it_has(store: Any) -> None:
+    pending, relayed, delivered = DeliveryState.PENDING, DeliveryState.RELAYED, DeliveryState.DELIVERED
+    read = DeliveryState.READ
+    await store.write(lambda tx: (with_message(tx), tx.deliveries.add(elsewhere())))
+    assert await store.read(lambda tx: tx.deliveries.get("d2")) == elsewhere()
+
+    def moves(*steps: Any) -> Any:
+        return store.write(lambda tx: [tx.deliveries.move("d2", *step) for step in steps])
+
+    assert await moves((relayed, delivered, "e40", T0), (pending, relayed, None, after(1))) == [False, True]
+    assert await store.read(lambda tx: tx.deliveries.get("d2")) == replace(elsewhere(), state=relayed)
+    assert await moves((pending, relayed, None, T0), (relayed, delivered, "e40", after(2))) == [False, True]
+    assert await moves(
+        (relayed, DeliveryState.FAILED, "e41", after(3)), (delivered, read, None, after(4))
+    ) == [
+        False,
+        True,
+    ]
+    row = await store.read(lambda tx: tx.deliveries.get("d2"))
+    assert (row.state, row.evidence_id, row.decided_at) == (read, "e40", after(2))
+    assert await moves((read, delivered, "e40", after(5))) == [True]  # what decided it keeps its time
+    row = await store.read(lambda tx: tx.deliveries.get("d2"))
+    assert (row.state, row.evidence_id, row.decided_at) == (delivered, "e40", after(2))
+    assert await store.write(lambda tx: tx.deliveries.move("d9", pending, relayed, None, T0)) is False
+
+
+async def test_a_recipient_of_ours_is_not_moved_by_a_peer(store: Any) -> None:
+    await store.write(with_message)
+    states = DeliveryState.PENDING, DeliveryState.DELIVERED
+    assert await store.write(lambda tx: tx.deliveries.move("d1", *states, "e40", T0)) is False
+    assert await store.read(lambda tx: tx.deliveries.get("d1")) == delivery()
+
+
+async def test_a_peers_evidence_of_reading_is_noted_once_in_any_state(store: Any) -> None:
+    await store.write(lambda tx: (with_message(tx), tx.deliveries.add(elsewhere())))
+    noted = [
+        await store.write(lambda tx, e=e: tx.deliveries.read_elsewhere("d2", e))
+        for e in ("e60", "e60", "e61")
+    ]
+    assert noted == [True, False, False]
+    assert await store.write(lambda tx: tx.deliveries.read_elsewhere("d9", "e60")) is False
+    expected = replace(elsewhere(), read_evidence_id="e60")
+    assert await store.read(lambda tx: tx.deliveries.get("d2")) == expected
 
 
 async def test_deliveries_are_numbered_once_and_have_their_message(store: Any) -> None:
@@ -171,6 +290,24 @@ async def test_an_event_has_its_evidence_once(store: Any, number: int | None) ->
     assert len(await store.read(lambda tx: tx.evidence.ledger(0, 10))) == 1
 
 
+async def test_what_peers_say_of_one_event_is_all_kept_beside_ours(store: Any) -> None:
+    kind = EvidenceKind.NON_DELIVERY
+    rows = [
+        evidence("e1", kind, number=1, account_id=None),
+        evidence("e2", kind, number=1, origin=PEER),
+        evidence("e3", kind, number=1, origin=PEER, receipt_due=after(1)),
+    ]
+    await store.write(with_message)
+    entries = [await store.write(lambda tx, row=row: tx.evidence.add(row)) for row in reversed(rows)]
+    assert await store.read(lambda tx: tx.evidence.of_message("m1")) == rows
+    assert await store.read(lambda tx: tx.evidence.ledger(0, 9)) == entries  # received ones are entered too
+    await store.write(lambda tx: tx.blobs.add(blob(b"e4")))
+    for taken in (evidence("e4", kind, number=1), evidence("e3", kind, number=2, origin=PEER)):
+        with pytest.raises(DuplicateEvidenceError):
+            await store.write(lambda tx, taken=taken: tx.evidence.add(taken))
+    assert len(await store.read(lambda tx: tx.evidence.ledger(0, 9))) == 3
+
+
 async def test_evidence_that_failed_leaves_no_hole_in_the_chain(store: Any) -> None:
     await store.write(with_message)
 
@@ -201,9 +338,9 @@ async def test_receipts_due_are_claimed_once(store: Any) -> None:
     second = evidence("e2", EvidenceKind.DELIVERY, number=1, receipt_due=after(2))
     await store.write(lambda tx: [tx.evidence.add(e) for e in (first, second)])
     assert await store.read(lambda tx: tx.evidence.next_due()) == after(1)
-    claimed = await store.write(lambda tx: tx.evidence.claim_receipts(after(1), 5, after(60)))
+    claimed = await store.write(lambda tx: tx.evidence.claim_receipts(after(1), 5, after(60), "p"))
     assert claimed == [replace(first, receipt_due=after(60))]
-    assert await store.write(lambda tx: tx.evidence.claim_receipts(after(1), 5, after(60))) == []
+    assert await store.write(lambda tx: tx.evidence.claim_receipts(after(1), 5, after(60), "p")) == []
     await store.write(lambda tx: tx.evidence.receipt_due("e1", None, 1))
     assert await store.read(lambda tx: tx.evidence.get("e1")) == replace(first, receipt_due=None, attempts=1)
     assert await store.read(lambda tx: tx.evidence.next_due()) == after(2)

@@ -20,6 +20,7 @@ from storage.memory import MemoryBlobStore, MemoryStore
 from storage.unit_of_work import SqliteStore
 from storage.values import to_micros
 from tests.support.evidence_samples import HS91
+from tests.support.postgres import ThrowAwayStore
 from tests.support.stores import (
     T0,
     account,
@@ -39,6 +40,7 @@ _KEYS = {
     "messages": ("message_id",),
     "deliveries": ("delivery_id",),
     "evidence": ("evidence_id",),
+    "transfers": ("transfer_id",),
     "ledger": ("seq",),
     "folders": ("folder_id",),
     "items": ("folder_id", "uid"),
@@ -91,7 +93,7 @@ class World:
 
     async def build(self) -> "World":
         """Fill the store."""
-        for name in ("m1", "dispatch"):
+        for name in ("m1", "m3", "dispatch"):
             self.rows[name] = await self.blobs.put(name.encode())
         of = {
             "e10": (EvidenceKind.SUBMISSION_ACCEPTANCE, "m1", None, T0),
@@ -120,6 +122,7 @@ class World:
         tx.deliveries.add(to_veli("d1", "m1"))
         tx.deliveries.add(replace(delivery("d2", "m1", 2), address=NOBODY, account_id=None))
         tx.deliveries.add(to_veli("d3", "m3"))
+        tx.deliveries.add(replace(delivery("d4", "m3", 2), address=NOBODY, account_id=None))
         for row_ in made:
             tx.evidence.add(row_)
         tx.deliveries.decide("d1", DeliveryState.DELIVERED, "e40", after(1))
@@ -138,8 +141,9 @@ class World:
         xml: bytes | None = None,
     ) -> StoredEvidence:
         """Return the row of an evidence whose content is stored (its row too, at `plant` or `build`)."""
-        row = evidence(evidence_id, kind, message_id, number, event_time=at)
-        content = write_record(record_of(row, self.messages[message_id])) if xml is None else xml
+        of = self.messages[message_id]
+        row = evidence(evidence_id, kind, message_id, number, event_time=at, account_id=of.account_id)
+        content = write_record(record_of(row, of)) if xml is None else xml
         self.rows[evidence_id] = kept = await self.blobs.put(content)
         return replace(row, blob=kept.sha256)
 
@@ -188,6 +192,9 @@ class World:
 
     def sql(self, statement: str, *values: Any) -> None:
         """Run SQL beside the store, foreign keys unchecked; exactly one row changes."""
+        if isinstance(self.store, ThrowAwayStore):
+            assert self.store.tamper(statement, values) == 1, statement
+            return
         assert isinstance(self.store, SqliteStore)
         connection = sqlite3.connect(self.store._path)
         try:

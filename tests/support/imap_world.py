@@ -13,8 +13,19 @@ from kephs.domain.lifecycle import DeliveryState
 from kephs.domain.mailboxes import FolderRole, NewItem
 from kephs.domain.message_index import encode
 from kephs.domain.messages import Person
+from kephs.imap.commands import Command
 from kephs.imap.fetch import FetchPolicy
-from kephs.imap.framing import AFTER_LOGIN, BEFORE_LOGIN, Broken, Framer, Received, WantsLiteral
+from kephs.imap.framing import (
+    AFTER_LOGIN,
+    BEFORE_LOGIN,
+    AppendBegins,
+    AppendEnds,
+    Broken,
+    Framer,
+    Piece,
+    Received,
+    WantsLiteral,
+)
 from kephs.imap.grammar import CommandError, SearchCharsetError, parse
 from kephs.imap.session import Session
 from kephs.imap.states import SessionParts, State, Waiting
@@ -335,18 +346,45 @@ class Client:
         elif isinstance(event, Broken):
             self.pieces.append(event.tag + b" BAD " + event.code + event.text + b"\r\n")
         elif isinstance(event, Received):
-            try:
-                command = parse(event.data)
-            except SearchCharsetError as error:
-                self.pieces.append(error.tag + b" NO [BADCHARSET]\r\n")
-                return
-            except CommandError as error:
-                self.pieces.append(error.tag + b" BAD " + str(error).encode() + b"\r\n")
-                return
-            async with aclosing(self.session.handle(command)) as answers:
-                self.pieces += [piece async for piece in answers]
+            command = self._parsed(event.data)
+            if command is not None:
+                async with aclosing(self.session.handle(command)) as answers:
+                    self.pieces += [piece async for piece in answers]
+        elif isinstance(event, AppendBegins):
+            await self._begin_append(event)
+        elif isinstance(event, Piece):
+            await self.session.take(event.data)
+        elif isinstance(event, AppendEnds):
+            self.pieces.append(await self.session.end_append(event.rest))
         if self.session.person is not None:
             self.framer.limits = AFTER_LOGIN
+
+    async def _begin_append(self, event: AppendBegins) -> None:
+        command = self._parsed(event.data)
+        answer = b"-" if command is None else await self.session.begin_append(command)
+        if answer:
+            self.framer.decline()
+            self.pieces += [answer] if command is not None else []
+            return
+        self.framer.accept()
+        if event.sync:
+            self.pieces.append(b"+ go on\r\n")
+
+    def _parsed(self, data: bytes) -> Command | None:
+        try:
+            return parse(data, utf8=self.session.utf8)
+        except SearchCharsetError as error:
+            self.pieces.append(error.tag + b" NO [BADCHARSET]\r\n")
+        except CommandError as error:
+            self.pieces.append(error.tag + b" BAD " + str(error).encode() + b"\r\n")
+        return None
+
+    async def append(self, folder: str, content: bytes, *, extra: str = "") -> bytes:
+        """Append a message with a synchronising literal; return the answer to the whole."""
+        asked = await self.say(f"APPEND {folder} {extra}{{{len(content)}}}")
+        if not asked.endswith(b"+ go on\r\n"):
+            return asked
+        return await self.send(content + b"\r\n")
 
     async def say(self, command: str) -> bytes:
         """Send one command with a fresh tag."""

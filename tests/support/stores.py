@@ -2,11 +2,13 @@
 
 import hashlib
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from directory.accounts import (
     ALL_RIGHTS,
@@ -19,20 +21,29 @@ from directory.accounts import (
 )
 from directory.addresses import KepAddress
 from evidence.records import Authentication, EvidenceKind, Party
-from kephs.domain.lifecycle import DeliveryState, MessageState
+from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 from kephs.domain.mailboxes import FolderRole, NewItem
-from kephs.domain.messages import Delivery, Recipient, Role, StoredEvidence, Submission
+from kephs.domain.messages import (
+    Delivery,
+    Recipient,
+    Role,
+    StoredEvidence,
+    Submission,
+    Transfer,
+    TransferKind,
+)
 from kephs.ports import Blob, Tx
 from storage.files import FileBlobStore
 from storage.memory import MemoryBlobStore, MemoryStore
 from storage.migrate import upgrade_sqlite
 from storage.unit_of_work import SqliteStore
+from tests.support.postgres import ThrowAwayStore
 
 COLUMN_KEY = bytes(range(32))
 MASTER_KEY = bytes(range(32, 64))
+PEER = "hs92.kep.tr"
 T0 = datetime(2026, 3, 2, 9, 30, 15, 123456, tzinfo=UTC)
 
-STORES = ("memory", "sqlite")
 BLOB_STORES = ("memory", "files")
 
 
@@ -51,16 +62,22 @@ def new_database(directory: Path, template: Path | None = None) -> Path:
     return path
 
 
+# How to make an empty store of each kind, in a directory, from a migrated database where one is at hand.
+AnyStore = MemoryStore | SqliteStore | ThrowAwayStore
+MAKERS: dict[str, Callable[[Path, Path | None], AnyStore]] = {
+    "memory": lambda _directory, _template: MemoryStore(),
+    "sqlite": lambda directory, template: SqliteStore(
+        new_database(directory, template), column_key=COLUMN_KEY
+    ),
+    "postgres": lambda _directory, _template: ThrowAwayStore(COLUMN_KEY),
+}
+STORES = ("memory", "sqlite", pytest.param("postgres", marks=pytest.mark.tools))
+
+
 @asynccontextmanager
-async def open_store(
-    kind: str, directory: Path, template: Path | None = None
-) -> AsyncIterator[MemoryStore | SqliteStore]:
+async def open_store(kind: str, directory: Path, template: Path | None = None) -> AsyncIterator[AnyStore]:
     """Open an empty store of one kind."""
-    store: MemoryStore | SqliteStore
-    if kind == "memory":
-        store = MemoryStore()
-    else:
-        store = SqliteStore(new_database(directory, template), column_key=COLUMN_KEY)
+    store = MAKERS[kind](directory, template)
     await store.start()
     try:
         yield store
@@ -153,6 +170,35 @@ def message(message_id: str = "m1", account_id: str = "a1", **changes: object) -
 def delivery(delivery_id: str = "d1", message_id: str = "m1", number: int = 1) -> Delivery:
     """Return a pending delivery."""
     return Delivery(delivery_id, message_id, number, "veli.demir@hs91.kep.tr", "a1", DeliveryState.PENDING)
+
+
+def elsewhere(delivery_id: str = "d2", message_id: str = "m1", number: int = 2) -> Delivery:
+    """Return a pending delivery to a recipient of hs92."""
+    return Delivery(
+        delivery_id, message_id, number, "info@acme.hs92.kep.tr", None, DeliveryState.PENDING, peer=PEER
+    )
+
+
+def transfer(transfer_id: str = "t1", message_id: str = "m1", **changes: object) -> Transfer:
+    """Return a dispatch that is queued and due."""
+    values: dict[str, object] = {
+        "transfer_id": transfer_id,
+        "kind": TransferKind.DISPATCH,
+        "message_id": message_id,
+        "peer": PEER,
+        "state": TransferState.QUEUED,
+        "created_at": T0,
+        "deadline": after(86400),
+        "next_at": T0,
+    }
+    return Transfer(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def receipt(transfer_id: str = "t2", evidence_id: str = "e1", **changes: object) -> Transfer:
+    """Return a receipt that is queued and due; its content is its id."""
+    content = hashlib.sha256(transfer_id.encode()).digest()
+    values: dict[str, object] = {"kind": TransferKind.RECEIPT, "evidence_id": evidence_id, "blob": content}
+    return transfer(transfer_id, **{**values, **changes})
 
 
 def evidence(

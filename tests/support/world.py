@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
+from functools import partial
 from hashlib import sha256
 
 from directory.accounts import ALL_RIGHTS, AccountKind, ServiceType
@@ -17,6 +18,7 @@ from evidence.qualified import NesPolicy
 from evidence.records import EvidenceKind, EvidenceRecord, Issuer
 from evidence.rem_xml import read as read_record
 from evidence.revocation import check_ocsp, ocsp_request
+from evidence.role import SealPolicy
 from evidence.sealing import Sealer
 from evidence.smime_sign import sign_message
 from evidence.timestamps import build_request as timestamp_request
@@ -24,17 +26,26 @@ from evidence.timestamps import parse_response
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.messages import Person
 from kephs.domain.policy import Limits
+from kephs.domain.relay import NotHanded, RelayTrouble
+from kephs.domain.relay_times import RelayTimes
+from kephs.lanes import lanes, take_over
 from kephs.ports import ScanVerdict
 from kephs.system import LocalChanges
 from kephs.testpki.issued import Issued
 from kephs.usecases.accounts import AccountWork, Opening
 from kephs.usecases.deliver import Deliver
+from kephs.usecases.dispatch import DispatchMaker
+from kephs.usecases.give_up import GiveUp
 from kephs.usecases.read import Reader
 from kephs.usecases.receipts import FileReceipts
+from kephs.usecases.receive import Receive
 from kephs.usecases.records import RecordMaker
+from kephs.usecases.relay import Relay, Wait
 from kephs.usecases.results import Incoming
 from kephs.usecases.sign_in import PASSWORD_METHOD, SignIn
 from kephs.usecases.submit import Submit, SubmitSettings
+from kephs.usecases.take_dispatch import TakeDispatch
+from kephs.usecases.take_receipt import TakeReceipt
 from kephs.usecases.tidy import Tidy
 from kephs.worker import Worker
 from storage.memory import MemoryBlobStore, MemoryStore
@@ -42,7 +53,28 @@ from tests.support.pki import AYSE_TCKN, MEHMET_TCKN, NOW, shared_pki
 
 DOMAIN = "hs91.kep.tr"
 AYSE, MEHMET, KURUM = f"ayse.yilmaz@{DOMAIN}", f"mehmet.demir@{DOMAIN}", f"ornekkurum@{DOMAIN}"
-ISSUER = Issuer("TEST hs91", f"kep-hizmet@{DOMAIN}", "urn:oid:2.25.1", "Örnek Cd. 1", "Ankara", "06000", "TR")
+
+PEER = "hs92.kep.tr"
+FATMA, CAN = f"fatma.kaya@{PEER}", f"can.ozturk@{PEER}"
+CAST = {
+    DOMAIN: (
+        ("ayse.yilmaz", AccountKind.REAL_PERSON, "Ayşe Yılmaz", "Ayşe Yılmaz", AYSE_TCKN),
+        ("mehmet.demir", AccountKind.REAL_PERSON, "Mehmet Demir", "Mehmet Demir", MEHMET_TCKN),
+        ("ornekkurum", AccountKind.LEGAL_PERSON, "Örnek Kurum A.Ş.", "Zeynep Işık", "10000000382"),
+    ),
+    PEER: (
+        ("fatma.kaya", AccountKind.REAL_PERSON, "Fatma Kaya", "Fatma Kaya", AYSE_TCKN),
+        ("can.ozturk", AccountKind.REAL_PERSON, "Can Öztürk", "Can Öztürk", MEHMET_TCKN),
+    ),
+}
+
+
+def issuer_of(domain: str) -> Issuer:
+    """Return how a test provider names itself."""
+    label = domain.partition(".")[0]
+    return Issuer(
+        f"TEST {label}", f"kep-hizmet@{domain}", "urn:oid:2.25.1", "Örnek Cd. 1", "Ankara", "06000", "TR"
+    )
 
 
 def password_of(address: str) -> str:
@@ -158,42 +190,83 @@ class Eicar:
         return ScanVerdict(not self.found, self.found)
 
 
+class NoNetwork:
+    """A courier without a network."""
+
+    async def hand_over(self, peer, letter):
+        """Fail as a closed port does."""
+        return NotHanded(RelayTrouble.NO_CONNECTION)
+
+
 @dataclass
 class World:
-    """One provider with two people and an institution."""
+    """One provider with two people and an institution. ``peers``: other providers by domain."""
 
     limits: Limits = field(default_factory=Limits)
+    domain: str = DOMAIN
+    peers: dict = field(default_factory=dict)
+    courier: object = field(default_factory=NoNetwork)
+    times: RelayTimes = field(default_factory=RelayTimes)
+    clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
         pki = shared_pki()
-        self.clock, self.ids, self.changes = Clock(), Ids(), LocalChanges()
+        self.ids, self.changes = Ids(), LocalChanges()
+        self.issuer = issuer_of(self.domain)
         self.store, self.blobs = MemoryStore(), MemoryBlobStore()
         self.trust = TrustStore([pki.root], intermediates=pki.intermediates)
         self.tsa, self.scanner = LocalTsa(self.clock), Eicar()
         self.ocsp = LocalOcsp(self.clock, self.trust)
-        key = pki.transactions[DOMAIN]
+        key = pki.transactions[self.domain]
         self.sealer = Sealer(SoftSigner(key.key, key.certificate, key.chain), self.tsa)
-        register = ProviderRegister(DOMAIN)
-        self.records = RecordMaker(ISSUER, DOMAIN, self.clock, self.ids)
+        self.register = register = ProviderRegister(self.domain, peers=self.peers)
+        self.records = RecordMaker(self.issuer, self.domain, self.clock, self.ids)
         offload = Inline()
+        shared = {
+            "store": self.store, "blobs": self.blobs, "sealer": self.sealer, "records": self.records,
+            "changes": self.changes,
+        }  # fmt: skip
         self.submit = Submit(
             store=self.store, blobs=self.blobs, sealer=self.sealer, revocation=self.ocsp,
             scanner=self.scanner, identity=PlainIdentity(), offload=offload, clock=self.clock, ids=self.ids,
             changes=self.changes, trust=self.trust,
-            settings=SubmitSettings(ISSUER, register, self.limits, NesPolicy()),
+            settings=SubmitSettings(self.issuer, register, self.limits, NesPolicy(), self.times),
         )  # fmt: skip
-        work = {
-            "store": self.store, "blobs": self.blobs, "sealer": self.sealer, "records": self.records,
-            "offload": offload, "clock": self.clock, "ids": self.ids, "changes": self.changes,
-        }  # fmt: skip
-        self.deliver, self.receipts = Deliver(**work), FileReceipts(**work)
+        self.dispatches = DispatchMaker(
+            self.store, self.blobs, self.sealer, self.records, offload, self.clock, self.ids
+        )
+        self.deliver = Deliver(**shared, dispatches=self.dispatches)
+        self.receipts = FileReceipts(
+            **shared, offload=offload, clock=self.clock, ids=self.ids, register=register, times=self.times
+        )
+        self.give_up = GiveUp(**shared, clock=self.clock, times=self.times)
+        self.relay = Relay(
+            self.store, self.blobs, self.dispatches, self.records, register, self.courier, self.give_up,
+            offload, self.clock, self.times,
+        )  # fmt: skip
+        self.receive = Receive(
+            dispatches=TakeDispatch(
+                self.store, self.blobs, self.sealer, self.records, self.scanner, register, self.limits,
+                offload, self.changes, self.ids,
+            ),
+            receipts=TakeReceipt(
+                self.store, self.blobs, self.changes, self.clock, self.times, self.domain
+            ),
+            revocation=self.ocsp, offload=offload, clock=self.clock, trust=self.trust, policy=SealPolicy(),
+            register=register,
+        )  # fmt: skip
         self.reader = Reader(
             store=self.store, blobs=self.blobs, sealer=self.sealer, records=self.records, changes=self.changes
         )
+        work = lanes(
+            "main", deliver=self.deliver, receipts=self.receipts, relay=self.relay,
+            wait=Wait(self.store, self.give_up, register, self.clock), register=register, connections=4,
+            lease=timedelta(minutes=5), hand_over_most=timedelta(hours=1),
+        )  # fmt: skip
         self.worker = Worker(
-            store=self.store, clock=self.clock, changes=self.changes,
-            deliver=self.deliver, receipts=self.receipts,
-            tidy=Tidy(store=self.store, blobs=self.blobs),
+            store=self.store, clock=self.clock,
+            subscribe=lambda: self.changes.subscribe(LocalChanges.EVERYTHING), lanes=lambda: work,
+            take_over=partial(take_over, "main"), tidy=Tidy(store=self.store, blobs=self.blobs).release,
         )  # fmt: skip
         self.accounts = AccountWork(
             store=self.store, identity=PlainIdentity(), passwords=PlainPasswords(), clock=self.clock,
@@ -204,12 +277,9 @@ class World:
         )
 
     async def open_accounts(self) -> "World":
-        """Open the accounts of the cast."""
-        for address, kind, holder, person, tckn in (
-            (AYSE, AccountKind.REAL_PERSON, "Ayşe Yılmaz", "Ayşe Yılmaz", AYSE_TCKN),
-            (MEHMET, AccountKind.REAL_PERSON, "Mehmet Demir", "Mehmet Demir", MEHMET_TCKN),
-            (KURUM, AccountKind.LEGAL_PERSON, "Örnek Kurum A.Ş.", "Zeynep Işık", "10000000382"),
-        ):
+        """Open the accounts of the cast at this provider."""
+        for local, kind, holder, person, tckn in CAST[self.domain]:
+            address = f"{local}@{self.domain}"
             await self.accounts.open(
                 Opening(address, kind, ServiceType.SEND_AND_RECEIVE, holder, person, tckn)
             )

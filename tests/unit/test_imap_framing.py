@@ -3,10 +3,13 @@
 from kephs.imap.framing import (
     AFTER_LOGIN,
     BEFORE_LOGIN,
+    AppendBegins,
+    AppendEnds,
     Broken,
     Event,
     FrameLimits,
     Framer,
+    Piece,
     Received,
     WantsLiteral,
 )
@@ -82,8 +85,51 @@ def test_a_line_beyond_the_cap_ends_the_connection_and_nothing_more_is_held():
     assert events(framer, b"\r\nb NOOP\r\n") == []
 
 
-def test_an_append_is_refused_whole_so_its_message_is_not_asked_for():
-    assert events(Framer(AFTER_LOGIN), b"a append Giden {310}\r\n") == [Received(b"a append Giden {310}")]
+def test_the_message_of_an_append_is_asked_about_and_comes_in_pieces():
+    framer = Framer(AFTER_LOGIN)
+    assert events(framer, b"a append Giden {10}\r\n", b"") == [
+        AppendBegins(b"a append Giden {10}", sync=True)
+    ]
+    framer.accept()
+    assert events(framer, b"01234", b"56", b"789\r", b"\nb NOOP\r\n") == [
+        Piece(b"01234"), Piece(b"56"), Piece(b"789"), AppendEnds(b""), Received(b"b NOOP"),
+    ]  # fmt: skip
+
+
+def test_a_message_that_is_declined_is_not_waited_for_or_passed_over():
+    framer = Framer(AFTER_LOGIN)
+    assert len(events(framer, b"a APPEND Giden {99999999}\r\n")) == 1
+    framer.decline()
+    assert events(framer, b"b NOOP\r\n") == [Received(b"b NOOP")]
+    assert events(framer, b"c APPEND x {7+}\r\n") == [AppendBegins(b"c APPEND x {7+}", sync=False)]
+    framer.decline()
+    assert events(framer, b"z LOGOU {2+}\r\nxx\r\nb NOOP\r\n") == [Received(b"b NOOP")]
+
+
+def test_the_name_of_an_append_may_be_a_literal_too():
+    framer = Framer(AFTER_LOGIN)
+    found = events(framer, b"a APPEND {3}\r\n", b"a b (\\Seen) ~{4+}\r\n")
+    assert found == [WantsLiteral(), AppendBegins(b"a APPEND {3}\r\na b (\\Seen) ~{4+}", sync=False)]
+
+
+def test_a_message_without_being_asked_for_has_the_cap_of_literal_minus():
+    found = events(Framer(AFTER_LOGIN), b"a APPEND x {4097+}\r\n" + b"x" * 4097 + b"\r\nb NOOP\r\n")
+    assert found == [Broken(b"a", b"[TOOBIG] ", b"Literal too big", fatal=False), Received(b"b NOOP")]
+
+
+def test_a_second_message_is_passed_over_and_told():
+    framer = Framer(AFTER_LOGIN)
+    events(framer, b"a APPEND x {1}\r\n")
+    framer.accept()
+    found = events(framer, b"1 {6+}\r\nz LOGO\r\nb NOOP\r\n")
+    assert found == [Piece(b"1"), AppendEnds(b" {6+}"), Received(b"b NOOP")]
+
+
+def test_an_empty_message_ends_at_once():
+    framer = Framer(AFTER_LOGIN)
+    events(framer, b"a APPEND x {0}\r\n")
+    framer.accept()
+    assert events(framer, b"\r\n") == [AppendEnds(b"")]
 
 
 def test_a_bare_line_feed_ends_nothing():

@@ -1,10 +1,11 @@
 """Commands: examples of the RFCs, and what is refused."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
 from kephs.imap import commands as c
+from kephs.imap import search_keys as k
 from kephs.imap.grammar import CommandError, SearchCharsetError, parse
 from kephs.imap.search_grammar import DEPTH_MAX, KEYS_MAX
 
@@ -104,7 +105,7 @@ def test_list_in_its_extended_form():
 def test_status_needs_items():
     items = (c.StatusItem.UIDNEXT, c.StatusItem.MESSAGES)
     assert body("STATUS blurdybloop (UIDNEXT MESSAGES)") == c.Status("blurdybloop", items)
-    for wrong in ("()", "(SIZE)", "MESSAGES"):
+    for wrong in ("()", "(WEIGHT)", "MESSAGES"):
         with pytest.raises(CommandError):
             body(f"STATUS x {wrong}")
 
@@ -115,12 +116,12 @@ def test_status_needs_items():
         ("2", ((2, 2),)),
         ("2:4", ((2, 4),)),
         ("4:2", ((4, 2),)),
-        ("*", ((c.STAR, c.STAR),)),
-        ("2,4:7,9,12:*", ((2, 2), (4, 7), (9, 9), (12, c.STAR))),
+        ("*", ((k.STAR, k.STAR),)),
+        ("2,4:7,9,12:*", ((2, 2), (4, 7), (9, 9), (12, k.STAR))),
         ("4294967295", ((4294967295, 4294967295),)),
     ],
 )
-def test_number_sets(text: str, numbers: c.NumberSet):
+def test_number_sets(text: str, numbers: k.NumberSet):
     assert body(f"UID FETCH {text} FLAGS") == c.Fetch(numbers, (FLAGS,), uid=True)
 
 
@@ -183,7 +184,7 @@ def test_sections(text: str, section: c.Section, peek: bool, label: bytes):
     [
         "BODY[0]", "BODY[1.]", "BODY[.1]", "BODY[MIME]", "BODY[1.2.]", "BODY[HEADER.FIELDS]",
         "BODY[HEADER.FIELDS ()]", "BODY[]<1>", "BODY[]<1.0>", "BODY[]<1.2", "BODY[TEXT.1]", "BODY[1x]",
-        "BODY[" + ".".join(["1"] * 33) + "]", "BODY[HEADER.FIELDS (a:b)]", "BINARY[1]", "PREVIEW", "()", "(FLAGS",
+        "BODY[" + ".".join(["1"] * 33) + "]", "BODY[HEADER.FIELDS (a:b)]", "BINARY[TEXT]", "BINARY.SIZE[1]<0.1>", "BINARY", "PREVIEW[]", "()", "(FLAGS",
         "(FLAGS ) ", "NONSENSE", "BODY[]<0.99999999999>", "RFC822[]",
     ],
 )  # fmt: skip
@@ -213,31 +214,31 @@ def test_store_in_all_its_forms():
 
 def test_search_keys_of_rfc_3501():
     assert body('SEARCH FLAGGED SINCE 1-Feb-1994 NOT FROM "Smith"') == c.Search(
-        c.And(
+        k.And(
             (
-                c.HasFlag("\\Flagged"),
-                c.Received(c.Compare.SINCE, date(1994, 2, 1)),
-                c.Not(c.InHeader("from", "Smith")),
+                k.HasFlag("\\Flagged"),
+                k.Received(k.Compare.SINCE, date(1994, 2, 1)),
+                k.Not(k.InHeader("from", "Smith")),
             )
         ),
         uid=False,
     )
     assert body(b"UID SEARCH CHARSET UTF-8 TEXT {6}\r\n" + "şü".encode() + b"xy") == c.Search(
-        c.InText("şüxy", header_too=True), uid=True
+        k.InText("şüxy", header_too=True), uid=True
     )
     assert body(
         'SEARCH OR (UNSEEN 1:3) UID 7 HEADER X-A "" LARGER 5 SENTON "2-Mar-2026" UNKEYWORD k'
     ) == c.Search(
-        c.And(
+        k.And(
             (
-                c.Or(
-                    c.And((c.Not(c.HasFlag("\\Seen")), c.Numbers(((1, 3),), uid=False))),
-                    c.Numbers(((7, 7),), uid=True),
+                k.Or(
+                    k.And((k.Not(k.HasFlag("\\Seen")), k.Numbers(((1, 3),), uid=False))),
+                    k.Numbers(((7, 7),), uid=True),
                 ),
-                c.InHeader("x-a", ""),
-                c.Size(c.Compare.LARGER, 5),
-                c.Sent(c.Compare.ON, date(2026, 3, 2)),
-                c.Not(c.HasFlag("k")),
+                k.InHeader("x-a", ""),
+                k.Size(k.Compare.LARGER, 5),
+                k.Sent(k.Compare.ON, date(2026, 3, 2)),
+                k.Not(k.HasFlag("k")),
             )
         ),
         uid=False,
@@ -266,11 +267,111 @@ def test_search_nesting_and_number_of_keys_are_capped():
             body(f"SEARCH {wrong}")
 
 
+def test_folder_commands_name_folders():
+    assert body('CREATE "a/b"') == c.Create("a/b")
+    assert body("DELETE Ar&AV8-iv") == c.Delete("Arşiv")
+    assert body("RENAME a inbox/x") == c.Rename("a", "INBOX/x")
+    assert body("SUBSCRIBE a") == c.Subscribe("a", on=True)
+    assert body("UNSUBSCRIBE a") == c.Subscribe("a", on=False)
+    assert body('GETQUOTA ""') == c.GetQuota("")
+    assert body("GETQUOTAROOT inbox") == c.GetQuotaRoot("INBOX")
+    assert body('SETQUOTA "" (STORAGE 1)') == c.SetQuota()
+    for wrong in ("CREATE", "CREATE a b", "RENAME a", "GETQUOTA", "DELETE (a)"):
+        with pytest.raises(CommandError):
+            body(wrong)
+
+
+def test_copy_and_move_name_messages_and_a_target():
+    assert body("COPY 2:4 a") == c.Copy(((2, 4),), "a", uid=False, move=False)
+    assert body("UID MOVE 1,* a") == c.Copy(((1, 1), (k.STAR, k.STAR)), "a", uid=True, move=True)
+
+
+def test_enable_takes_names():
+    assert body("ENABLE condstore X-GOOD") == c.Enable(frozenset({"CONDSTORE", "X-GOOD"}))
+    with pytest.raises(CommandError):
+        body("ENABLE")
+
+
+def test_append_announces_its_message():
+    at = datetime(1994, 2, 8, 5, 52, 25, tzinfo=UTC)
+    assert body("APPEND a {310}") == c.Append("a", frozenset(), None, 310)
+    assert body('APPEND a (\\Seen $x) " 7-Feb-1994 21:52:25 -0800" {310+}') == c.Append(
+        "a", frozenset({"\\Seen", "$x"}), at, 310
+    )
+    assert body(b"APPEND {3}\r\na b ~{5}") == c.Append("a b", frozenset(), None, 5)
+    for wrong in (
+        "APPEND a",
+        "APPEND a {3} x",
+        'APPEND a "7-Feb-1994" {3}',
+        'APPEND a "31-Feb-1994 21:52:25 -0800" {3}',
+        'APPEND a "01-Jan-0001 00:00:00 +1400" {3}',
+        "APPEND a (\\Recent) {3}",
+        "APPEND a UTF8 (~{3}",
+        "APPEND a x {3}",
+    ):
+        with pytest.raises(CommandError):
+            body(wrong)
+
+
+def test_after_enabling_utf8_names_are_utf8_and_messages_may_say_so():
+    assert parse('a CREATE "a&AV8-ş"'.encode(), utf8=True).body == c.Create("a&AV8-ş")
+    assert parse(b"a APPEND x UTF8 (~{5}", utf8=True).body == c.Append("x", frozenset(), None, 5, utf8=True)
+    with pytest.raises(CommandError):
+        parse(b"a SEARCH CHARSET UTF-8 ALL", utf8=True)
+
+
+def test_modification_numbers_in_every_command_that_takes_them():
+    assert body("SELECT a (CONDSTORE)") == c.Select("a", read_only=False, condstore=True)
+    fetch = body("UID FETCH 1:* (FLAGS MODSEQ) (CHANGEDSINCE 12345)")
+    assert isinstance(fetch, c.Fetch)
+    assert fetch.changed_since == 12345
+    assert [one.kind for one in fetch.items] == [c.ItemKind.FLAGS, c.ItemKind.MODSEQ]
+    store = body("STORE 1 (UNCHANGEDSINCE 0) +FLAGS.SILENT (\\Seen)")
+    assert isinstance(store, c.Store)
+    assert store.unchanged_since == 0
+    found = body('SEARCH MODSEQ "/flags/\\\\draft" all 620162338 SEEN')
+    assert isinstance(found, c.Search)
+    assert found.modseq
+    assert found.key == k.And((k.Changed(620162338), k.HasFlag("\\Seen")))
+    for wrong in (
+        "SELECT a (QRESYNC)",
+        "SELECT a ()",
+        "FETCH 1 FLAGS (CHANGEDSINCE)",
+        "FETCH 1 FLAGS (VANISHED)",
+        f"FETCH 1 FLAGS (CHANGEDSINCE {2**63})",
+        "STORE 1 (X 1) FLAGS ()",
+        "SEARCH MODSEQ x",
+    ):
+        with pytest.raises(CommandError):
+            body(wrong)
+
+
+def test_a_search_can_say_what_it_wants_back():
+    everything = frozenset(c.SearchReturn)
+    assert body("SEARCH RETURN (MIN MAX ALL COUNT) ALL") == c.Search(k.All(), uid=False, returns=everything)
+    assert body("UID SEARCH RETURN () ALL") == c.Search(
+        k.All(), uid=True, returns=frozenset({c.SearchReturn.ALL})
+    )
+    with pytest.raises(CommandError):
+        body("SEARCH RETURN (SAVE) ALL")
+
+
 @pytest.mark.parametrize(
-    "verb", ["CREATE x", "DELETE x", "RENAME a b", "COPY 1 x", "UID MOVE 1 x", "APPEND x {3}"]
+    ("text", "kind", "peek", "label"),
+    [
+        ("BINARY[1]", c.ItemKind.BINARY, False, b"BINARY[1]"),
+        ("BINARY.PEEK[1]", c.ItemKind.BINARY, True, b"BINARY[1]"),
+        ("BINARY.SIZE[1]", c.ItemKind.BINARY_SIZE, True, b"BINARY.SIZE[1]"),
+    ],
 )
-def test_commands_of_later_are_known(verb: str):
-    assert isinstance(body(verb), c.Unoffered)
+def test_binary_items(text: str, kind: c.ItemKind, peek: bool, label: bytes):
+    section = c.Section((1,), c.SectionText.ALL)
+    assert item(text) == c.FetchItem(kind, section, peek, label)
+
+
+def test_a_preview_may_be_lazy():
+    assert item("PREVIEW") == c.FetchItem(c.ItemKind.PREVIEW, label=b"PREVIEW")
+    assert item("(PREVIEW (LAZY))") == c.FetchItem(c.ItemKind.PREVIEW, label=b"PREVIEW", lazy=True)
 
 
 @pytest.mark.parametrize(

@@ -128,9 +128,10 @@ async def test_an_unread_message_that_showed_nothing_makes_its_evidence_later():
 @given(kind=st.sampled_from(list(ItemKind)), length=st.none() | st.integers(0, 50), origin=st.integers(0, 50))
 def test_only_gated_items_show_octets_and_only_sections_show_none(kind, length, origin):
     item = FetchItem(kind, Section((1,), SectionText.ALL, partial=(origin, 1)))
-    expected = shows_content(item) and (kind is not ItemKind.SECTION or (length or 0) > origin)
+    measured = kind in (ItemKind.SECTION, ItemKind.BINARY)
+    expected = shows_content(item) and (not measured or (length or 0) > origin)
     assert shows_octets(item, length) is expected
-    assert shows_octets(FetchItem(kind), None) is (GATE[kind] is True)
+    assert shows_octets(FetchItem(kind), None) is (GATE[kind] is True and not measured)
 
 
 _parts = st.lists(st.integers(1, 4), max_size=4)

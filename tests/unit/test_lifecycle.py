@@ -12,18 +12,25 @@ from evidence.records import EvidenceKind
 from kephs.domain import lifecycle
 from kephs.domain.lifecycle import (
     ACCOUNT,
+    DECIDED,
     DELIVERY,
     MESSAGE,
+    TRANSFER,
     AccountEvent,
     DeliveryEvent,
     DeliveryState,
     MessageEvent,
     MessageState,
+    TransferEvent,
+    TransferState,
     UnknownTransitionError,
     advance_account,
     advance_delivery,
     advance_message,
+    advance_transfer,
 )
+
+FROM_PEER = frozenset(event for event in DeliveryEvent if event.name.startswith("PEER_"))
 
 
 class Machine(NamedTuple):
@@ -48,7 +55,13 @@ MACHINES = {
     ),
     "delivery": Machine(
         DELIVERY, DeliveryState, DeliveryEvent, advance_delivery, DeliveryState.PENDING,
-        frozenset({DeliveryState.FAILED, DeliveryState.READ}),
+        frozenset(
+            {DeliveryState.FAILED, DeliveryState.READ, DeliveryState.REJECTED, DeliveryState.UNREACHED}
+        ),
+    ),
+    "transfer": Machine(
+        TRANSFER, TransferState, TransferEvent, advance_transfer, TransferState.QUEUED,
+        frozenset({TransferState.DONE}),
     ),
     "account": Machine(
         ACCOUNT, AccountState, AccountEvent, advance_account, AccountState.WAITING,
@@ -60,7 +73,8 @@ each_machine = pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINE
 
 
 def test_every_table_of_the_module_is_tested_here() -> None:
-    tables = [v for k, v in vars(lifecycle).items() if k.isupper() and isinstance(v, Mapping)]
+    named = ((k, v) for k, v in vars(lifecycle).items() if k.isupper() and not k.startswith("_"))
+    tables = [table for _, table in named if isinstance(table, Mapping)]
     assert len(tables) == len(MACHINES)
     assert all(any(table is machine.table for machine in MACHINES.values()) for table in tables)
 
@@ -108,9 +122,13 @@ def test_the_tables_cannot_be_changed(machine: Machine) -> None:
     [
         (MESSAGE, MessageState.RECEIVED, MessageEvent.ACCEPT, 10),
         (MESSAGE, MessageState.RECEIVED, MessageEvent.REFUSE, 11),
+        (MESSAGE, MessageState.RECEIVED, MessageEvent.TAKE_OVER, 20),
+        (MESSAGE, MessageState.RECEIVED, MessageEvent.TURN_AWAY, 21),
         (MESSAGE, MessageState.ACCEPTED, MessageEvent.ALL_DECIDED, None),
         (DELIVERY, DeliveryState.PENDING, DeliveryEvent.STORE, 40),
         (DELIVERY, DeliveryState.PENDING, DeliveryEvent.FAIL, 41),
+        (DELIVERY, DeliveryState.PENDING, DeliveryEvent.GIVE_UP, 31),
+        (DELIVERY, DeliveryState.RELAYED, DeliveryEvent.SILENCE, 41),
         (DELIVERY, DeliveryState.DELIVERED, DeliveryEvent.EXPOSE, 60),
         (DELIVERY, DeliveryState.READ, DeliveryEvent.EXPOSE, None),
     ],
@@ -125,7 +143,7 @@ def test_no_other_step_owes_evidence() -> None:
     owed = [
         step.evidence for table in (MESSAGE, DELIVERY) for step in table.values() if step.evidence is not None
     ]
-    assert sorted(owed) == [10, 11, 40, 41, 60]
+    assert sorted(owed) == [10, 11, 20, 21, 31, 40, 41, 41, 60]
     assert all(isinstance(kind, EvidenceKind) for kind in owed)
 
 
@@ -136,9 +154,66 @@ def test_evidence_of_reading_is_owed_by_the_first_reading_only() -> None:
 
 
 def test_what_was_not_delivered_can_never_be_read() -> None:
-    for state in (DeliveryState.PENDING, DeliveryState.FAILED):
+    for state in set(DeliveryState) - {DeliveryState.DELIVERED, DeliveryState.READ}:
         with pytest.raises(UnknownTransitionError):
             advance_delivery(state, DeliveryEvent.EXPOSE)
+
+
+def test_the_end_states_are_those_that_21_31_40_41_and_60_name() -> None:
+    assert set(DeliveryState) - DECIDED == {DeliveryState.PENDING, DeliveryState.RELAYED}
+
+
+@pytest.mark.parametrize("state", list(DeliveryState))
+@pytest.mark.parametrize("event", sorted(FROM_PEER))
+def test_a_peers_evidence_is_possible_in_every_state_and_owes_none_of_ours(
+    state: DeliveryState, event: DeliveryEvent
+) -> None:
+    assert advance_delivery(state, event).evidence is None
+
+
+@pytest.mark.parametrize("state", sorted(DECIDED))
+def test_late_evidence_of_a_peer_never_changes_an_end_state(state: DeliveryState) -> None:
+    moved = {event: advance_delivery(state, event).state for event in FROM_PEER}
+    if state is DeliveryState.DELIVERED:  # reading is no other end, but what follows delivery
+        assert moved.pop(DeliveryEvent.PEER_READ) is DeliveryState.READ
+    assert set(moved.values()) == {state}
+
+
+@pytest.mark.parametrize("state", sorted(DECIDED))
+@pytest.mark.parametrize("event", [DeliveryEvent.GIVE_UP, DeliveryEvent.SILENCE])
+def test_nobody_gives_up_on_what_has_ended(state: DeliveryState, event: DeliveryEvent) -> None:
+    with pytest.raises(UnknownTransitionError):
+        advance_delivery(state, event)
+
+
+def test_after_20_nothing_is_unreached_and_before_20_nothing_is_silence() -> None:
+    for state, event in (
+        (DeliveryState.RELAYED, DeliveryEvent.GIVE_UP),
+        (DeliveryState.PENDING, DeliveryEvent.SILENCE),
+    ):
+        with pytest.raises(UnknownTransitionError):
+            advance_delivery(state, event)
+
+
+def test_reading_before_delivery_ends_nothing() -> None:
+    for state in (DeliveryState.PENDING, DeliveryState.RELAYED):
+        for event in (DeliveryEvent.PEER_READ, DeliveryEvent.PEER_UNREAD):
+            assert advance_delivery(state, event).state is state
+
+
+def test_a_transfer_ends_once_and_only_a_failed_one_may_be_queued_again() -> None:
+    for event in TransferEvent:
+        with pytest.raises(UnknownTransitionError):
+            advance_transfer(TransferState.DONE, event)
+    after_failure = {event for state, event in TRANSFER if state is TransferState.FAILED}
+    assert after_failure == {TransferEvent.REQUEUE}
+
+
+def test_what_the_peer_holds_already_can_neither_be_held_nor_sent_again() -> None:
+    for state in (TransferState.HANDED, TransferState.ANSWERED):
+        for event in (TransferEvent.HOLD, TransferEvent.RELEASE, TransferEvent.HAND_OVER):
+            with pytest.raises(UnknownTransitionError):
+                advance_transfer(state, event)
 
 
 def test_a_refused_message_stays_refused() -> None:

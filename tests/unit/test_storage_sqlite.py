@@ -11,7 +11,7 @@ from sqlalchemy.dialects import sqlite
 
 from kephs.domain.mailboxes import FolderRole
 from kephs.ports import StoreUnavailableError, Tx
-from storage import blob_rows, evidences, mailboxes, messages
+from storage import blob_rows, deliveries, evidences, folders, mailboxes, messages, transfers
 from storage.errors import ConflictError, SchemaError
 from storage.unit_of_work import SqliteStore, connect
 from tests.support.stores import COLUMN_KEY, account, blob, item, message, new_database, operator, password
@@ -361,9 +361,26 @@ async def test_hot_queries_use_their_indexes(store: SqliteStore, tmp_path: Path)
         messages._ACCEPTED_WITH,
         messages._CLAIMABLE,
         messages._NEXT_DUE,
-        messages._OF_MESSAGE,
+        messages._TAKE_OVER,
+        messages._LET_DISPATCH_GO,
+        deliveries._OF_MESSAGE,
         evidences._CLAIMABLE,
         evidences._NEXT_DUE,
+        evidences._TAKE_OVER,
+        transfers._CLAIMABLE,
+        transfers._CLAIMABLE_WAITING,
+        transfers._TAKE_OVER_QUEUED,
+        transfers._TAKE_OVER_WAITING,
+        transfers._NEXT_QUEUED,
+        transfers._NEXT_WAITING,
+        transfers._NEXT_DEADLINE,
+        transfers._SAME,
+        transfers._COUNTS,
+        transfers._LIST,
+        transfers._ALL,
+        folders._DELETE_ITEMS,
+        folders._FORGET_REMOVED,
+        folders._LOOSEN_ITEMS,
         evidences._TAIL,
         mailboxes._SUMMARIES,
         mailboxes._SINCE,

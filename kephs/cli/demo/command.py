@@ -3,23 +3,32 @@
 import asyncio
 import json
 import signal
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import click
 
-from config.settings import Settings, SettingsError
+from config.settings import SettingsError
 from evidence.records import NAMES, EvidenceRecord
 from kephs.cli.demo.clients import DemoError
-from kephs.cli.demo.people import DemoAccount, prepare_people, prepare_provider, write_private
-from kephs.cli.demo.servers import imap_of, running, submission_of
-from kephs.cli.demo.story import Outcome, Stage, tell
+from kephs.cli.demo.people import (
+    DemoAccount,
+    Stage,
+    Wish,
+    prepare_people,
+    prepare_provider,
+    write_private,
+)
+from kephs.cli.demo.register import pin_of, publish_register, register_operator
+from kephs.cli.demo.servers import running
+from kephs.cli.demo.story import Outcome, Scene, tell
 from kephs.cli.instance import InstanceError, Ports
 from kephs.system import SystemClock
+from storage.errors import SchemaError
 
-DOMAIN = "hs91.kep.tr"
+DOMAINS = ("hs91.kep.tr", "hs92.kep.tr")
 ISTANBUL = ZoneInfo("Europe/Istanbul")
 
 
@@ -38,41 +47,83 @@ ISTANBUL = ZoneInfo("Europe/Istanbul")
 @click.option(
     "--attach", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="a file to send along"
 )
-def command(directory: Path, *, once: bool, as_json: bool, port_base: int, attach: Path | None) -> None:
-    """Send one signed notice, read it, and prove every step offline, with TEST certificates."""
+@click.option(
+    "--database-url", "database_urls", multiple=True, metavar="URL",
+    help="twice, for hs91 and hs92: run on these empty PostgreSQL databases instead of SQLite",
+)  # fmt: skip
+def command(
+    directory: Path, *, once: bool, as_json: bool, port_base: int, attach: Path | None,
+    database_urls: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Send signed notices inside one provider and from one to another, and prove every step offline."""
+    if len(database_urls) not in (0, len(DOMAINS)):
+        raise click.UsageError("give --database-url twice: for hs91 and for hs92")
+    options = _Options(directory.resolve(), once, as_json, port_base, attach, database_urls)
     try:
-        passed = asyncio.run(
-            _demo(directory.resolve(), once=once, as_json=as_json, port_base=port_base, attach=attach)
-        )
-    except (DemoError, InstanceError, SettingsError, TimeoutError, OSError) as error:
+        passed = asyncio.run(_demo(options))
+    except (DemoError, InstanceError, SettingsError, SchemaError, TimeoutError, OSError) as error:
         raise click.ClickException(f"the demo failed: {error or type(error).__name__}") from None
     if not passed:
         raise SystemExit(1)
 
 
-async def _demo(directory: Path, *, once: bool, as_json: bool, port_base: int, attach: Path | None) -> bool:
-    now = SystemClock().now()
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the command line asks."""
+
+    directory: Path
+    once: bool
+    as_json: bool
+    port_base: int
+    attach: Path | None
+    database_urls: tuple[str, ...]
+
+
+async def _demo(options: _Options) -> bool:
+    now, directory = SystemClock().now(), options.directory
     directory.mkdir(parents=True, exist_ok=True)
-    ports = Ports(port_base, port_base + 1, port_base + 2) if port_base else Ports()
-    settings, home = prepare_provider(directory, DOMAIN, now, ports)
-    people = await prepare_people(directory, DOMAIN, settings)
-    trust = _publish_trust(directory, home)
+    stages = _prepare(options, now)
+    pki = stages[0].settings.test_pki.directory
+    people = [await prepare_people(directory, stage, pki) for stage in stages]
+    trust = _publish_trust(directory, stages[0].home)
     (directory / "demo.json").unlink(missing_ok=True)  # written again once there is something to describe
-    say = (lambda _what, _detail: None) if as_json else _say
-    async with running(home, submission_of(settings, home), imap_of(settings, home)):
-        sender, recipient = people[0], people[1]
-        stage = Stage(settings, home, trust)
-        outcome = await tell(
-            stage, sender, recipient, directory / "out" / "1", at=now, attach=attach, say=say
-        )
-        _write_description(directory, settings, home, people, [outcome])
-        if as_json:
-            print(json.dumps(_summary(directory, [outcome]), ensure_ascii=False, indent=1))
+    say = (lambda _what, _detail: None) if options.as_json else _say
+    here, there = stages
+    async with running(here), running(there):  # hs91 first: it runs the TEST PKI of both
+        outcomes = []
+        for n, scene in enumerate((
+            Scene(people[0][0], people[0][1], here, here, trust),
+            Scene(people[0][0], people[1][0], here, there, trust),
+        ), 1):  # fmt: skip
+            say(f"\n{n}. {scene.sender.address} →", scene.recipient.address)
+            outcomes.append(
+                await tell(scene, directory / "out" / str(n), at=now, attach=options.attach, say=say)
+            )
+        _write_description(directory, stages, [one for group in people for one in group], outcomes)
+        if options.as_json:
+            print(json.dumps(_summary(directory, outcomes), ensure_ascii=False, indent=1))
         else:
-            _print_timeline(outcome)
-        if not once:
-            await _stay_up(directory, as_json=as_json)
-    return outcome.passed
+            for outcome in outcomes:
+                _print_timeline(outcome)
+        if not options.once:
+            await _stay_up(directory, as_json=options.as_json)
+    return all(outcome.passed for outcome in outcomes)
+
+
+def _prepare(options: _Options, now: datetime) -> list[Stage]:
+    """Make both providers, where they are not there, and the register that lets them know each other."""
+    register = options.directory / "register"
+    operator = register_operator(register, now)
+    bases = [options.port_base + 10 * n if options.port_base else 0 for n in range(len(DOMAINS))]
+    urls = options.database_urls or ("",) * len(DOMAINS)
+    stages: list[Stage] = []
+    for domain, base, url in zip(DOMAINS, bases, urls, strict=True):
+        ports = Ports(base, base + 1, base + 2, base + 3) if base else Ports()
+        pki_of = stages[0].home if stages else None
+        wish = Wish(domain, ports, pki_of, pin_of(operator), url)
+        stages.append(prepare_provider(options.directory, wish, now))
+    publish_register(register, operator, stages, now)
+    return stages
 
 
 def _publish_trust(directory: Path, home: Path) -> Path:
@@ -84,21 +135,25 @@ def _publish_trust(directory: Path, home: Path) -> Path:
     return trust
 
 
+def _provider(stage: Stage) -> dict[str, object]:
+    network = stage.settings.network
+    return {
+        "domain": stage.settings.provider.domain,
+        "dir": str(stage.home),
+        "submission": {"host": network.host, "port": network.submission_port},
+        "inbound": {"host": network.host, "port": network.inbound_port},
+        "imap": {"host": network.host, "port": network.imap_port},
+        "web": None,
+        "soap": None,
+        "ca_file": str(stage.home / "tls-ca.pem"),
+    }
+
+
 def _write_description(
-    directory: Path, settings: Settings, home: Path, people: list[DemoAccount], outcomes: list[Outcome]
+    directory: Path, stages: list[Stage], people: list[DemoAccount], outcomes: list[Outcome]
 ) -> None:
-    network = settings.network
     description = {
-        "providers": [{
-            "domain": settings.provider.domain,
-            "dir": str(home),
-            "submission": {"host": network.host, "port": network.submission_port},
-            "inbound": None,
-            "imap": {"host": network.host, "port": network.imap_port},
-            "web": None,
-            "soap": None,
-            "ca_file": str(home / "tls-ca.pem"),
-        }],
+        "providers": [_provider(stage) for stage in stages],
         "accounts": [asdict(account) for account in people],
         "messages": _messages(outcomes),
     }  # fmt: skip
@@ -112,8 +167,8 @@ def _messages(outcomes: list[Outcome]) -> list[dict[str, object]]:
         {
             "n": n,
             "id": outcome.message_id,
-            "sender": outcome.sender.address,
-            "recipients": [outcome.recipient.address],
+            "sender": outcome.scene.sender.address,
+            "recipients": [outcome.scene.recipient.address],
         }
         for n, outcome in enumerate(outcomes, 1)
     ]

@@ -15,7 +15,7 @@ from kephs.cli.account import new_app_password
 from kephs.cli.instance import Ports, make_instance
 from kephs.testpki.authority import TestPki
 from kephs.usecases.accounts import Opening
-from storage.migrate import upgrade_sqlite
+from storage.migrate import upgrade_postgres, upgrade_sqlite
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,19 @@ CAST: Final[Mapping[str, Sequence[Figure]]] = {
         Figure("mehmet.demir", "Mehmet Demir", "Mehmet Demir", "10000000214", AccountKind.REAL_PERSON),
         Figure("ornekkurum", "Örnek Kurum A.Ş.", "Zeynep Işık", "10000000382", AccountKind.LEGAL_PERSON),
     ),
+    "hs92.kep.tr": (
+        Figure("fatma.kaya", "Fatma Kaya", "Fatma Kaya", "10000000450", AccountKind.REAL_PERSON),
+        Figure("can.ozturk", "Can Öztürk", "Can Öztürk", "10000000528", AccountKind.REAL_PERSON),
+    ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One provider of the demo."""
+
+    settings: Settings
+    home: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +66,49 @@ class DemoAccount:
     name: str
 
 
-def prepare_provider(directory: Path, domain: str, now: datetime, ports: Ports) -> tuple[Settings, Path]:
-    """Return the settings and folder of a provider of the demo, made if it is not there."""
-    home = directory / domain.partition(".")[0]
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a provider of the demo is to be made, where it is not there yet."""
+
+    domain: str
+    ports: Ports
+    pki_of: Path | None = None  # the instance whose TEST PKI it uses
+    register_signer: str = ""  # SHA-256 of the register operator's certificate
+    database_url: str = ""
+
+
+def prepare_provider(directory: Path, wish: Wish, now: datetime) -> Stage:
+    """Return a provider of the demo, made if it is not there.
+
+    Raises:
+        InstanceError, SettingsError, SchemaError: it cannot be made or used.
+    """
+    home = directory / wish.domain.partition(".")[0]
     if (home / FILE_NAME).exists():
         settings = load(home)
     else:
-        settings = make_instance(home, domain, now=now, test_pki=True, ports=ports)
-    upgrade_sqlite(settings.storage.database)
-    return settings, home
+        settings = make_instance(
+            home, wish.domain, now=now, test_pki=True, ports=wish.ports, pki_of=wish.pki_of,
+            values={
+                "peers": {"register_signers": [wish.register_signer]},
+                "storage": {"database_url": wish.database_url} if wish.database_url else {},
+            },
+        )  # fmt: skip
+    if settings.storage.database_url:
+        upgrade_postgres(settings.storage.database_url)
+    else:
+        upgrade_sqlite(settings.storage.database)
+    return Stage(settings, home)
 
 
-async def prepare_people(directory: Path, domain: str, settings: Settings) -> list[DemoAccount]:
+async def prepare_people(directory: Path, stage: Stage, pki_folder: Path) -> list[DemoAccount]:
     """Return the accounts of a provider of the demo, opened if they are not there."""
+    domain, settings = stage.settings.provider.domain, stage.settings
     kept = directory / "people" / f"{domain}.json"
     if kept.exists():
         return [DemoAccount(**one) for one in json.loads(kept.read_text(encoding="utf-8"))]
     kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    pki = TestPki.load(settings.test_pki.directory)
+    pki = TestPki.load(pki_folder)
     async with open_core(settings) as core:
         people = [await _open(core, pki, figure, domain, kept.parent) for figure in CAST[domain]]
     write_private(kept, json.dumps([asdict(one) for one in people], ensure_ascii=False, indent=1))

@@ -8,29 +8,32 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from config.settings import Settings
 from kephs.cli.demo.clients import DemoError, Endpoint
+from kephs.cli.demo.people import Stage
 
 START_SECONDS: Final = 60.0
 
 
-def submission_of(settings: Settings, home: Path) -> Endpoint:
+def submission_of(stage: Stage) -> Endpoint:
     """Return where a provider takes submissions."""
-    return Endpoint(settings.network.host, settings.network.submission_port, home / "tls-ca.pem")
+    network = stage.settings.network
+    return Endpoint(network.host, network.submission_port, stage.home / "tls-ca.pem")
 
 
-def imap_of(settings: Settings, home: Path) -> Endpoint:
+def imap_of(stage: Stage) -> Endpoint:
     """Return where a provider serves IMAP."""
-    return Endpoint(settings.network.host, settings.network.imap_port, home / "tls-ca.pem")
+    network = stage.settings.network
+    return Endpoint(network.host, network.imap_port, stage.home / "tls-ca.pem")
 
 
 @asynccontextmanager
-async def running(home: Path, *endpoints: Endpoint) -> AsyncIterator[None]:
+async def running(stage: Stage) -> AsyncIterator[None]:
     """Run `kephs serve` of an instance; go on when all its ports answer; stop it on leaving.
 
     Raises:
         DemoError: it did not come up; its log is named.
     """
+    home, endpoints = stage.home, (submission_of(stage), imap_of(stage))
     log_path = home / "run" / "serve.log"
     with log_path.open("ab") as log:
         child = await asyncio.create_subprocess_exec(

@@ -12,28 +12,35 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from config.settings import Settings
 from evidence.records import EvidenceKind, EvidenceRecord, file_stem
 from evidence.rem_xml import read as read_record
 from evidence.report import Verdict
 from kephs.cli.demo.clients import DemoError, Mailbox, open_mailbox, submit
 from kephs.cli.demo.notice import compose, sign
-from kephs.cli.demo.people import DemoAccount
+from kephs.cli.demo.people import DemoAccount, Stage
 from kephs.cli.demo.servers import imap_of, submission_of
 
-EXPECTED: Final = (
-    EvidenceKind.SUBMISSION_ACCEPTANCE, EvidenceKind.DELIVERY, EvidenceKind.RETRIEVAL
-)  # fmt: skip
+EXPECTED: Final = frozenset(
+    {EvidenceKind.SUBMISSION_ACCEPTANCE, EvidenceKind.DELIVERY, EvidenceKind.RETRIEVAL}
+)
 Say = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """One provider of the demo that is up."""
+class Scene:
+    """Who sends to whom, at which providers that are up, and which roots the verifier trusts."""
 
-    settings: Settings
-    home: Path
+    sender: DemoAccount
+    recipient: DemoAccount
+    sending: Stage
+    receiving: Stage
     trust: Path
+
+    @property
+    def expected(self) -> frozenset[EvidenceKind]:
+        """Return the evidence that this message ends with."""
+        crosses = self.sending.home != self.receiving.home
+        return EXPECTED | {EvidenceKind.RELAY_ACCEPTANCE} if crosses else EXPECTED
 
 
 @dataclass(slots=True)
@@ -41,8 +48,7 @@ class Outcome:
     """What one message of the demo left behind."""
 
     message_id: str
-    sender: DemoAccount
-    recipient: DemoAccount
+    scene: Scene
     folder: Path
     records: list[EvidenceRecord] = field(default_factory=list)
     verified: dict[str, bool] = field(default_factory=dict)
@@ -52,13 +58,10 @@ class Outcome:
     def passed(self) -> bool:
         """Say whether all evidence is there and everything verified."""
         kinds = {record.kind for record in self.records}
-        return kinds == set(EXPECTED) and all(self.verified.values())
+        return kinds == self.scene.expected and all(self.verified.values())
 
 
-async def tell(
-    stage: Stage, sender: DemoAccount, recipient: DemoAccount, folder: Path, *,
-    at: datetime, attach: Path | None, say: Say,
-) -> Outcome:  # fmt: skip
+async def tell(scene: Scene, folder: Path, *, at: datetime, attach: Path | None, say: Say) -> Outcome:
     """Carry one notice through its whole life and check every trace it leaves.
 
     Raises:
@@ -66,32 +69,33 @@ async def tell(
     """
     folder.mkdir(parents=True, exist_ok=True)
     clock = _Stopwatch()
-    original = await sign(compose(sender, recipient, at, attach), sender, at)
+    sender, stage = scene.sender, scene.sending
+    original = await sign(compose(sender, scene.recipient, at, attach), sender, at)
     (folder / "original.eml").write_bytes(original)
     say("imzalandı / signed", f"{sender.name}, {len(original):,} B")
     clock.lap("sign")
-    reply = await submit(submission_of(stage.settings, stage.home), sender, [recipient.address], original)
+    reply = await submit(submission_of(stage), sender, [scene.recipient.address], original)
     clock.lap("submit")
     say("250 kabul edildi / accepted", f"delil / evidence {reply.evidence_id}")
-    outcome = Outcome(reply.message_id, sender, recipient, folder)
-    await _read(stage, outcome, say)
+    outcome = Outcome(reply.message_id, scene, folder)
+    await _read(outcome, say)
     clock.lap("deliver and read")
-    await _collect(stage, outcome)
+    await _collect(outcome)
     clock.lap("collect evidence")
     await _kephs("bundle", str(stage.home), outcome.message_id, str(folder / "bundle.kepdelil"))
     clock.lap("bundle")
-    await _verify(stage, outcome)
+    await _verify(outcome)
     clock.lap("verify offline")
     outcome.seconds = clock.laps
     return outcome
 
 
-async def _read(stage: Stage, outcome: Outcome, say: Say) -> None:
+async def _read(outcome: Outcome, say: Say) -> None:
     """Look at the header first, prove that this made no evidence 60, then read the content."""
-    endpoint = imap_of(stage.settings, stage.home)
+    scene = outcome.scene
     async with (
-        open_mailbox(endpoint, outcome.recipient) as inbox,
-        open_mailbox(endpoint, outcome.sender) as mine,
+        open_mailbox(imap_of(scene.receiving), scene.recipient) as inbox,
+        open_mailbox(imap_of(scene.sending), scene.sender) as mine,
     ):
         await inbox.select("INBOX")
         uid = await inbox.wait_for(Message_ID=outcome.message_id)
@@ -103,17 +107,19 @@ async def _read(stage: Stage, outcome: Outcome, say: Say) -> None:
         before = await _evidence_of(mine, outcome.message_id)
         if EvidenceKind.RETRIEVAL in {record.kind for record, _ in before}:
             raise DemoError("looking at the header made evidence 60")
+        if EvidenceKind.RELAY_ACCEPTANCE in scene.expected:
+            say("karşı KEPHS aldı / relayed", f"delil 20, {scene.recipient.provider}")
         say("teslim edildi / delivered", "başlık okundu, delil 60 yok / header fetched, no evidence 60")
         dispatch = await inbox.fetch(uid, "BODY.PEEK[]")
         (outcome.folder / "dispatch.eml").write_bytes(dispatch)
-        say("okundu / read", f"{outcome.recipient.name}, {len(dispatch):,} B")
+        say("okundu / read", f"{scene.recipient.name}, {len(dispatch):,} B")
 
 
-async def _collect(stage: Stage, outcome: Outcome) -> None:
+async def _collect(outcome: Outcome) -> None:
     """Wait for all evidence in the sender's Deliller and write it to files."""
     target = outcome.folder / "evidence"
     target.mkdir(exist_ok=True)
-    async with open_mailbox(imap_of(stage.settings, stage.home), outcome.sender) as mine:
+    async with open_mailbox(imap_of(outcome.scene.sending), outcome.scene.sender) as mine:
         await mine.select("Deliller")
         await mine.wait_for(
             X_REM_Message_Identifier=outcome.message_id,
@@ -139,14 +145,14 @@ async def _evidence_of(mailbox: Mailbox, message_id: str) -> list[tuple[Evidence
     return found
 
 
-async def _verify(stage: Stage, outcome: Outcome) -> None:
+async def _verify(outcome: Outcome) -> None:
     """Verify the files by the command a stranger would use; it touches no network."""
     paths = [
         outcome.folder / "dispatch.eml",
         *sorted((outcome.folder / "evidence").glob("*.xml")),
         outcome.folder / "bundle.kepdelil",
     ]
-    _, output = await _run("verify", *map(str, paths), "--trust", str(stage.trust), "--json")
+    _, output = await _run("verify", *map(str, paths), "--trust", str(outcome.scene.trust), "--json")
     for path, report in zip(paths, json.loads(output)["reports"], strict=True):
         outcome.verified[str(path.relative_to(outcome.folder))] = report["verdict"] == Verdict.PASSED
 

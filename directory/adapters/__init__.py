@@ -1,0 +1,1 @@
+"""The directory's side of files and networks."""

@@ -1,0 +1,90 @@
+"""Which database an instance has: SQLite in a file, or PostgreSQL where `storage.database_url` names one.
+
+What is for PostgreSQL is loaded only there: embedded instances never load psycopg.
+"""
+# ruff: noqa: PLC0415
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+from config.settings import Settings
+from kephs.system import LocalChanges
+from storage import key_check
+from storage.revision import check_current
+
+if TYPE_CHECKING:
+    from storage.postgres import PostgresStore
+    from storage.unit_of_work import SqliteStore
+
+InstanceStore: TypeAlias = "SqliteStore | PostgresStore"
+
+
+def open_database(settings: Settings, *, column_key: bytes) -> InstanceStore:
+    """Return the instance's store, not started; ``start`` raises `SchemaError` where it cannot be used."""
+    storage = settings.storage
+    if storage.database_url:
+        from storage.postgres import PostgresStore
+
+        return PostgresStore(storage.database_url, column_key=column_key)
+    from storage.unit_of_work import SqliteStore
+
+    return SqliteStore(storage.database, column_key=column_key)
+
+
+def check_schema(settings: Settings) -> None:
+    """Check that the instance's database is there and at this program's revision.
+
+    Raises:
+        DatabaseRefusedError: the PostgreSQL server is not there or refuses us.
+        DatabaseUnreadableError: the SQLite file is no database or cannot be read.
+        SchemaError: it is at another revision, or at none.
+    """
+    if settings.storage.database_url:
+        from storage.postgres_schema import check_current_postgres
+
+        check_current_postgres(settings.storage.database_url)
+    else:
+        check_current(settings.storage.database)
+
+
+def in_use(settings: Settings) -> bool:
+    """Say whether the database, at the current schema, holds accounts or content.
+
+    Raises:
+        DatabaseRefusedError, sqlite3.DatabaseError: it cannot be read.
+    """
+    if settings.storage.database_url:
+        from storage.postgres_schema import in_use_postgres
+
+        return in_use_postgres(settings.storage.database_url)
+    return key_check.in_use(settings.storage.database)
+
+
+def opens_content(settings: Settings, blob_key: bytes) -> bool:
+    """Say whether a key opens the database's content; true where there is none.
+
+    Raises:
+        DatabaseRefusedError, sqlite3.DatabaseError: it cannot be read.
+    """
+    if settings.storage.database_url:
+        from storage.postgres_schema import opens_content_postgres
+
+        return opens_content_postgres(settings.storage.database_url, blob_key)
+    return key_check.opens_content(settings.storage.database, blob_key)
+
+
+@asynccontextmanager
+async def open_changes(settings: Settings) -> AsyncIterator[LocalChanges]:
+    """Open the way in which sessions hear of changes: of this process, or of all on the database."""
+    if not settings.storage.database_url:
+        yield LocalChanges()
+        return
+    from kephs.postgres_changes import PostgresChanges
+
+    changes = PostgresChanges(settings.storage.database_url)
+    await changes.start()
+    try:
+        yield changes
+    finally:
+        await changes.close()

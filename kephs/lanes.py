@@ -1,0 +1,89 @@
+"""The kinds of work due, each as a lane of the worker: which rows, which use case, what on failure."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from directory.providers import ProviderRegister
+from kephs.domain.messages import StoredEvidence, Submission, Transfer
+from kephs.ports import Tx
+from kephs.usecases.deliver import Deliver
+from kephs.usecases.receipts import FileReceipts
+from kephs.usecases.relay import Relay, Wait
+from kephs.worker import Lane
+
+
+def lanes(
+    node: str, *, deliver: Deliver, receipts: FileReceipts, relay: Relay, wait: Wait,
+    register: ProviderRegister, connections: int, lease: timedelta, hand_over_most: timedelta,
+) -> list[Lane]:  # fmt: skip
+    """Return all lanes of one process: delivery, receipts, one per peer, and the waits.
+
+    ``node`` names this process in leases; ``connections`` bounds transfers to one peer at the same time;
+    ``lease`` frees what a process took and never finished; ``hand_over_most`` is the longest time that
+    handing one over can take.
+    """
+    here = (_delivery(node, deliver), _receipts(node, receipts), _waits(node, wait))
+    return [
+        *(replace(lane, lease=lease) for lane in here),
+        *(_peer(node, peer, relay, connections, hand_over_most) for peer in register.peers),
+    ]
+
+
+def take_over(node: str, tx: Tx, now: datetime) -> None:
+    """Free what this process had leased in an earlier life."""
+    tx.messages.take_over(node, now)
+    tx.evidence.take_over(node, now)
+    tx.transfers.take_over(node, now)
+
+
+def _delivery(node: str, deliver: Deliver) -> Lane:
+    def claim(tx: Tx, now: datetime, limit: int, until: datetime) -> Sequence[Submission]:
+        return tx.messages.claim(now, limit, until, node)
+
+    def postpone(tx: Tx, message: Submission, at: datetime) -> None:
+        tx.messages.due(message.message_id, at, message.attempts + 1)
+
+    return Lane(
+        "deliver", claim, lambda m: m.message_id, lambda m: m.attempts,
+        deliver.deliver, postpone, lambda tx: tx.messages.next_due(),
+    )  # fmt: skip
+
+
+def _receipts(node: str, receipts: FileReceipts) -> Lane:
+    def claim(tx: Tx, now: datetime, limit: int, until: datetime) -> Sequence[StoredEvidence]:
+        return tx.evidence.claim_receipts(now, limit, until, node)
+
+    def postpone(tx: Tx, evidence: StoredEvidence, at: datetime) -> None:
+        tx.evidence.receipt_due(evidence.evidence_id, at, evidence.attempts + 1)
+
+    return Lane(
+        "receipt", claim, lambda e: e.evidence_id, lambda e: e.attempts,
+        receipts.file, postpone, lambda tx: tx.evidence.next_due(),
+    )  # fmt: skip
+
+
+def _waits(node: str, wait: Wait) -> Lane:
+    def claim(tx: Tx, now: datetime, limit: int, until: datetime) -> Sequence[Transfer]:
+        return tx.transfers.claim_waiting(now, limit, until, node)
+
+    return Lane(
+        "wait", claim, lambda t: t.transfer_id, lambda t: t.attempts,
+        wait.end, _postpone_transfer, lambda tx: tx.transfers.next_due(None),
+    )  # fmt: skip
+
+
+def _peer(node: str, peer: str, relay: Relay, connections: int, most: timedelta) -> Lane:
+    def claim(tx: Tx, now: datetime, limit: int, until: datetime) -> Sequence[Transfer]:
+        return tx.transfers.claim(peer, now, limit, until, node)
+
+    return Lane(
+        f"relay {peer}", claim, lambda t: t.transfer_id, lambda t: t.attempts,
+        relay.send, _postpone_transfer, lambda tx: tx.transfers.next_due(peer),
+        at_once=connections, refill=1, lease=most, patience=10.0,
+    )  # fmt: skip
+
+
+def _postpone_transfer(tx: Tx, transfer: Transfer, at: datetime) -> None:
+    after = replace(transfer, next_at=at, attempts=transfer.attempts + 1)
+    tx.transfers.save(after, transfer.state)

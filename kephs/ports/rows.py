@@ -1,0 +1,261 @@
+"""The rows of one transaction, by subject."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from directory.accounts import Account, AccountState, AppPassword, Operator
+from evidence.ledger import LedgerEntry
+from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
+from kephs.domain.mailboxes import Folder, FolderRole, Item, ItemSummary, NewItem
+from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
+
+
+class Accounts(Protocol):
+    """Accounts, operators and app passwords."""
+
+    def add(self, account: Account) -> None: ...
+    def get(self, account_id: str) -> Account | None: ...
+    def by_address(self, address: str) -> Account | None: ...
+    def by_addresses(self, addresses: Sequence[str]) -> dict[str, Account]: ...
+    def all(self) -> list[Account]: ...
+    def set_state(self, account_id: str, state: AccountState, at: datetime) -> None: ...
+    def add_usage(self, account_id: str, delta: int) -> None: ...
+    def add_operator(self, operator: Operator) -> None: ...
+    def operators(self, account_id: str) -> list[Operator]: ...
+    def operator(self, operator_id: str) -> Operator | None: ...
+    def add_password(self, password: AppPassword) -> None: ...
+    def passwords(self, account_id: str) -> list[AppPassword]: ...
+    def revoke_password(self, account_id: str, password_id: str, at: datetime) -> bool: ...
+
+
+class Messages(Protocol):
+    """Messages and their work due. ``by`` names the process that holds a lease (D12)."""
+
+    def add(self, message: Submission) -> None: ...
+    def get(self, message_id: str) -> Submission | None: ...
+    def accepted_with(self, account_id: str, user_message_id: str) -> Submission | None:
+        """Return the message accepted under this Message-ID; refused ones are not remembered (R-15)."""
+        ...
+
+    def set_dispatch(self, message_id: str, dispatch: bytes) -> bool:
+        """Note the KEP message's digest; False where one was noted before (that one stands)."""
+        ...
+
+    def set_state(self, message_id: str, state: MessageState) -> None: ...
+    def due(self, message_id: str, at: datetime | None, attempts: int) -> None:
+        """Set when work is due next; ends the lease."""
+        ...
+
+    def claim(self, now: datetime, limit: int, lease_until: datetime, by: str) -> list[Submission]:
+        """Return messages whose work is due, each leased so that nobody else claims it meanwhile."""
+        ...
+
+    def take_over(self, by: str, now: datetime) -> None:
+        """Make due now what ``by`` had leased: it starts anew and holds nothing."""
+        ...
+
+    def next_due(self) -> datetime | None: ...
+    def all(self) -> Iterable[Submission]: ...
+
+
+class Deliveries(Protocol):
+    """One row per message and recipient: ours, and of messages submitted here also the peers'."""
+
+    def add(self, delivery: Delivery) -> None: ...
+    def get(self, delivery_id: str) -> Delivery | None: ...
+    def of_message(self, message_id: str) -> list[Delivery]: ...
+    def decide(
+        self,
+        delivery_id: str,
+        state: DeliveryState,
+        evidence_id: str,
+        at: datetime,
+        account_id: str | None = None,
+    ) -> bool:
+        """Move a pending delivery to its end state; False where somebody did so before.
+
+        ``account_id`` is given where the address got its account only after acceptance.
+        """
+        ...
+
+    def move(
+        self,
+        delivery_id: str,
+        before: DeliveryState,
+        after: DeliveryState,
+        evidence_id: str | None,
+        at: datetime,
+    ) -> bool:
+        """Change the state of a peer's recipient; False where the state was not ``before``.
+
+        Args:
+            delivery_id: whose.
+            before: the state it must have.
+            after: the new state.
+            evidence_id: what decided it, where that state is an end state.
+            at: when.
+        """
+        ...
+
+    def read(self, delivery_id: str, evidence_id: str) -> bool:
+        """Note the first reading; False where it was noted before (60 is made once)."""
+        ...
+
+    def read_elsewhere(self, delivery_id: str, evidence_id: str) -> bool:
+        """Note a peer's 60 whatever the state is; False where one was noted before."""
+        ...
+
+
+class DuplicateEvidenceError(Exception):
+    """This event already has its evidence."""
+
+
+class Evidences(Protocol):
+    """Evidence rows; adding one also appends to the ledger's hash chain."""
+
+    def add(self, evidence: StoredEvidence) -> LedgerEntry:
+        """Store an evidence and its ledger entry. Of ours there is one per (message, kind, recipient).
+
+        A peer's is told apart by its id alone: repeated and contradictory ones stand beside each other.
+
+        Raises:
+            DuplicateEvidenceError: this event already has its evidence, or the id is taken.
+        """
+        ...
+
+    def get(self, evidence_id: str) -> StoredEvidence | None: ...
+    def of_message(self, message_id: str) -> list[StoredEvidence]: ...
+    def claim_receipts(
+        self, now: datetime, limit: int, lease_until: datetime, by: str
+    ) -> list[StoredEvidence]: ...
+    def receipt_due(self, evidence_id: str, at: datetime | None, attempts: int) -> None: ...
+    def take_over(self, by: str, now: datetime) -> None:
+        """Make due now what ``by`` had leased."""
+        ...
+
+    def next_due(self) -> datetime | None: ...
+    def ledger(self, after: int, limit: int) -> list[LedgerEntry]: ...
+    def ledger_of(self, evidence_id: str) -> LedgerEntry | None: ...
+    def all(self) -> Iterable[StoredEvidence]: ...
+
+
+class Transfers(Protocol):
+    """What is on its way to peers."""
+
+    def add(self, transfer: Transfer) -> bool:
+        """Queue one; False where this message, peer and evidence have theirs already."""
+        ...
+
+    def get(self, transfer_id: str) -> Transfer | None: ...
+    def of_message(self, message_id: str) -> list[Transfer]: ...
+    def save(self, transfer: Transfer, before: TransferState) -> bool:
+        """Store state, deadline, due time, attempts, cause and hand-over time; ends the lease.
+
+        False where the state was not ``before``: somebody else moved it, nothing was stored.
+        """
+        ...
+
+    def claim(self, peer: str, now: datetime, limit: int, lease_until: datetime, by: str) -> list[Transfer]:
+        """Return what is queued for a peer and due, earliest first, leased."""
+        ...
+
+    def claim_waiting(self, now: datetime, limit: int, lease_until: datetime, by: str) -> list[Transfer]:
+        """Return what is due and held, handed or answered, and what is queued beyond its deadline, leased.
+
+        The latter whoever the peer is: one that left the register has nobody else to end its transfers.
+        """
+        ...
+
+    def take_over(self, by: str, now: datetime) -> None:
+        """Make due now what ``by`` had leased."""
+        ...
+
+    def next_due(self, peer: str | None) -> datetime | None:
+        """Return when the next one queued for a peer is due, or (None) the next one for `claim_waiting`."""
+        ...
+
+    def list(
+        self, *, peer: str | None, state: TransferState | None, after: str, limit: int
+    ) -> list[Transfer]:
+        """Return transfers by id, above ``after``; by default those of every peer in every state."""
+        ...
+
+    def counts(self) -> dict[tuple[str, TransferState], int]:
+        """Return how many there are per peer and state."""
+        ...
+
+
+class FolderExistsError(Exception):
+    """The account has a folder of this name."""
+
+
+class Mailboxes(Protocol):
+    """Folders and the items in them. UIDs ascend and are never reused (RFC 3501 2.3.1.1)."""
+
+    def create_standard(self, account_id: str, uid_validity: int) -> None:
+        """Create INBOX, Giden, Taslaklar, Deliller, Arşiv, Çöp."""
+        ...
+
+    def folders(self, account_id: str) -> list[Folder]: ...
+    def folder(self, account_id: str, name: str) -> Folder | None: ...
+    def by_role(self, account_id: str, role: FolderRole) -> Folder: ...
+    def append(self, folder_id: int, item: NewItem) -> int:
+        """File an item and return its UID; counts into the account's usage unless it is evidence."""
+        ...
+
+    def summaries(self, folder_id: int) -> list[ItemSummary]:
+        """Return uid, size, flags, date and gate of every item, ascending by UID: one cheap query."""
+        ...
+
+    def since(self, folder_id: int, modseq: int) -> list[ItemSummary]:
+        """Return items that are new or changed since a modification number."""
+        ...
+
+    def expunged_since(self, folder_id: int, modseq: int) -> list[int]:
+        """Return UIDs removed since a modification number, ascending."""
+        ...
+
+    def items(self, folder_id: int, uids: Sequence[int]) -> list[Item]: ...
+    def set_flags(self, folder_id: int, uid: int, flags: frozenset[str]) -> None: ...
+    def remove(self, folder_id: int, uids: Sequence[int]) -> None:
+        """Remove items for good; usage falls accordingly."""
+        ...
+
+    def with_content(self, folder_id: int, sha256: bytes) -> int | None:
+        """Return the UID of an item with this content, if the folder has one."""
+        ...
+
+    def create(self, account_id: str, name: str, uid_validity: int) -> Folder:
+        """Create a plain folder, subscribed.
+
+        ``uid_validity`` must differ from that of every folder that had this name before (RFC 3501 2.3.1.1).
+
+        Raises:
+            FolderExistsError: the name is taken.
+        """
+        ...
+
+    def rename(self, folder_id: int, name: str) -> None:
+        """Rename a folder; its items, UIDs and UIDVALIDITY stay.
+
+        Raises:
+            FolderExistsError: the name is taken.
+        """
+        ...
+
+    def delete(self, folder_id: int) -> None:
+        """Remove a folder with its items; usage falls accordingly."""
+        ...
+
+    def subscribe(self, folder_id: int, *, on: bool) -> None: ...
+    def copy(self, folder_id: int, uids: Sequence[int], into: int) -> list[tuple[int, int]]:
+        """Copy items with flags, dates and the read gate; return (UID, new UID) ascending.
+
+        Missing ones are left out. What counts for the quota counts again.
+        """
+        ...
+
+    def move(self, folder_id: int, uids: Sequence[int], into: int) -> list[tuple[int, int]]:
+        """Copy items and remove the originals in one step; usage stays the same."""
+        ...

@@ -1,0 +1,50 @@
+"""The store: transactions as plain functions (ADR 0019)."""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from kephs.ports.content import Blobs
+from kephs.ports.rows import Accounts, Deliveries, Evidences, Mailboxes, Messages, Transfers
+
+T = TypeVar("T")
+
+
+class StoreUnavailableError(Exception):
+    """The store cannot take work now (full, locked out, closing). Nothing was written."""
+
+
+class Tx(Protocol):
+    """One transaction's view of the store."""
+
+    @property
+    def accounts(self) -> Accounts: ...
+    @property
+    def blobs(self) -> Blobs: ...
+    @property
+    def messages(self) -> Messages: ...
+    @property
+    def deliveries(self) -> Deliveries: ...
+    @property
+    def evidence(self) -> Evidences: ...
+    @property
+    def transfers(self) -> Transfers: ...
+    @property
+    def mailboxes(self) -> Mailboxes: ...
+
+
+class Store(Protocol):
+    """The store: all writes pass one writer, which commits what arrived together."""
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """Run work in its own savepoint of the next batch; durable when this returns.
+
+        An exception from the work undoes that work alone and is raised here.
+
+        Raises:
+            StoreUnavailableError: nothing was written.
+        """
+        ...
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """Run work on a consistent snapshot; it must not write."""
+        ...

@@ -1,0 +1,78 @@
+"""What a decided delivery means for its message and its transfer. Plain functions inside a transaction."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from kephs.domain.lifecycle import (
+    DECIDED,
+    DeliveryState,
+    MessageEvent,
+    MessageState,
+    TransferEvent,
+    TransferState,
+    advance_message,
+    advance_transfer,
+)
+from kephs.domain.messages import Transfer, TransferKind
+from kephs.domain.relay_times import RelayTimes
+from kephs.ports import Tx
+
+OPEN: Final = frozenset(
+    {TransferState.QUEUED, TransferState.HELD, TransferState.HANDED, TransferState.ANSWERED}
+)
+
+
+def close_when_decided(tx: Tx, message_id: str) -> bool:
+    """Complete a message once every recipient, ours or a peer's, reached an end state (KEP-EV-03)."""
+    message = tx.messages.get(message_id)
+    if message is None or message.state is not MessageState.ACCEPTED:
+        return False
+    if any(delivery.state not in DECIDED for delivery in tx.deliveries.of_message(message_id)):
+        return False
+    tx.messages.set_state(message_id, advance_message(message.state, MessageEvent.ALL_DECIDED).state)
+    tx.messages.due(message_id, None, 0)
+    return True
+
+
+def dispatch_to(tx: Tx, message_id: str, peer: str) -> Transfer | None:
+    """Return the transfer that carries a message to a peer."""
+    return next(
+        (
+            transfer
+            for transfer in tx.transfers.of_message(message_id)
+            if transfer.kind is TransferKind.DISPATCH and transfer.peer == peer
+        ),
+        None,
+    )
+
+
+def follow_deliveries(
+    tx: Tx, transfer: Transfer, times: RelayTimes, now: datetime, *, gave_up: bool = False
+) -> None:
+    """Move a dispatch's transfer to where its recipients stand now, with the deadline of that phase.
+
+    Args:
+        tx: the transaction that moved the deliveries.
+        transfer: as it is stored.
+        times: the provider's timers.
+        now: UTC.
+        gave_up: the deliveries ended because the peer was not reached or did not answer.
+    """
+    if transfer.state not in OPEN:
+        return
+    states = {d.state for d in tx.deliveries.of_message(transfer.message_id) if d.peer == transfer.peer}
+    if states <= DECIDED:
+        lost = gave_up and states == {DeliveryState.UNREACHED}
+        event = TransferEvent.GIVE_UP if lost else TransferEvent.COMPLETE
+        _move(tx, transfer, event, transfer.deadline, next_at=None)
+    elif DeliveryState.PENDING not in states and transfer.state is not TransferState.ANSWERED:
+        deadline = now + times.no_delivery_info
+        _move(tx, transfer, TransferEvent.ANSWER, deadline, next_at=deadline)
+
+
+def _move(
+    tx: Tx, transfer: Transfer, event: TransferEvent, deadline: datetime, next_at: datetime | None
+) -> None:
+    state = advance_transfer(transfer.state, event)
+    tx.transfers.save(replace(transfer, state=state, deadline=deadline, next_at=next_at), transfer.state)

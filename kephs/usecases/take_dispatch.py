@@ -1,0 +1,333 @@
+"""A peer's dispatch: evidence 20 or 21 for each recipient of ours, durable before the peer hears 250.
+
+The envelope only carries; who gets the message is what its evidence 10 says, so a hop that splits or repeats
+it changes nothing (KEP-MS-13). Unknown and blocked recipients get 21, the others 20; 40 or 41 follow.
+
+spec: KEP-EV-20, KEP-EV-21, KEP-EV-02 (index), KEP-CL-07, R-03, R-15, R-18.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from directory.accounts import Account
+from directory.addresses import AddressError, KepAddress
+from directory.providers import ProviderRegister, Served
+from evidence.mime import decoded_size
+from evidence.ports import ByteSource
+from evidence.records import Authentication, EvidenceKind, EvidenceRecord, Party, Reason, SealedEvidence
+from evidence.sealing import Sealer
+from kephs.domain.lifecycle import DeliveryState, MessageEvent, MessageState, advance_message
+from kephs.domain.message_index import encode as encode_index
+from kephs.domain.messages import Delivery, Recipient, Role, StoredEvidence, Submission
+from kephs.domain.policy import Limits
+from kephs.domain.refusals import TEXTS, Refusal, RefusalCode
+from kephs.ports import (
+    Blob,
+    BlobStore,
+    Changes,
+    DuplicateEvidenceError,
+    Ids,
+    Offload,
+    Scanner,
+    Store,
+    Tx,
+)
+from kephs.usecases.deliver import REFUSED_BY_STATE
+from kephs.usecases.inspect_sealed import Sealed
+from kephs.usecases.records import RecordMaker, stored
+from kephs.usecases.results import Arriving, Taken
+from kephs.usecases.source_range import SourceRange
+
+_UNSPECIFIED: Final = "urn:oasis:names:tc:SAML:2.0:ac:classes:unspecified"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ours:
+    """One recipient of ours: position in the evidence (1-based), and why they cannot have it."""
+
+    number: int
+    address: KepAddress
+    account: Account | None
+    refusal: Refusal | None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeDispatch:
+    """Takes a message that a peer relays to us. Safe to repeat: the first answer is given again."""
+
+    store: Store
+    blobs: BlobStore
+    sealer: Sealer
+    records: RecordMaker
+    scanner: Scanner | None
+    register: ProviderRegister
+    limits: Limits
+    offload: Offload
+    changes: Changes
+    ids: Ids
+
+    async def take(self, found: Sealed, arriving: Arriving) -> Taken | Refusal:
+        """Make 20 and 21 durable with the message, or 21 alone where nobody can have it.
+
+        Raises:
+            TimestampUnavailableError, SignerUnavailableError, ScannerUnavailableError, StoreUnavailableError:
+                nothing was taken; the peer tries again.
+        """
+        addresses = _addresses(found.record, self.register)
+        if not any(a is not None and self.register.served(a) is Served.HERE for a in addresses):
+            return Refusal(RefusalCode.NOT_SERVED_HERE)
+        known, earlier = await self.store.read(lambda tx: self._look(tx, found, addresses))
+        if earlier is not None:
+            return earlier
+        refusal = found.fault or await self._refusal(found, arriving, addresses)
+        ours = [
+            self._judged(number, address, known, refusal)
+            for number, address in _here(addresses, self.register)
+        ]
+        message = self._message(found, addresses, arriving)
+        if all(one.refusal is not None for one in ours):
+            return await self._turn_away(found, message, ours)
+        return await self._take_over(found, arriving, message, ours)
+
+    # --- facts and decision -------------------------------------------------------------------
+
+    def _look(
+        self, tx: Tx, found: Sealed, addresses: Sequence[KepAddress | None]
+    ) -> tuple[Mapping[str, Account], Taken | None]:
+        here = [str(address) for _, address in _here(addresses, self.register)]
+        return tx.accounts.by_addresses(here), self._repeated(tx, found)
+
+    def _repeated(self, tx: Tx, found: Sealed) -> Taken | None:
+        """Return the first answer to the same message with the same original (R-15)."""
+        message_id = found.record.message.kep_message_id
+        message = tx.messages.get(message_id)
+        if message is None or found.fault is not None:
+            return None
+        if message.digest_sha256 != found.check.original_sha256:
+            return None
+        first = min(_relay_evidence(tx, message_id), key=lambda one: one.number or 0, default=None)
+        return Taken(first.evidence_id, message_id) if first is not None else None
+
+    async def _refusal(
+        self, found: Sealed, arriving: Arriving, addresses: Sequence[KepAddress | None]
+    ) -> Refusal | None:
+        """Return why nobody can have it."""
+        known = await self.store.read(lambda tx: tx.messages.get(found.record.message.kep_message_id))
+        strangers = self._folded(arriving.envelope_to) - {str(address) for address in addresses}
+        for holds, code in (
+            (known is not None, RefusalCode.DUPLICATE_ID),  # another original under the same id
+            (None in addresses, RefusalCode.RECIPIENT_NOT_KEP),
+            (len(addresses) > self.limits.max_recipients, RefusalCode.TOO_MANY_RECIPIENTS),
+            (bool(strangers), RefusalCode.RECIPIENTS_DIFFER),
+        ):
+            if holds:
+                return Refusal(code)
+        original = _original(found, arriving)
+        size = await self.offload.run(_content_size, found, arriving)
+        if size > self.limits.max_elsewhere:
+            return Refusal(RefusalCode.TOO_BIG, str(size))
+        if self.scanner is not None:
+            verdict = await self.scanner.scan(original)
+            if not verdict.clean:
+                return Refusal(RefusalCode.MALWARE, verdict.name)
+        return None
+
+    def _folded(self, addresses: Sequence[str]) -> set[str]:
+        folded = set()
+        for address in addresses:
+            try:
+                folded.add(str(self.register.parse(address)))
+            except AddressError:
+                folded.add(address)
+        return folded
+
+    def _judged(
+        self, number: int, address: KepAddress, known: Mapping[str, Account], refusal: Refusal | None
+    ) -> _Ours:
+        account = known.get(str(address))
+        code = REFUSED_BY_STATE.get(account.state if account else None)
+        if refusal is None and code is not None:
+            refusal = Refusal(code)
+        return _Ours(number, address, account, refusal)
+
+    # --- outcomes -----------------------------------------------------------------------------
+
+    async def _turn_away(
+        self, found: Sealed, message: Submission, ours: Sequence[_Ours]
+    ) -> Taken | Refusal:
+        state = advance_message(MessageState.RECEIVED, MessageEvent.TURN_AWAY).state
+        message = replace(message, state=state, dispatch=None, next_at=None)
+        sealed, contents = await self._seal(message, ours, found.record.recipients)
+
+        def commit(tx: Tx) -> Taken:
+            repeated = self._repeated(tx, found)
+            if repeated is not None:  # the same message came twice at the same moment
+                return repeated
+            if tx.messages.get(message.message_id) is None:
+                tx.messages.add(message)
+            return _add_evidence(tx, message, sealed, contents)
+
+        return await self._written(commit, message, sealed)
+
+    async def _take_over(
+        self, found: Sealed, arriving: Arriving, message: Submission, ours: Sequence[_Ours]
+    ) -> Taken | Refusal:
+        state = advance_message(MessageState.RECEIVED, MessageEvent.TAKE_OVER).state
+        index = encode_index(arriving.spool.source(), found.root)
+        blob = await self.blobs.keep(arriving.spool)
+        message = replace(message, state=state, dispatch=blob.sha256)
+        sealed, contents = await self._seal(message, ours, found.record.recipients)
+
+        def commit(tx: Tx) -> Taken:
+            repeated = self._repeated(tx, found)
+            if repeated is not None:  # the same message came twice at the same moment
+                return repeated
+            tx.blobs.add(blob)
+            tx.blobs.set_index(blob.sha256, index)
+            tx.messages.add(message)
+            for one in ours:
+                if one.refusal is None:
+                    tx.deliveries.add(self._delivery(message, one))
+            return _add_evidence(tx, message, sealed, contents)
+
+        outcome = await self._written(commit, message, sealed)
+        self.changes.publish({one.account.account_id for one in ours if one.account is not None})
+        return outcome
+
+    async def _written(
+        self, commit: Callable[[Tx], Taken], message: Submission, sealed: Sequence[SealedEvidence]
+    ) -> Taken | Refusal:
+        try:
+            return await self.store.write(commit)
+        except DuplicateEvidenceError:  # this id was refused before, whatever came under it
+            said = {(one.record.kind, one.record.refers_to) for one in sealed}
+            found = await self.store.read(lambda tx: _relay_evidence(tx, message.message_id))
+            first = next(one for one in found if (one.kind, one.number) in said)
+            return Taken(first.evidence_id, message.message_id)
+
+    async def _seal(
+        self, message: Submission, ours: Sequence[_Ours], named: tuple[Party, ...]
+    ) -> tuple[list[SealedEvidence], list[Blob]]:
+        """Seal what each evidence says; it names all recipients as evidence 10 does, whatever they are."""
+        made = [
+            self.records.make(
+                _kind(refusal), message, number=number, reasons=_reasons(refusal), recipients=named
+            )
+            for number, refusal in _about(len(named), ours)
+        ]
+        sealed = await self.sealer.seal_many(made)
+        return sealed, await self.blobs.put_many([one.xml for one in sealed])
+
+    # --- rows ---------------------------------------------------------------------------------
+
+    def _message(
+        self, found: Sealed, addresses: Sequence[KepAddress | None], arriving: Arriving
+    ) -> Submission:
+        record = found.record
+        recipients = tuple(
+            Recipient(address, party.name, Role.TO)
+            for address, party in zip(addresses, record.recipients, strict=True)
+            if address is not None
+        )
+        return Submission(
+            message_id=record.message.kep_message_id,
+            account_id=None,
+            operator_id=None,
+            state=MessageState.RECEIVED,
+            user_message_id=record.message.user_message_id,
+            digest_sha256=record.message.digest_sha256,
+            digest_sha512=b"",
+            size=arriving.spool.source().size,
+            subject=record.message.subject,
+            sender=record.sender,
+            recipients=recipients,
+            authentication=record.sender_authentication
+            or Authentication(record.submission_time, _UNSPECIFIED),
+            submitted_at=record.submission_time,
+            material=None,
+            next_at=arriving.received_at,
+            origin=found.peer.domain,
+        )
+
+    def _delivery(self, message: Submission, one: _Ours) -> Delivery:
+        account_id = one.account.account_id if one.account is not None else None
+        return Delivery(
+            self.ids.new(),
+            message.message_id,
+            one.number,
+            str(one.address),
+            account_id,
+            DeliveryState.PENDING,
+        )
+
+
+def _addresses(record: EvidenceRecord, register: ProviderRegister) -> list[KepAddress | None]:
+    parsed: list[KepAddress | None] = []
+    for party in record.recipients:
+        try:
+            parsed.append(register.parse(party.address))
+        except AddressError:
+            parsed.append(None)
+    return parsed
+
+
+def _here(addresses: Sequence[KepAddress | None], register: ProviderRegister) -> list[tuple[int, KepAddress]]:
+    return [
+        (number, address)
+        for number, address in enumerate(addresses, 1)
+        if address is not None and register.served(address) is Served.HERE
+    ]
+
+
+def _original(found: Sealed, arriving: Arriving) -> ByteSource:
+    assert found.check.message is not None
+    original = found.check.message.original
+    assert original is not None
+    return SourceRange(arriving.spool.source(), original.start, original.length)
+
+
+def _content_size(found: Sealed, arriving: Arriving) -> int:
+    """Return the decoded size of the original, as its sender's provider counted it (D15)."""
+    part = next(part for part in found.root.children[0].children if part.message is not None)
+    assert part.message is not None
+    original = part.message
+    counted = original.children[0] if original.children else original
+    return decoded_size(arriving.spool.source(), counted)
+
+
+def _about(named: int, ours: Sequence[_Ours]) -> list[tuple[int | None, Refusal | None]]:
+    """Return what each evidence says: one without an index where all recipients fare alike (KEP-EV-02)."""
+    everybody = len(ours) == named
+    if everybody and len({one.refusal for one in ours}) == 1:
+        return [(None, ours[0].refusal)]
+    return [(one.number, one.refusal) for one in ours]
+
+
+def _kind(refusal: Refusal | None) -> EvidenceKind:
+    return EvidenceKind.RELAY_ACCEPTANCE if refusal is None else EvidenceKind.RELAY_REJECTION
+
+
+def _reasons(refusal: Refusal | None) -> tuple[Reason, ...]:
+    if refusal is None:
+        return ()
+    text = TEXTS[refusal.code]
+    assert text.reason is not None, refusal.code
+    return (Reason(text.reason, f"{refusal.code.value}: {text.english}"),)
+
+
+def _relay_evidence(tx: Tx, message_id: str) -> list[StoredEvidence]:
+    return [
+        one
+        for one in tx.evidence.of_message(message_id)
+        if one.origin is None and one.kind in (EvidenceKind.RELAY_ACCEPTANCE, EvidenceKind.RELAY_REJECTION)
+    ]
+
+
+def _add_evidence(
+    tx: Tx, message: Submission, sealed: Sequence[SealedEvidence], contents: Sequence[Blob]
+) -> Taken:
+    for one, blob in zip(sealed, contents, strict=True):
+        tx.blobs.add(blob)
+        tx.evidence.add(stored(one, message, blob, receipt_due=one.record.event_time))
+    return Taken(sealed[0].record.evidence_id, message.message_id)
