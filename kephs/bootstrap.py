@@ -106,6 +106,11 @@ class Core:
     accounts: AccountWork
     mailbox: MailboxService
 
+    @property
+    def shared_ports(self) -> bool:
+        """Say whether other processes of the instance may listen on the same ports."""
+        return bool(self.settings.storage.database_url)
+
 
 @asynccontextmanager
 async def open_core(settings: Settings, node: str = MAIN_NODE) -> AsyncIterator[Core]:
@@ -123,7 +128,7 @@ async def open_core(settings: Settings, node: str = MAIN_NODE) -> AsyncIterator[
 
 
 async def _open(settings: Settings, node: str, stack: AsyncExitStack) -> Core:
-    clock, changes, offload = SystemClock(), LocalChanges(), ThreadOffload()
+    clock, offload = SystemClock(), ThreadOffload()
     stack.callback(offload.close)
     ids = TimeOrderedIds(clock)
     trust = open_trust(settings)
@@ -134,7 +139,7 @@ async def _open(settings: Settings, node: str, stack: AsyncExitStack) -> Core:
         )
     keys, register = open_keys(settings), open_register(settings, clock.now)
     session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-    store, blobs = await _open_store(settings, keys, stack)
+    store, blobs, changes = await _open_store(settings, keys, node, stack)
     sealer = _open_sealer(settings, session, clock, trust)
     point = _failpoint()
     store, blobs, sealer = _with_failpoint(point, store, blobs, sealer)
@@ -433,14 +438,27 @@ def _open_sealer(
         raise SettingsError(f"transaction certificate: {error}; see seal in kephs.toml") from None
 
 
-async def _open_store(settings: Settings, keys: Keys, stack: AsyncExitStack) -> tuple[Store, BlobStore]:
-    blobs = FileBlobStore(settings.storage.blobs, master_key=keys.blobs)
+async def _open_store(
+    settings: Settings, keys: Keys, node: str, stack: AsyncExitStack
+) -> tuple[Store, BlobStore, LocalChanges]:
+    blobs = FileBlobStore(settings.storage.blobs, master_key=keys.blobs, writer=node)
     await blobs.start()
     stack.push_async_callback(blobs.close)
-    store = SqliteStore(settings.storage.database, column_key=keys.columns)
-    await store.start()
-    stack.push_async_callback(store.close)
-    return store, blobs
+    url = settings.storage.database_url
+    if not url:
+        store = SqliteStore(settings.storage.database, column_key=keys.columns)
+        await store.start()
+        stack.push_async_callback(store.close)
+        return store, blobs, LocalChanges()
+    from kephs.postgres_changes import PostgresChanges  # noqa: PLC0415  # psycopg: the cluster profile's alone
+    from storage.postgres import PostgresStore  # noqa: PLC0415
+
+    shared, changes = PostgresStore(url, column_key=keys.columns), PostgresChanges(url)
+    await shared.start()
+    stack.push_async_callback(shared.close)
+    await changes.start()
+    stack.push_async_callback(changes.close)
+    return shared, blobs, changes
 
 
 def _failpoint() -> Failpoint | None:

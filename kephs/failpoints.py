@@ -23,9 +23,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
+from directory.providers import Peer
 from evidence.ports import ByteSource
 from evidence.records import EvidenceRecord, SealedEvidence
-from directory.providers import Peer
 from evidence.sealing import Sealer
 from kephs.domain.relay import Handed, Letter, NotHanded
 from kephs.ports import Blob, BlobStore, Courier, Spool, Store, Tx

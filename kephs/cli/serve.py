@@ -16,7 +16,7 @@ import click
 import structlog
 
 from config.settings import Settings, SettingsError, load
-from kephs.bootstrap import Core, hand_over_most, inbound_wire, open_core, open_limits, open_tls
+from kephs.bootstrap import MAIN_NODE, Core, hand_over_most, inbound_wire, open_core, open_limits, open_tls
 from kephs.cli.output import first_of
 from kephs.cli.pki_child import pki_beside
 from kephs.imap.fetch import FetchPolicy
@@ -32,6 +32,7 @@ from smtp_gateway.inbound_server import InboundServer
 from smtp_gateway.server import SubmissionServer
 from smtp_gateway.settings import EdgeSettings, InboundSettings
 from storage.errors import SchemaError
+from storage.files import is_writer_name
 
 Up: TypeAlias = Callable[[], None]
 """Called by a part once it does its work: an edge, once its port is bound."""
@@ -43,8 +44,12 @@ log = structlog.get_logger()
 @click.command("serve")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--roles", default=",".join(ROLES), show_default=True, help="which parts run in this process")
+@click.option(
+    "--node", default=MAIN_NODE, show_default=True,
+    help="names this process beside others of the instance (cluster profile); main runs the TEST PKI",
+)  # fmt: skip
 @click.option("--verbose", is_flag=True, help="log every step")
-def command(directory: Path, *, roles: str, verbose: bool) -> None:
+def command(directory: Path, *, roles: str, node: str, verbose: bool) -> None:
     """Run the instance in DIRECTORY. SIGTERM or SIGINT drains and stops."""
     wanted = tuple(dict.fromkeys(role.strip() for role in roles.split(",") if role.strip()))
     unknown = set(wanted) - set(ROLES)
@@ -54,7 +59,7 @@ def command(directory: Path, *, roles: str, verbose: bool) -> None:
     configure_logging(verbose=verbose)
     os.umask(0o077)  # whatever the server writes belongs to its user alone
     try:
-        asyncio.run(_serve(load(directory), directory, wanted))
+        asyncio.run(_serve(load(directory), directory, wanted, node))
     except Exception as error:
         text = explained(first_of(error) if isinstance(error, ExceptionGroup) else error)
         if text is None:  # a defect: its trace is wanted
@@ -77,32 +82,51 @@ def explained(error: BaseException) -> str | None:
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Hold the lock of an instance's server; it goes with the process, however that ends.
+def alone(directory: Path, node: str = MAIN_NODE) -> Iterator[None]:
+    """Hold the lock of an instance's server process; it goes with the process, however that ends.
 
     Raises:
         SettingsError: another process serves the instance.
     """
     folder = directory / "run"
     folder.mkdir(mode=0o700, exist_ok=True)
-    with (folder / "serve.lock").open("ab") as file:
+    name = "serve.lock" if node == MAIN_NODE else f"serve-{node}.lock"
+    with (folder / name).open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SettingsError(f"{directory} is being served already") from None
+            raise SettingsError(f"{directory} is being served already (node {node})") from None
         yield
 
 
-async def _serve(settings: Settings, directory: Path, roles: Sequence[str]) -> None:
+def check_node(settings: Settings, node: str) -> None:
+    """Refuse a name that cannot be one, and a second process where only one may write.
+
+    Raises:
+        SettingsError: so it is.
+    """
+    if not is_writer_name(node):
+        raise SettingsError(
+            f"--node {node}: use small letters, digits and hyphens, a letter first, at most 31"
+        )
+    if node != MAIN_NODE and not settings.storage.database_url:
+        raise SettingsError(
+            "only the cluster profile runs several processes side by side: SQLite has one writer; "
+            "make an instance with kephs init --profile cluster"
+        )
+
+
+async def _serve(settings: Settings, directory: Path, roles: Sequence[str], node: str) -> None:
+    check_node(settings, node)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
-        stack.enter_context(alone(directory))
-        if settings.test_pki.enabled and settings.test_pki.port:
+        stack.enter_context(alone(directory, node))
+        if settings.test_pki.enabled and settings.test_pki.port and node == MAIN_NODE:
             await stack.enter_async_context(pki_beside(directory))
-        core = await stack.enter_async_context(open_core(settings))
+        core = await stack.enter_async_context(open_core(settings, node))
         up = {role: asyncio.Event() for role in roles}
         async with asyncio.TaskGroup() as group:
             for role in roles:
@@ -139,6 +163,7 @@ async def _run_smtp(core: Core, stopping: asyncio.Event, up: Up) -> None:
         spools=core.blobs.spool,
         clock=core.clock,
         settings=edge,
+        reuse_port=core.shared_ports,
     )
     async with AsyncExitStack() as stack:
         try:
@@ -166,6 +191,7 @@ async def _run_inbound(core: Core, stopping: asyncio.Event, up: Up) -> None:
             idle_timeout=network.idle_seconds,
         ),
         register_serves=partial(_serves, core.settings.provider.domain),
+        reuse_port=core.shared_ports,
     )
     async with AsyncExitStack() as stack:
         try:
@@ -187,7 +213,7 @@ async def _run_imap(core: Core, stopping: asyncio.Event, up: Up) -> None:
         core.mailbox, core.sign_in, core.offload, FetchPolicy(imap_body=core.settings.read.trigger_imap_body)
     )
     limits = ServerLimits(connections=network.max_connections)
-    server = ImapServer(parts, open_tls(core.settings), limits=limits)
+    server = ImapServer(parts, open_tls(core.settings), limits=limits, reuse_port=core.shared_ports)
 
     async def listen() -> None:
         try:

@@ -11,6 +11,7 @@ DEPTH_MAX: Final = 8  # levels of a name
 LEVEL_MAX: Final = 100  # characters of one level
 NAME_MAX: Final = 300  # characters of a whole name
 FOLDERS_MAX: Final = 500  # of one account, the standard ones included
+ITEMS_MAX: Final = 100_000  # of one folder, as far as clients file them; what is delivered always fits
 
 
 class FolderRole(StrEnum):
@@ -41,6 +42,7 @@ FILED_BY_PROVIDER: Final = frozenset({FolderRole.INBOX, FolderRole.EVIDENCE})
 # names that other interfaces give to standard folders (interfaces.md)
 _ALIASES: Final = frozenset({"outbox", "inbox.sent"})
 _WILDCARDS: Final = frozenset("%*")
+_TURNING: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))  # of text direction
 
 
 class MailboxRefusal(StrEnum):
@@ -58,6 +60,7 @@ class MailboxRefusal(StrEnum):
     OVER_QUOTA = "over_quota"
     TOO_BIG = "too_big"
     TOO_MANY_ITEMS = "too_many_items"
+    FOLDER_FULL = "folder_full"
     EMPTY = "empty"
     HOLDS_NUL = "holds_nul"
     ITEMS_GONE = "items_gone"
@@ -73,7 +76,9 @@ def check_folder_name(name: str) -> MailboxRefusal | None:
         return MailboxRefusal.NAME_TOO_LONG
     if any(not level or level != level.strip() or level in (".", "..") for level in levels):
         return MailboxRefusal.NAME_INVALID
-    if any(char in _WILDCARDS or unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name):
+    if not _TURNING.union(_WILDCARDS).isdisjoint(name):
+        return MailboxRefusal.NAME_INVALID
+    if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name):
         return MailboxRefusal.NAME_INVALID
     if name.casefold() in _ALIASES:
         return MailboxRefusal.NAME_TAKEN

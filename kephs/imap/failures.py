@@ -39,6 +39,7 @@ REFUSALS: Final[Mapping[MailboxRefusal, bytes]] = MappingProxyType(
         MailboxRefusal.OVER_QUOTA: b"[OVERQUOTA] The account has no room for this",
         MailboxRefusal.TOO_BIG: b"[TOOBIG] The message is larger than APPENDLIMIT",
         MailboxRefusal.TOO_MANY_ITEMS: b"[LIMIT] Too many messages at once",
+        MailboxRefusal.FOLDER_FULL: b"[LIMIT] The mailbox holds too many messages",
         MailboxRefusal.EMPTY: b"[CANNOT] An empty message is not filed",
         MailboxRefusal.HOLDS_NUL: b"[UNKNOWN-CTE] A message with NUL octets is not filed",
         MailboxRefusal.ITEMS_GONE: b"[EXPUNGEISSUED] Some messages are gone; nothing was copied",

@@ -4,7 +4,7 @@ spec: RFC3501#6.3.8, RFC3501#6.3.9, RFC5258, RFC6154, RFC3348
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -53,6 +53,7 @@ def listed(request: Listing, folders: Sequence[Folder], *, utf8: bool = False) -
     patterns = [request.reference + pattern for pattern in request.patterns]
     chosen = {name for name, folder in by_name.items() if _selects(request, folder)}
     holders = _levels(chosen)  # names with something chosen below them
+    parents = _levels(by_name)
     if request.lsub:
         # spec: RFC3501#6.3.9 (a level is told where what is subscribed below it is not)
         names = chosen | _levels(name for name in chosen if not _matches_any(patterns, name))
@@ -60,12 +61,24 @@ def listed(request: Listing, folders: Sequence[Folder], *, utf8: bool = False) -
         names = chosen | holders if request.selection >= _RECURSIVE else chosen
     else:
         names = chosen | holders
-    return [
-        Listed(name, by_name.get(name) if name in chosen or not request.lsub else None, line)
-        for name in sorted(names, key=lambda name: (name != "INBOX", name))
-        if _matches_any(patterns, name)
-        for line in [_line(request, name, by_name, chosen, holders, utf8=utf8)]
-    ]
+    found: list[Listed] = []
+    for name in sorted(names, key=lambda name: (name != "INBOX", name)):
+        if _matches_any(patterns, name):
+            folder = by_name.get(name)
+            told = _Told(name, folder, name in chosen, name in parents, name in holders)
+            found.append(Listed(name, folder, _line(request, told, utf8=utf8)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """One name: whether it is chosen, holds folders, and holds chosen ones."""
+
+    name: str
+    folder: Folder | None
+    chosen: bool
+    parent: bool
+    holder: bool
 
 
 def _selects(request: Listing, folder: Folder) -> bool:
@@ -111,30 +124,20 @@ def _level(name: str, at: int) -> range:
     return range(at, (len(name) if end < 0 else end) + 1)
 
 
-def _line(
-    request: Listing,
-    name: str,
-    by_name: Mapping[str, Folder],
-    chosen: Collection[str],
-    holders: Collection[str],
-    *,
-    utf8: bool,
-) -> bytes:
-    folder = by_name.get(name)
+def _line(request: Listing, told: _Told, *, utf8: bool) -> bytes:
+    name = mutf7.wire(told.name, utf8=utf8)
     if request.lsub:
-        flags = [] if name in chosen else [rb"\Noselect"]
-        return b'* LSUB (%b) "/" %b\r\n' % (b" ".join(flags), mutf7.wire(name, utf8=utf8))
-    flags = []
-    if folder is None:
+        return b'* LSUB (%b) "/" %b\r\n' % (b"" if told.chosen else rb"\Noselect", name)
+    flags: list[bytes] = []
+    if told.folder is None:
         flags.append(rb"\NonExistent" if request.extended else rb"\Noselect")
-    below = any(other.startswith(name + DELIMITER) for other in by_name)
-    flags.append(rb"\HasChildren" if below else rb"\HasNoChildren")
-    if folder is not None and folder.role in SPECIAL_USE:
-        flags.append(SPECIAL_USE[folder.role])
+    flags.append(rb"\HasChildren" if told.parent else rb"\HasNoChildren")
+    if told.folder is not None and told.folder.role in SPECIAL_USE:
+        flags.append(SPECIAL_USE[told.folder.role])
     asked = ListSelection.SUBSCRIBED in request.selection or ListReturn.SUBSCRIBED in request.returns
-    if folder is not None and folder.subscribed and asked:
+    if told.folder is not None and told.folder.subscribed and asked:
         flags.append(rb"\Subscribed")
-    line = b'* LIST (%b) "/" %b' % (b" ".join(flags), mutf7.wire(name, utf8=utf8))
-    if name in holders and request.selection >= _RECURSIVE:
+    line = b'* LIST (%b) "/" %b' % (b" ".join(flags), name)
+    if told.holder and request.selection >= _RECURSIVE:
         line += b' ("CHILDINFO" ("SUBSCRIBED"))'
     return line + b"\r\n"

@@ -65,8 +65,10 @@ class ImapServer:
         *,
         limits: ServerLimits | None = None,
         throttle: LoginThrottle | None = None,
+        reuse_port: bool = False,
     ) -> None:
         self._parts = parts
+        self._reuse_port = reuse_port  # other processes of the instance listen there too
         self._context = context
         self._limits = limits or ServerLimits()
         self._throttle = throttle or LoginThrottle()
@@ -100,7 +102,11 @@ class ImapServer:
         async with asyncio.TaskGroup() as group:
             self._group = group
             server = await asyncio.get_running_loop().create_server(
-                lambda: TlsLink(self._context, self._opened), host, port, backlog=512
+                lambda: TlsLink(self._context, self._opened),
+                host,
+                port,
+                backlog=512,
+                reuse_port=self._reuse_port or None,
             )
             try:
                 if ready is not None:

@@ -13,7 +13,14 @@ from directory.accounts import Account
 from evidence.headers import unfold
 from evidence.mime import MimeLimitError, scan
 from evidence.ports import ByteSource
-from kephs.domain.mailboxes import FILED_BY_PROVIDER, Folder, FolderRole, MailboxRefusal, NewItem
+from kephs.domain.mailboxes import (
+    FILED_BY_PROVIDER,
+    ITEMS_MAX,
+    Folder,
+    FolderRole,
+    MailboxRefusal,
+    NewItem,
+)
 from kephs.domain.message_index import encode as encode_index
 from kephs.domain.messages import Person
 from kephs.ports import Blob, BlobStore, Changes, Clock, Offload, Spool, Store, Tx
@@ -89,7 +96,7 @@ class Filing:
             raise MailboxRefusedError(MailboxRefusal.TOO_MANY_ITEMS)
 
         def work(tx: Tx) -> Filed:
-            target = self._target(tx, person, place, into)
+            target = self._target(tx, person, place, into, len(uids))
             before = _account(tx, person)
             pairs = tuple(tx.mailboxes.copy(place.folder_id, uids, target.folder_id))
             if exact and len(pairs) < len(uids):
@@ -117,7 +124,7 @@ class Filing:
         """
 
         def work(tx: Tx) -> tuple[Filed, Delta]:
-            target = self._target(tx, person, place, into)
+            target = self._target(tx, person, place, into, len(uids))
             pairs = tuple(tx.mailboxes.move(place.folder_id, uids, target.folder_id))
             return Filed(target.uid_validity, pairs), changes_since(tx, person, place, self._clock.now())
 
@@ -125,9 +132,9 @@ class Filing:
         self._changes.publish([person.account_id])
         return moved
 
-    def _target(self, tx: Tx, person: Person, place: Place, into: str) -> Folder:
+    def _target(self, tx: Tx, person: Person, place: Place, into: str, count: int) -> Folder:
         located(tx, person, place)
-        target = _writable(tx, person, into)
+        target = _writable(tx, person, into, count)
         demand(right_to_file(target.role), rights_of(tx, person, self._clock.now()))
         return target
 
@@ -183,7 +190,7 @@ class Filing:
         return appended
 
     def _append_target(self, tx: Tx, person: Person, into: str) -> Folder:
-        folder = _writable(tx, person, into)
+        folder = _writable(tx, person, into, 1)
         demand(right_to_append(folder.role), rights_of(tx, person, self._clock.now()))
         return folder
 
@@ -240,12 +247,14 @@ def _account(tx: Tx, person: Person) -> Account:
     return account
 
 
-def _writable(tx: Tx, person: Person, name: str) -> Folder:
+def _writable(tx: Tx, person: Person, name: str, count: int) -> Folder:
     folder = tx.mailboxes.folder(person.account_id, name)
     if folder is None:
         raise MailboxRefusedError(MailboxRefusal.NO_SUCH_TARGET)
     if folder.role in FILED_BY_PROVIDER:
         raise MailboxRefusedError(MailboxRefusal.FILED_BY_PROVIDER)
+    if folder.messages + count > ITEMS_MAX:  # copies of evidence take no quota, yet they are rows
+        raise MailboxRefusedError(MailboxRefusal.FOLDER_FULL)
     return folder
 
 

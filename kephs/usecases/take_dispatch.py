@@ -6,7 +6,7 @@ it changes nothing (KEP-MS-13). Unknown and blocked recipients get 21, the other
 spec: KEP-EV-20, KEP-EV-21, KEP-EV-02 (index), KEP-CL-07, R-03, R-15, R-18.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -153,9 +153,7 @@ class TakeDispatch:
 
     # --- outcomes -----------------------------------------------------------------------------
 
-    async def _turn_away(
-        self, found: Sealed, message: Submission, ours: Sequence[_Ours]
-    ) -> Taken | Refusal:
+    async def _turn_away(self, found: Sealed, message: Submission, ours: Sequence[_Ours]) -> Taken:
         state = advance_message(MessageState.RECEIVED, MessageEvent.TURN_AWAY).state
         message = replace(message, state=state, dispatch=None, next_at=None)
         sealed, contents = await self._seal(message, ours, found.record.recipients)
@@ -168,7 +166,13 @@ class TakeDispatch:
                 tx.messages.add(message)
             return _add_evidence(tx, message, sealed, contents)
 
-        return await self._written(commit, message, sealed)
+        try:
+            return await self.store.write(commit)
+        except DuplicateEvidenceError:  # this id was refused before, whatever came under it
+            said = {(one.record.kind, one.record.refers_to) for one in sealed}
+            earlier = await self.store.read(lambda tx: _relay_evidence(tx, message.message_id))
+            first = next(one for one in earlier if (one.kind, one.number) in said)
+            return Taken(first.evidence_id, message.message_id)
 
     async def _take_over(
         self, found: Sealed, arriving: Arriving, message: Submission, ours: Sequence[_Ours]
@@ -179,10 +183,12 @@ class TakeDispatch:
         message = replace(message, state=state, dispatch=blob.sha256)
         sealed, contents = await self._seal(message, ours, found.record.recipients)
 
-        def commit(tx: Tx) -> Taken:
+        def commit(tx: Tx) -> Taken | None:
             repeated = self._repeated(tx, found)
             if repeated is not None:  # the same message came twice at the same moment
                 return repeated
+            if tx.messages.get(message.message_id) is not None:
+                return None
             tx.blobs.add(blob)
             tx.blobs.set_index(blob.sha256, index)
             tx.messages.add(message)
@@ -191,20 +197,11 @@ class TakeDispatch:
                     tx.deliveries.add(self._delivery(message, one))
             return _add_evidence(tx, message, sealed, contents)
 
-        outcome = await self._written(commit, message, sealed)
+        outcome = await self.store.write(commit)
+        if outcome is None:  # another original came under this id at the same moment, and was first
+            return await self.take(found, arriving)
         self.changes.publish({one.account.account_id for one in ours if one.account is not None})
         return outcome
-
-    async def _written(
-        self, commit: Callable[[Tx], Taken], message: Submission, sealed: Sequence[SealedEvidence]
-    ) -> Taken | Refusal:
-        try:
-            return await self.store.write(commit)
-        except DuplicateEvidenceError:  # this id was refused before, whatever came under it
-            said = {(one.record.kind, one.record.refers_to) for one in sealed}
-            found = await self.store.read(lambda tx: _relay_evidence(tx, message.message_id))
-            first = next(one for one in found if (one.kind, one.number) in said)
-            return Taken(first.evidence_id, message.message_id)
 
     async def _seal(
         self, message: Submission, ours: Sequence[_Ours], named: tuple[Party, ...]

@@ -160,7 +160,7 @@ def _known_already(known: StoredEvidence, found: Sealed, message: Submission) ->
 def _concerned(tx: Tx, message: Submission, found: Sealed) -> tuple[Delivery, ...]:
     """Return the peer's recipients that an evidence is about; none where it is not the peer's to make."""
     record = found.record
-    if record.kind not in EVENTS:
+    if record.kind not in EVENTS or record.sender.address.lower() != message.sender.address:
         return ()
     if [p.address.lower() for p in record.recipients] != [str(r.address) for r in message.recipients]:
         return ()

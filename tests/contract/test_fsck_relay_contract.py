@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from kephs.ports import Tx
 from tests.support.evidence_samples import HS91
 from tests.support.fsck_relay_world import DENIZ, ISSUERS, THIRD, RelayWorld, digest
 from tests.support.fsck_world import VELI, archive, inbox
-from tests.support.stores import PEER, T0, after, item, receipt, transfer
+from tests.support.stores import PEER, T0, after, item, open_store, receipt, transfer
 
 K, S, T = EvidenceKind, DeliveryState, TransferState
 Expected = set[tuple[str, str]]
@@ -396,18 +397,19 @@ async def test_a_transfer_whose_message_is_gone_is_found(world: RelayWorld) -> N
     }
 
 
-async def test_rows_that_cannot_be_read_are_found_and_the_check_goes_on(store: Any) -> None:
-    world = await RelayWorld(store).build()
-    if not hasattr(store, "_path"):
-        return
-    world.sql("UPDATE transfers SET state = 'foo' WHERE transfer_id = 't-s1-2'")
-    world.sql("UPDATE transfers SET deadline = 'noon' WHERE transfer_id = 't-r1-21'")
-    world.sql("UPDATE transfers SET message_id = 'gone', kind = 'bar' WHERE transfer_id = 't-s4-3'")
-    assert await world.found() == {
-        ("row.unreadable", "transfers:t-s1-2"),
-        ("row.unreadable", "transfers:t-r1-21"),
-        ("row.unreadable", "transfers:t-s4-3"),
-        ("transfer.missing", "s1"),
-        ("transfer.missing", "s4"),
-        ("evidence.without_receipt", "r1-21"),
-    }
+async def test_rows_that_cannot_be_read_are_found_and_the_check_goes_on(
+    tmp_path: Path, template: Path
+) -> None:
+    async with open_store("sqlite", tmp_path, template) as store:
+        world = await RelayWorld(store).build()
+        world.sql("UPDATE transfers SET state = 'foo' WHERE transfer_id = 't-s1-2'")
+        world.sql("UPDATE transfers SET deadline = 'noon' WHERE transfer_id = 't-r1-21'")
+        world.sql("UPDATE transfers SET message_id = 'gone', kind = 'bar' WHERE transfer_id = 't-s4-3'")
+        assert await world.found() == {
+            ("row.unreadable", "transfers:t-s1-2"),
+            ("row.unreadable", "transfers:t-r1-21"),
+            ("row.unreadable", "transfers:t-s4-3"),
+            ("transfer.missing", "s1"),
+            ("transfer.missing", "s4"),
+            ("evidence.without_receipt", "r1-21"),
+        }

@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from types import TracebackType
 from typing import Self
@@ -43,6 +43,7 @@ class Crowd:
         self._queues: dict[str, deque[Letter]] = {holder.address: deque() for holder in self._people.values()}
         self._wake = {address: asyncio.Event() for address in self._queues}
         self._busy = 0
+        self._looking: set[str] = set()
         self._idle = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._going: list[asyncio.Task[None]] = []
@@ -77,13 +78,23 @@ class Crowd:
         """Hand out some new letters, and some that were answered before."""
         for _ in range(fresh):
             self._hand_out(next(self._letters))
-        known = list(self.told.accepted)
+        known = [u for u in self.told.accepted if self.told.letters[u].sender.address in self._queues]
         for user_id in self._choice.sample(known, min(again, len(known))):
             self._hand_out(self.told.letters[user_id])
 
     def submit(self, letter: Letter) -> None:
         """Hand out one letter."""
         self._hand_out(letter)
+
+    def caught_up(self, inboxes: Mapping[str, int]) -> bool:
+        """Say whether everybody has seen all that is in INBOX, and read what they will ever read."""
+        told = self.told
+        for address in self._queues:
+            mine = [item for item in told.names if item[0] == address]
+            wanted = [item for item in mine if self._is_read(item)]
+            if len(mine) != inboxes[address] or any(item not in told.contents for item in wanted):
+                return False
+        return not self._looking
 
     async def settled(self) -> None:
         """Wait until everything handed out has been answered."""
@@ -169,7 +180,9 @@ class Crowd:
                 async with mailbox(self._imap, holder) as (session, validity):
                     while True:
                         known = session.exists
+                        self._looking.add(holder.address)
                         latest = await self._look(session, holder.address, validity, latest)
+                        self._looking.discard(holder.address)
                         await session.more_than(known)
             except GoneError:
                 await self._gone(server)

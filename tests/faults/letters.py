@@ -53,11 +53,13 @@ def write_letters(people: dict[str, Holder], choice: random.Random) -> Iterator[
         yield write_letter(number, choice.choices(list(_MIX), list(_MIX.values()))[0], sender, others, choice)
 
 
-def write_letter(number: int, kind: Kind, sender: Holder, others: list[str], choice: random.Random) -> Letter:
-    """Write one letter to one or more of the others."""
+def write_letter(
+    number: int, kind: Kind, sender: Holder, others: list[str], choice: random.Random, nobody: str = NOBODY
+) -> Letter:
+    """Write one letter to one or more of the others; ``nobody`` is an address that has no account."""
     to = {
         Kind.TO_MANY: tuple(choice.sample(others, min(2, len(others)))),
-        Kind.TO_NOBODY: (NOBODY, choice.choice(others)),
+        Kind.TO_NOBODY: (nobody, choice.choice(others)),
     }.get(kind, (choice.choice(others),))
     user_id = f"<{number}.{choice.randbytes(6).hex()}@faults.example>"
     head = (

@@ -79,6 +79,7 @@ class Row:
     message_id: str
     kind: int
     number: int
+    origin: str | None = None  # the peer that made it; none: the provider itself
 
 
 @dataclass
@@ -92,20 +93,29 @@ class Books:
     sent: dict[str, Counter[str]]  # address -> Message-IDs in Giden
     receipts: dict[str, Counter[str]]  # address -> evidence ids in Deliller
     owners: dict[str, str]  # evidence id -> address of the account it belongs to
+    peers: dict[tuple[str, int], str]  # KEP message id, number of a recipient elsewhere -> their provider
+    relayed: dict[str, str]  # KEP message id -> the peer that relayed it here
 
     @classmethod
     def of(cls, provider: Provider) -> "Books":
         """Read the database beside the running server, and every mailbox through it."""
         submissions: dict[str, list[str]] = {}
-        query = "SELECT user_message_id, message_id FROM messages WHERE state <> 'refused'"
+        query = "SELECT user_message_id, message_id FROM messages WHERE state <> 'refused' AND origin IS NULL"
         for user_id, message_id in provider.rows(query):
             submissions.setdefault(user_id, []).append(message_id)
         deliveries: dict[str, list[tuple[int, str, str]]] = {}
-        for message_id, *rest in provider.rows("SELECT message_id, number, address, state FROM deliveries"):
-            deliveries.setdefault(message_id, []).append(tuple(rest))
-        rows = provider.rows("SELECT evidence_id, message_id, kind, number FROM evidence")
+        peers = {}
+        query = "SELECT message_id, number, address, state, peer FROM deliveries"
+        for message_id, number, address, state, peer in provider.rows(query):
+            deliveries.setdefault(message_id, []).append((number, address, state))
+            if peer is not None:
+                peers[message_id, number] = peer
+        rows = provider.rows("SELECT evidence_id, message_id, kind, number, origin FROM evidence")
         owners = provider.rows("SELECT evidence_id, address FROM evidence JOIN accounts USING (account_id)")
-        books = cls(submissions, [Row(*row) for row in rows], deliveries, {}, {}, {}, dict(owners))
+        relayed = provider.rows("SELECT message_id, origin FROM messages WHERE origin IS NOT NULL")
+        books = cls(
+            submissions, [Row(*row) for row in rows], deliveries, {}, {}, {}, dict(owners), peers, dict(relayed)
+        )
         for holder in provider.people.values():
             books._look_into(provider, holder)
         return books
@@ -140,15 +150,10 @@ def _list(client: imaplib.IMAP4_SSL, folder: str) -> Iterator[tuple[str, int, tu
 
 def differences(told: Told, books: Books) -> list[str]:
     """Return everything in which the server's books differ from what clients were told, and from itself."""
-    check = _Comparison(told, books)
-    check.letters()
-    check.mailboxes()
-    check.receipts()
-    check.readings()
-    return [*told.complaints, *check.found]
+    return Comparison(told, books).differences()
 
 
-class _Comparison:
+class Comparison:
     """The comparison, one subject after the other."""
 
     def __init__(self, told: Told, books: Books) -> None:
@@ -157,6 +162,14 @@ class _Comparison:
         self.kinds: dict[str, Counter[tuple[int, int]]] = {}
         for row in books.evidence:
             self.kinds.setdefault(row.message_id, Counter())[row.kind, row.number] += 1
+
+    def differences(self) -> list[str]:
+        """Return everything found, and what clients complained about before."""
+        self.letters()
+        self.mailboxes()
+        self.receipts()
+        self.readings()
+        return [*self.told.complaints, *self.found]
 
     def expect(self, what: str, found: object, *allowed: object) -> None:
         """Note what is not as it must be."""
@@ -209,7 +222,7 @@ class _Comparison:
                     addresses = tuple(address for _, address, _ in sorted(rows))
                     self.expect(f"{user_id} recipients", addresses, letter.recipients)
                 for number, address, state in rows:
-                    self._delivery(message_id, number, address, state)
+                    self.delivery(message_id, number, address, state)
                     if address in due:
                         due[address][message_id] += 1
                 self.expect(f"{message_id} evidence 10", self.kinds[message_id][ACCEPTED, 0], 1)
@@ -219,7 +232,8 @@ class _Comparison:
             )
             self.expect(f"deliveries missing in {address}", due[address] - Counter(inbox.values()), Counter())
 
-    def _delivery(self, message_id: str, number: int, address: str, state: str) -> None:
+    def delivery(self, message_id: str, number: int, address: str, state: str) -> None:
+        """Check the evidence about one recipient."""
         counts = [
             self.kinds.get(message_id, Counter())[kind, number] for kind in (DELIVERED, NOT_DELIVERED, READ)
         ]
@@ -237,13 +251,16 @@ class _Comparison:
         for address, receipts in self.books.receipts.items():
             self.expect(f"Deliller of {address} beyond evidence", receipts - due[address], Counter())
             self.expect(f"evidence missing in Deliller of {address}", due[address] - receipts, Counter())
-        known = {(10, 0), (11, 0)}
         for message_id, kinds in self.kinds.items():
             numbers = {number for number, _, _ in self.books.deliveries.get(message_id, [])}
-            strange = {
-                (k, n) for k, n in kinds if (k, n) not in known and not (k in (40, 41, 60) and n in numbers)
-            }
+            strange = {(kind, number) for kind, number in kinds if not self.may_be(kind, number, numbers)}
             self.expect(f"{message_id} other evidence", strange, set())
+
+    def may_be(self, kind: int, number: int, numbers: set[int]) -> bool:
+        """Say whether there is such evidence at all about a message with recipients of these numbers."""
+        if kind in (ACCEPTED, REFUSED):
+            return number == 0
+        return kind in (DELIVERED, NOT_DELIVERED, READ) and number in numbers
 
     def readings(self) -> None:
         """Check that whatever was shown has evidence 60, and what was never asked for has none."""

@@ -260,7 +260,7 @@ set certificate_file = "{tls_files()[0]}"
 set ssl_force_tls = yes
 set record = "" postponed = "" trash = "" header_cache = "" move = no delete = yes confirmappend = no
 set confirmcreate = no quit = yes mail_check = 1 timeout = 1 sleep_time = 0 imap_passive = yes wait_key = no
-set sort = mailbox-order
+set sort = mailbox-order resolve = no
 """
     )
     command = ["neomutt", "-n", "-F", str(home / "rc"), *options, "-e", f'push "{keys}"']
@@ -314,6 +314,7 @@ async def test_curl_appends_and_searches(world: World, running: Running, tmp_pat
 def _everything(port: int) -> dict[str, object]:
     client = imaplib.IMAP4_SSL("localhost", port, ssl_context=client_context())
     client.authenticate("PLAIN", lambda _: f"\0{ADDRESS}\0{PASSWORD}".encode())
+    client.capabilities = tuple(client.capability()[1][0].decode().split())
     seen: dict[str, object] = {"enable": client.enable("CONDSTORE")[0]}
     seen["create"] = client.create("is/2026")
     seen["rename"] = client.rename("is", "belgeler")

@@ -66,6 +66,17 @@ async def test_a_cut_inside_content_leaves_nothing(inbound: InboundEdge):
     assert inbound.twin.seen == []
 
 
+async def test_stopping_as_a_peer_hangs_up_inside_content_leaves_nothing(certificate: Path, caplog):
+    async with inbound_edge(certificate) as edge:  # on leaving, it looks at spools and sessions
+        line = await edge.secured(*TO_DATA)
+        await line.send(b"x" * 600_000)
+        await until(lambda: edge.spools.made[0].source().size > 0)
+        (session,) = edge.server._sessions
+        session.abort()
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+    line.writer.transport.abort()
+
+
 @pytest.mark.parametrize("politely", [True, False])
 async def test_a_message_that_came_whole_is_decided_though_the_peer_is_gone(
     inbound: InboundEdge, politely: bool

@@ -8,7 +8,9 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
+import socket
 import sqlite3
 import ssl
 import subprocess
@@ -26,7 +28,7 @@ from config import settings as config_settings
 from directory.accounts import AccountKind, ServiceType
 from kephs.bootstrap import Core, open_core
 from kephs.cli.account import new_app_password
-from kephs.cli.instance import make_instance
+from kephs.cli.instance import Ports, make_instance
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import Issued
 from kephs.testpki.profiles import make_tckn
@@ -36,6 +38,7 @@ from storage.migrate import upgrade_sqlite
 DOMAIN = "hs91.kep.tr"
 PATIENCE = 60.0  # seconds that anything may take before the test gives up
 ROLES = ("smtp", "imap", "worker")
+ALL_ROLES = ("smtp", "inbound", "imap", "worker")
 _WARM = Path(__file__).parents[1] / "faults" / "warm.py"
 _KEPHS = Path(sys.executable).parent / "kephs"
 _LOOK_AGAIN = 0.01
@@ -137,22 +140,48 @@ class Server:
 
 
 class Provider:
-    """An instance on disk, whatever server runs on it."""
+    """An instance on disk, whatever server runs on it.
 
-    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+    Args:
+        folder: a new folder for it and its logs.
+        names: of the people who get accounts.
+        domain: the provider's.
+        beside: another provider whose TEST PKI and warm process this one uses.
+        values: settings of its own, by section.
+        roles: what its servers do, unless a start says otherwise.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: Iterable[str],
+        *,
+        domain: str = DOMAIN,
+        beside: "Provider | None" = None,
+        values: dict[str, Any] | None = None,
+        roles: tuple[str, ...] = ROLES,
+    ) -> None:
         folder.mkdir(parents=True)
-        self.home = folder / "hs91"
+        self.domain, self.roles = domain, roles
+        self.home = folder / domain.partition(".")[0]
         self.log = folder / "serve.log"
-        made = make_instance(self.home, DOMAIN, now=now(), test_pki=True)
+        made = make_instance(
+            self.home, domain, now=now(), test_pki=True, values=values,
+            ports=Ports(*(quiet_port() for _ in range(4))), pki_of=beside.pki_folder if beside else None,
+        )  # fmt: skip
         upgrade_sqlite(made.storage.database)
-        pki = TestPki.load(made.test_pki.directory)
-        numbers = {name: make_tckn(n) for n, name in enumerate(names, 100)}
-        elsewhere = _pki_apart(folder / "pki", self.home)
+        self.pki_folder = beside.pki_folder if beside else _pki_apart(folder / "pki", self.home)
+        self.pki = TestPki.load(config_settings.load(self.pki_folder).test_pki.directory)
         self.settings = config_settings.load(self.home)
-        self.people = asyncio.run(self._open_all(pki, numbers))
-        self.warm = Warm()
+        first = int(domain[2:4]) * 1000
+        numbers = {name: make_tckn(first + n) for n, name in enumerate(names)}
+        self.people = asyncio.run(self._open_all(self.pki, numbers))
+        self._owns_warm = beside is None
+        self.warm = beside.warm if beside else Warm()
+        if beside:
+            return
         try:
-            self.warm.run(["test-pki", str(elsewhere)], folder / "test-pki.log")
+            self.warm.run(["test-pki", str(self.pki_folder)], folder / "test-pki.log")
             _answers_by(made.test_pki.port)
         except BaseException:
             self.warm.close()
@@ -160,7 +189,7 @@ class Provider:
 
     async def _open_all(self, pki: TestPki, numbers: dict[str, str]) -> dict[str, Holder]:
         async with open_core(self.settings) as core:
-            return {name: await _open(core, pki, name, tckn) for name, tckn in numbers.items()}
+            return {name: await _open(core, pki, f"{name}@{self.domain}", tckn) for name, tckn in numbers.items()}
 
     @property
     def addresses(self) -> frozenset[str]:
@@ -168,20 +197,30 @@ class Provider:
         return frozenset(holder.address for holder in self.people.values())
 
     def close(self) -> None:
-        """End every process of it."""
-        self.warm.close()
+        """End every process of it (and of those beside it)."""
+        if self._owns_warm:
+            self.warm.close()
+
+    def configure(self, section: str, **values: object) -> None:
+        """Change settings; servers that start later have them."""
+        given = tomllib.loads((self.home / config_settings.FILE_NAME).read_text("utf-8"))
+        given.setdefault(section, {}).update(values)
+        config_settings.save(self.home, given)
+        self.settings = config_settings.load(self.home)
 
     # --- the server ---------------------------------------------------------------------------
 
     async def start(
-        self, failpoint: str = "", *, roles: Iterable[str] = ROLES, cold: bool = False, wait: bool = True
+        self, failpoint: str = "", *, roles: Iterable[str] = (), cold: bool = False, wait: bool = True
     ) -> Server:
         """Start a server, by default wait until its ports answer (or it is dead)."""
+        roles = tuple(roles) or self.roles
         argv = ["serve", str(self.home), "--roles", ",".join(roles)]
         env = {config_settings.FAILPOINT_VARIABLE: failpoint}
         server = self._start_cold(argv, env) if cold else self._start_warm(argv, env)
         if wait:
-            ports = {"smtp": self.settings.network.submission_port, "imap": self.settings.network.imap_port}
+            network = self.settings.network
+            ports = {"smtp": network.submission_port, "inbound": network.inbound_port, "imap": network.imap_port}
             for role in roles:
                 if role in ports:
                     await _until_answers(ports[role], server)
@@ -216,10 +255,11 @@ class Provider:
             return connection.execute(query, parameters).fetchall()
 
     def work_due(self) -> int:
-        """Return how many messages and receipts wait for a worker."""
+        """Return how many messages and receipts wait for a worker, and how many transfers for a peer."""
         ((count,),) = self.rows(
             "SELECT (SELECT count(*) FROM messages WHERE next_at IS NOT NULL)"
             " + (SELECT count(*) FROM evidence WHERE receipt_due IS NOT NULL)"
+            " + (SELECT count(*) FROM transfers WHERE state NOT IN ('done', 'failed'))"
         )
         return int(count)
 
@@ -244,6 +284,16 @@ class Provider:
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def quiet_port() -> int:
+    """Return a free port that no outgoing connection gets while its server is dead."""
+    choice = random.Random()  # parallel runs must differ
+    while True:
+        port = choice.randint(15_000, 32_000)  # below what the kernel hands out
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 async def until(look: Any, what: str, seconds: float = PATIENCE) -> Any:
@@ -280,8 +330,8 @@ def _answers_by(port: int) -> None:
     asyncio.run(wait())
 
 
-async def _open(core: Core, pki: TestPki, name: str, tckn: str) -> Holder:
-    address, password, called = f"{name}@{DOMAIN}", new_app_password(), name.title()
+async def _open(core: Core, pki: TestPki, address: str, tckn: str) -> Holder:
+    password, called = new_app_password(), address.partition("@")[0].title()
     await core.accounts.open(
         Opening(
             address, AccountKind.REAL_PERSON, ServiceType.SEND_AND_RECEIVE, called, called, tckn,

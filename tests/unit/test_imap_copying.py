@@ -221,3 +221,13 @@ async def test_without_the_right_to_read_a_filed_message_stays_closed():
     for text in CONTENT:
         assert b"NO [NOPERM]" in await client.say(f"FETCH 1 {text}")
     assert world.reader.asked == []
+
+
+async def test_a_folder_takes_no_more_messages_than_sessions_can_hold(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(filing, "ITEMS_MAX", 3)
+    client = await (await world_of(2)).client()
+    assert b" OK " in await client.say("COPY 1:2 Ar&AV8-iv")
+    assert b"NO [LIMIT]" in await client.say("COPY 1:2 Ar&AV8-iv")
+    assert b" OK " in await client.append("Ar&AV8-iv", PLAIN)
+    assert b"NO [LIMIT]" in await client.append("Ar&AV8-iv", PLAIN)
+    assert b"NO [LIMIT]" in await client.say("MOVE 1 Ar&AV8-iv")

@@ -1,0 +1,147 @@
+"""Ports that count what passes through them. They change nothing else; who counts is the `Meter`'s business.
+
+Apart from `kephs.metrics`, so that commands which open an instance need not load the metrics library.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from directory.providers import Peer
+from evidence.der import DerError
+from evidence.ports import Signer, Timestamper, TimestampUnavailableError
+from evidence.records import EvidenceKind, EvidenceRecord, SealedEvidence
+from evidence.sealing import Sealer
+from evidence.timestamps import read_token
+from kephs.domain.relay import Handed, Letter, NotHanded
+from kephs.ports import Clock, Courier
+
+log = structlog.get_logger()
+
+Timer = Callable[[], float]
+_HALF_SECOND: Final = timedelta(milliseconds=500)
+_CLOCK_EVERY: Final = timedelta(seconds=10)  # reading a token costs more than its news is worth each time
+
+
+class Meter(Protocol):
+    """Who counts."""
+
+    def sealed(self, kinds: Sequence[EvidenceKind], seconds: float) -> None:
+        """Note evidence that was signed and stamped together."""
+        ...
+
+    def signed(self, seconds: float) -> None:
+        """Note a KEP message that was signed and stamped."""
+        ...
+
+    def stamped(self, seconds: float) -> None:
+        """Note a time stamp."""
+        ...
+
+    def not_stamped(self) -> None:
+        """Note that no authority gave a time stamp."""
+        ...
+
+    def clock_offset(self, seconds: float) -> None:
+        """Note how far our clock is ahead of the time-stamping authority's."""
+        ...
+
+    def handed(self, peer: str, seconds: float) -> None:
+        """Note a message that a peer took."""
+        ...
+
+    def not_handed(self, peer: str, trouble: str) -> None:
+        """Note a message that a peer did not take, and the stable code of why."""
+        ...
+
+
+class MeteredSealer(Sealer):
+    """A `Sealer` whose work is timed."""
+
+    def __init__(
+        self, signer: Signer, timestamper: Timestamper, meter: Meter, *, timer: Timer = time.perf_counter
+    ) -> None:
+        """See `Sealer`; ``timer`` gives seconds."""
+        super().__init__(signer, timestamper)
+        self._meter, self._timer = meter, timer
+
+    async def seal_many(
+        self, records: Sequence[EvidenceRecord], *, at: datetime | None = None
+    ) -> list[SealedEvidence]:
+        """Seal and count; see `Sealer.seal_many`."""
+        began = self._timer()
+        sealed = await super().seal_many(records, at=at)
+        if sealed:
+            self._meter.sealed([one.record.kind for one in sealed], self._timer() - began)
+        return sealed
+
+    async def sign_entity(self, digest: bytes, at: datetime) -> bytes:
+        """Sign and count; see `Sealer.sign_entity`."""
+        began = self._timer()
+        signature = await super().sign_entity(digest, at)
+        self._meter.signed(self._timer() - began)
+        return signature
+
+
+class MeteredTimestamper:
+    """A `Timestamper` whose answers are timed and compared with our clock."""
+
+    def __init__(
+        self, inner: Timestamper, meter: Meter, clock: Clock, *, timer: Timer = time.perf_counter
+    ) -> None:
+        self._inner, self._meter, self._clock, self._timer = inner, meter, clock, timer
+        self._compared: datetime | None = None
+
+    async def stamp(self, digest: bytes) -> bytes:
+        """Stamp and count; see `Timestamper.stamp`."""
+        began, before = self._timer(), self._clock.now()
+        try:
+            token = await self._inner.stamp(digest)
+        except TimestampUnavailableError as error:
+            self._meter.not_stamped()
+            log.warning("stamp.unavailable", cause=str(error))
+            raise
+        self._meter.stamped(self._timer() - began)
+        self._compare(token, before, self._clock.now())
+        return token
+
+    def _compare(self, token: bytes, before: datetime, after: datetime) -> None:
+        """Compare the authority's time with the middle of the time it had for its answer."""
+        if self._compared is not None and after - self._compared < _CLOCK_EVERY:
+            return
+        self._compared = after
+        try:
+            gen_time = read_token(token).info.gen_time
+        except DerError:  # who gave it has checked it; a figure is not worth a failure
+            return
+        if not gen_time.microsecond:  # most likely told to the second: the middle of it is the best guess
+            gen_time += _HALF_SECOND
+        self._meter.clock_offset((before + (after - before) / 2 - gen_time).total_seconds())
+
+
+class MeteredCourier:
+    """A `Courier` whose outcomes are counted and logged."""
+
+    def __init__(self, inner: Courier, meter: Meter, *, timer: Timer = time.perf_counter) -> None:
+        self._inner, self._meter, self._timer = inner, meter, timer
+
+    async def hand_over(self, peer: Peer, letter: Letter) -> Handed | NotHanded:
+        """Hand over and count; see `Courier.hand_over`."""
+        began = self._timer()
+        outcome = await self._inner.hand_over(peer, letter)
+        seconds = self._timer() - began
+        size = letter.content.size
+        if isinstance(outcome, Handed):
+            self._meter.handed(peer.domain, seconds)
+            log.info("relay.handed", peer=peer.domain, size=size, seconds=round(seconds, 3))
+        else:
+            trouble = outcome.trouble.value
+            self._meter.not_handed(peer.domain, trouble)
+            log.warning(
+                "relay.not_handed", peer=peer.domain, size=size, seconds=round(seconds, 3),
+                trouble=trouble, detail=outcome.detail,
+            )  # fmt: skip
+        return outcome
