@@ -126,9 +126,9 @@ def date_header(at: datetime) -> bytes:
 
 def base64_body(data: bytes) -> bytes:
     """Return base64 in lines of 76 characters, each ended by CRLF."""
-    return b"".join(
-        b2a_base64(data[start : start + 57], newline=False) + CRLF for start in range(0, len(data), 57)
-    )
+    text = b2a_base64(data, newline=False)
+    lines = [text[start : start + 76] for start in range(0, len(text), 76)]
+    return CRLF.join((*lines, b"")) if lines else b""
 
 
 def quoted_printable(text: str) -> bytes:

@@ -4,12 +4,9 @@ What is for PostgreSQL is loaded only there: embedded instances never load psyco
 """
 # ruff: noqa: PLC0415
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 from config.settings import Settings
-from kephs.system import LocalChanges
 from storage import key_check
 from storage.revision import check_current
 
@@ -74,17 +71,14 @@ def opens_content(settings: Settings, blob_key: bytes) -> bool:
     return key_check.opens_content(settings.storage.database, blob_key)
 
 
-@asynccontextmanager
-async def open_changes(settings: Settings) -> AsyncIterator[LocalChanges]:
-    """Open the way in which sessions hear of changes: of this process, or of all on the database."""
-    if not settings.storage.database_url:
-        yield LocalChanges()
-        return
-    from kephs.postgres_changes import PostgresChanges
+def unsafe_settings(settings: Settings) -> list[str]:
+    """Return settings of the database server that lose commits when the power fails; none for SQLite.
 
-    changes = PostgresChanges(settings.storage.database_url)
-    await changes.start()
-    try:
-        yield changes
-    finally:
-        await changes.close()
+    Raises:
+        DatabaseRefusedError: it cannot be asked.
+    """
+    if not settings.storage.database_url:
+        return []
+    from storage.postgres_schema import unsafe_settings as unsafe_settings_postgres
+
+    return unsafe_settings_postgres(settings.storage.database_url)

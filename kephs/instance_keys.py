@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from config.settings import Settings, SettingsError
+from kephs.databases import check_schema, in_use
 from storage.key_check import FILE_NAME as KEY_CHECK_FILE
-from storage.key_check import KeyCheckError, in_use, write_key_check, wrong_keys
-from storage.revision import check_current
+from storage.key_check import KeyCheckError, write_key_check, wrong_keys
 
 _KEY_BYTES: Final = 32
 
@@ -53,8 +53,8 @@ def open_keys(settings: Settings) -> Keys:
     """
     keys, path = read_keys(settings), key_check_file(settings)
     if not path.exists():
-        check_current(settings.storage.database)
-        if not in_use(settings.storage.database):
+        check_schema(settings)
+        if not in_use(settings):
             write_key_check(path, keys.by_name())
     problem = key_problem(settings, keys)
     if problem is not None:

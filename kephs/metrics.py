@@ -30,8 +30,12 @@ _LOOK_MOST: Final = 5.0  # seconds a look may take
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _RELAY_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0)
 _WAITING: Final = (
-    TransferState.QUEUED, TransferState.HELD, TransferState.HANDED, TransferState.ANSWERED, TransferState.FAILED,
-)  # fmt: skip
+    TransferState.QUEUED,
+    TransferState.HELD,
+    TransferState.HANDED,
+    TransferState.ANSWERED,
+    TransferState.FAILED,
+)
 _EVENT: Final = re.compile(r"[a-z][a-z0-9_.]{0,63}\Z")
 _EVENTS_MOST: Final = 300
 _OTHER: Final = "other"

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
@@ -67,6 +67,10 @@ class Lane:
     patience: float = 60.0
 
 
+_Claimed: TypeAlias = tuple[Sequence[Any], datetime | None]
+"""Rows claimed; where there are none, when the next one is due, as far as that is known."""
+
+
 class Worker:
     """Runs lanes until told to stop."""
 
@@ -97,7 +101,7 @@ class Worker:
         """Do one batch of each lane; return how much was found (tests and tools)."""
         found = 0
         for lane in self._lanes():
-            rows = await self._claim(lane, lane.at_once)
+            rows, _ = await self._claim(lane, lane.at_once)
             found += len(rows)
             async with asyncio.TaskGroup() as group:
                 for row in rows:
@@ -120,14 +124,14 @@ class Worker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_wake_when(stopping, waker), name=f"{lane.name} waker")
                 while not stopping.is_set():
-                    rows = await self._safe_claim(lane, lane.at_once - len(under_way))
+                    rows, due = await self._safe_claim(lane, lane.at_once - len(under_way))
                     for row in rows:
                         task = group.create_task(self._one(lane, row))
                         under_way.add(task)
                         task.add_done_callback(under_way.discard)
                         task.add_done_callback(lambda _done: waker.wake())
                     if not rows or len(under_way) > lane.at_once - lane.refill:
-                        await self._pause(lane, waker, full=len(under_way) > lane.at_once - lane.refill)
+                        await self._pause(waker, due)
                 await _finish(under_way, lane.patience)
         finally:
             waker.close()
@@ -142,29 +146,26 @@ class Worker:
         if released:
             log.info("worker.released", blobs=released)
 
-    async def _safe_claim(self, lane: Lane, free: int) -> Sequence[Any]:
+    async def _safe_claim(self, lane: Lane, free: int) -> _Claimed:
         if free < lane.refill:
-            return ()
+            return (), None
         try:
             return await self._claim(lane, free)
         except Exception:  # a defect must not stop the work of everybody else
             log.exception("worker.claim_failed", lane=lane.name)
-            return ()
+            return (), None
 
-    async def _claim(self, lane: Lane, most: int) -> Sequence[Any]:
+    async def _claim(self, lane: Lane, most: int) -> _Claimed:
+        """Claim what is due; else return when the next row is. Looking costs a snapshot, claiming a write."""
         now = self._clock.now()
-        if await self._idle(lane, now):
-            return ()
+        due = await self._next_due(lane)
+        if due is None or due > now:
+            return (), due
         try:
-            return await self._store.write(lambda tx: lane.claim(tx, now, most, now + lane.lease))
+            return await self._store.write(lambda tx: lane.claim(tx, now, most, now + lane.lease)), None
         except StoreUnavailableError as error:
             log.warning("worker.store_unavailable", cause=str(error))
-            return ()
-
-    async def _idle(self, lane: Lane, now: datetime) -> bool:
-        """Say whether nothing is due: looking costs a snapshot, claiming a place in the writer's batch."""
-        due = await self._next_due(lane)
-        return due is None or due > now
+            return (), None
 
     async def _one(self, lane: Lane, row: Any) -> None:
         subject = lane.subject(row)
@@ -182,9 +183,8 @@ class Worker:
         except StoreUnavailableError:
             log.warning("worker.not_postponed", kind=lane.name, subject=subject)  # the lease runs out instead
 
-    async def _pause(self, lane: Lane, waker: Waker, *, full: bool) -> None:
-        """Wait for a change, or (unless every place is taken) for the next work that falls due."""
-        due = None if full else await self._next_due(lane)
+    async def _pause(self, waker: Waker, due: datetime | None) -> None:
+        """Wait for a change, or for the next work that falls due; where places are taken, for a free one."""
         seconds = IDLE if due is None else min(IDLE, max(0.0, (due - self._clock.now()).total_seconds()))
         try:
             async with asyncio.timeout(seconds):

@@ -62,6 +62,8 @@ def machines() -> Iterator[tuple[str, Mapping[tuple[Enum, Enum], Any]]]:
     """Yield the state machines of kephs.domain.lifecycle: every table from (state, event) pairs."""
     lifecycle = importlib.import_module("kephs.domain.lifecycle")
     for name, value in vars(lifecycle).items():
+        if name.startswith("_"):
+            continue
         if not name.isupper() or not isinstance(value, Mapping) or not value:
             continue
         first = next(iter(value))

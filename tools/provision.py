@@ -24,13 +24,17 @@ PROGRAMS: Final[dict[str, str]] = {
     "gnutls-cli": "gnutls-bin",
     "postfix": "postfix",
     "/usr/lib/dovecot/imap": "dovecot-imapd",
+    "/usr/lib/postgresql/*/bin/initdb": "postgresql",
+    "neomutt": "neomutt",
+    "offlineimap": "offlineimap3",
 }
-"""What must be there: a program's name (or absolute path) and the Debian package that brings it."""
+"""What must be there: a program's name, absolute path or pattern, and the Debian package that brings it."""
 
 SERVICES: Final[dict[str, tuple[str, ...]]] = {
     "clamav-daemon": ("clamav-daemon", "clamav-freshclam"),
     "postfix": ("postfix",),
     "dovecot-imapd": ("dovecot",),
+    "postgresql": ("postgresql",),
 }
 """Services that a package would start at the next boot; the tests start their own copies instead."""
 
@@ -40,7 +44,13 @@ SEARCH: Final = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"
 
 def missing() -> dict[str, str]:
     """Return the programs that are not there, each with its Debian package."""
-    return {name: package for name, package in PROGRAMS.items() if shutil.which(name, path=SEARCH) is None}
+    return {name: package for name, package in PROGRAMS.items() if not _there(name)}
+
+
+def _there(name: str) -> bool:
+    if "*" in name:
+        return any(Path("/").glob(name.lstrip("/")))
+    return shutil.which(name, path=SEARCH) is not None
 
 
 @contextmanager

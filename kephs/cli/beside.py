@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from config.settings import Settings
 from kephs.bootstrap import open_register
 from kephs.cli.output import ExitError
+from kephs.databases import InstanceStore, check_schema, open_database
 from kephs.instance_keys import open_keys
 from kephs.system import Argon2Passwords, HmacIdentity, SystemClock, ThreadOffload, TimeOrderedIds
 from kephs.usecases.accounts import AccountWork
 from storage.files import FileBlobStore
-from storage.revision import DatabaseUnreadableError, check_current
-from storage.unit_of_work import SqliteStore
+from storage.revision import DatabaseUnreadableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Beside:
     """What commands need; ``blobs`` only opens content, it takes none in."""
 
     settings: Settings
-    store: SqliteStore
+    store: InstanceStore
     blobs: FileBlobStore
     clock: SystemClock
     offload: ThreadOffload
@@ -43,10 +43,10 @@ async def open_beside(settings: Settings) -> AsyncIterator[Beside]:
     """
     clock = SystemClock()
     with unreadable_database_named():
-        check_current(settings.storage.database)
+        check_schema(settings)
         keys = open_keys(settings)
     identity = HmacIdentity(keys.identity)
-    store = SqliteStore(settings.storage.database, column_key=keys.columns)
+    store = open_database(settings, column_key=keys.columns)
     blobs = FileBlobStore(settings.storage.blobs, master_key=keys.blobs)
     offload = ThreadOffload()
     accounts = AccountWork(

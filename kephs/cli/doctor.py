@@ -1,6 +1,7 @@
 """``kephs doctor``: is everything there that a provider needs, and will it still be there next month?"""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -20,6 +21,9 @@ from kephs.cli.doctor_files import (
     check_year,
 )
 from kephs.cli.doctor_network import check_network
+from kephs.cli.doctor_peers import check_peers, check_register
+from kephs.cli.doctor_queue import check_queue
+from kephs.cli.doctor_turkish import turkish_of
 from kephs.cli.findings import Finding, Level, error, print_findings, worst
 from kephs.cli.output import FAILED, OK, guarded, instance_argument, json_option
 from kephs.system import SystemClock
@@ -27,23 +31,46 @@ from kephs.system import SystemClock
 
 @click.command()
 @instance_argument
+@click.option(
+    "--no-network", is_flag=True, help="Ask nobody outside: no time stamps, OCSP, scanner, peers, ports."
+)
 @json_option
 @guarded
-def command(directory: Path, as_json: bool) -> None:  # noqa: FBT001  # click hands options over by name
-    """Check environment, keys, certificates and outside services of the instance in DIR."""
+def command(directory: Path, no_network: bool, as_json: bool) -> None:  # noqa: FBT001  # click hands options over by name
+    """Check environment, keys, certificates, queue, peers and outside services of the instance in DIR.
+
+    Each finding has a stable code; cures are in English and Turkish (Türkçe). Exit code 1: some finding is
+    an error.
+    """
     try:
-        findings = examine(load(directory), directory, SystemClock())
+        findings = examine(load(directory), directory, SystemClock(), network=not no_network)
     except SettingsError as failure:
         findings = [
             error("settings", str(failure), "correct kephs.toml; docs/settings.md explains each value")
         ]
-    print_findings(findings, as_json=as_json)
+    print_findings([_in_both_languages(finding) for finding in findings], as_json=as_json)
     raise click.exceptions.Exit(FAILED if worst(findings) is Level.ERROR else OK)
 
 
-def examine(settings: Settings, directory: Path, clock: SystemClock) -> list[Finding]:
-    """Return all findings about an instance; nothing in it is changed."""
+def _in_both_languages(finding: Finding) -> Finding:
+    if finding.level is Level.OK:
+        return finding
+    return replace(finding, cure=f"{finding.cure} / {turkish_of(finding.code)}")
+
+
+def examine(
+    settings: Settings, directory: Path, clock: SystemClock, *, network: bool = True
+) -> list[Finding]:
+    """Return all findings about an instance; nothing in it is changed.
+
+    Args:
+        settings: of the instance.
+        directory: where it lies.
+        clock: the time.
+        network: ask outside services, peers and ports too.
+    """
     now = clock.now()
+    registered, peers = check_register(settings, now)
     findings = [
         Finding(Level.OK, "settings", f"provider {settings.provider.domain}"),
         check_year(now),
@@ -52,16 +79,20 @@ def examine(settings: Settings, directory: Path, clock: SystemClock) -> list[Fin
         *check_folders(settings, directory),
         *check_keys(settings),
         *check_database(settings),
+        *asyncio.run(check_queue(settings, now)),
+        *registered,
         *check_trust(settings),
     ]
     try:
         trust = open_trust(settings)
     except SettingsError:
         return findings  # check_trust has said why
-    return [
-        *findings,
+    findings += [
         *check_transaction(settings, trust, now),
         *check_tls(settings, now),
         *check_scanner_setting(settings),
-        *asyncio.run(check_network(settings, trust, clock)),
     ]
+    if network:
+        findings += asyncio.run(check_network(settings, trust, clock))
+        findings += asyncio.run(check_peers(settings, peers))
+    return findings

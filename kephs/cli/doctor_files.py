@@ -1,6 +1,6 @@
 """What `kephs doctor` finds out from files alone."""
 
-import shutil
+import os
 import sqlite3
 import ssl
 from collections.abc import Iterable
@@ -21,18 +21,21 @@ from kephs.bootstrap import (
     read_signer,
 )
 from kephs.cli.findings import Finding, error, ok, warning
+from kephs.databases import check_schema, in_use, unsafe_settings
 from kephs.instance_keys import key_check_file, key_problem, read_keys
 from kephs.testpki.marker import is_test_root
 from storage.errors import SchemaError
-from storage.key_check import in_use
-from storage.revision import HEAD, DatabaseUnreadableError, check_current
+from storage.postgres_errors import DatabaseRefusedError
+from storage.revision import HEAD, DatabaseUnreadableError
 
 _FIRST_YEAR: Final = 2025
 _LAST_YEAR: Final = 2100  # beyond, somebody typed it wrong
 _GIB: Final = 1 << 30
-_DISK_ERROR: Final = 1 * _GIB
-_DISK_WARNING: Final = 10 * _GIB
+_DISK_LEAST: Final = 1 * _GIB
+_DISK_SHARE: Final = 0.10  # of the whole
 _SOON: Final = timedelta(days=60)
+_URGENT: Final = timedelta(days=30)
+_NOW: Final = timedelta(days=7)
 _KEY_HEX: Final = 64
 
 
@@ -44,21 +47,27 @@ def check_year(now: datetime) -> Finding:
 
 
 def check_disk(settings: Settings) -> Iterable[Finding]:
-    """Say whether the store has room."""
+    """Say whether the store has room: bytes and, where the file system counts them, files."""
     places = {settings.storage.database.parent, settings.storage.blobs}
     for place in sorted(places):
         try:
-            free = shutil.disk_usage(place).free
+            found = os.statvfs(place)
         except OSError as failure:
             yield error("disk", f"{place}: {failure.strerror}", "make the folder, or correct [storage]")
             continue
-        text = f"{free / _GIB:.1f} GiB free at {place}"
-        if free < _DISK_ERROR:
-            yield error("disk", text, "make room: a full store refuses every message for the moment")
-        elif free < _DISK_WARNING:
-            yield warning("disk", text, "plan more room")
-        else:
-            yield ok("disk", text)
+        yield _room(place, found.f_bavail * found.f_frsize, found.f_bavail / max(1, found.f_blocks))
+        if found.f_files and found.f_favail / found.f_files < _DISK_SHARE:
+            yield warning(
+                "disk-files", f"room for {found.f_favail:,} more files at {place}",
+                "plan a file system with more inodes: each message is a file",
+            )  # fmt: skip
+
+
+def _room(place: Path, free: int, share: float) -> Finding:
+    text = f"{free / _GIB:.1f} GiB ({share:.0%}) free at {place}"
+    if free < _DISK_LEAST:
+        return error("disk", text, "make room: a full store refuses every message for the moment")
+    return warning("disk", text, "plan more room") if share < _DISK_SHARE else ok("disk", text)
 
 
 def check_domain(settings: Settings) -> Iterable[Finding]:
@@ -129,8 +138,8 @@ def _same_keys(settings: Settings) -> Iterable[Finding]:
     try:
         keys = read_keys(settings)
         if not key_check_file(settings).exists():
-            check_current(settings.storage.database)
-            if not in_use(settings.storage.database):
+            check_schema(settings)
+            if not in_use(settings):
                 return  # a start makes the check values
     except (SettingsError, SchemaError, sqlite3.DatabaseError):
         return  # said elsewhere
@@ -162,7 +171,9 @@ def _key_file(path: Path, *, is_hex: bool) -> Finding:
 def check_database(settings: Settings) -> Iterable[Finding]:
     """Say whether the database is there and its schema is this program's."""
     try:
-        check_current(settings.storage.database)
+        check_schema(settings)
+    except DatabaseRefusedError as failure:
+        yield error(failure.code, failure.text, failure.cure)
     except DatabaseUnreadableError as failure:
         yield error(
             "database", str(failure), "stop the server and restore database and blobs from one backup"
@@ -174,6 +185,12 @@ def check_database(settings: Settings) -> Iterable[Finding]:
         )  # fmt: skip
     else:
         yield ok("schema", f"revision {HEAD}")
+        for setting in unsafe_settings(settings):
+            yield error(
+                "database-unsafe",
+                f"the server runs with {setting}",
+                "a power failure loses messages: set it to on",
+            )
 
 
 def check_trust(settings: Settings) -> Iterable[Finding]:
@@ -258,15 +275,21 @@ def _covers(name: str, domain: str) -> bool:
     return plain == domain or plain.endswith("." + domain)
 
 
-def lifetime(code: str, facts: CertificateFacts, now: datetime) -> Finding:
-    """Return the finding about a certificate's validity period; it warns 60 days ahead."""
+def lifetime(code: str, facts: CertificateFacts, now: datetime, *, ours: bool = True) -> Finding:
+    """Return the finding about a certificate's validity period.
+
+    It warns 60 days ahead, urges at 30, and in the last 7 is an error, unless others must renew it.
+    """
     problem = lifetime_problem(facts, now)
     if problem is not None:
         return error(code, problem, "check the clock" if now < facts.not_before else "renew it")
-    until = f"{facts.not_after:%Y-%m-%d}"
-    if facts.not_after - now < _SOON:
-        return warning(code, f"expires on {until}", "renew it in time")
-    return ok(code, f"{facts.common_name}, valid until {until}")
+    until, left = f"{facts.not_after:%Y-%m-%d}", facts.not_after - now
+    if left >= _SOON:
+        return ok(code, f"{facts.common_name}, valid until {until}")
+    text = f"expires on {until}, in {left.days} days"
+    if left < _NOW and ours:
+        return error(code, text, "renew it today")
+    return warning(code, text, "order the new one now" if left < _URGENT else "renew it in time")
 
 
 def check_scanner_setting(settings: Settings) -> Iterable[Finding]:

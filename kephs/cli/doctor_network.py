@@ -1,11 +1,8 @@
 """What `kephs doctor` finds out by asking: time stamps, revocation, scanner, ports."""
 
-import asyncio
 import secrets
-import socket
-import ssl
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
 
@@ -13,7 +10,6 @@ import aiohttp
 
 from config.settings import Settings, SettingsError
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
-from evidence.adapters.trust_folder import certificates_of
 from evidence.adapters.tsa_http import HttpTimestamper
 from evidence.certificates import CertificateError, certificate_facts
 from evidence.chain import Chain, TrustStore, build_chain
@@ -22,13 +18,16 @@ from evidence.revocation import RevocationStatus
 from evidence.timestamps import verify_token
 from kephs.bootstrap import open_scanner, read_signer
 from kephs.cli.doctor_files import lifetime
+from kephs.cli.doctor_ports import check_metrics, check_ports, listens
 from kephs.cli.findings import Finding, error, ok, warning
 from kephs.ports import ScannerUnavailableError
 from kephs.system import SystemClock
 
-_PORT_SECONDS: Final = 3.0
-_SKEW_WARNING: Final = timedelta(seconds=5)
-_SKEW_ERROR: Final = timedelta(seconds=60)  # beyond this our own client refuses the stamp
+_SKEW_WARNING: Final = timedelta(milliseconds=500)  # spec: KEP-OP-04
+_SKEW_ERROR: Final = timedelta(seconds=1)  # spec: KEP-OP-04; nothing may be signed beyond
+_ONE_SECOND: Final = timedelta(seconds=1)
+_EICAR: Final = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR" + b"-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
+"""In two halves, so that scanners do not take this file for it."""
 _ANY_SKEW: Final = timedelta(days=36_500)  # here the difference is measured, not judged
 
 
@@ -46,18 +45,22 @@ async def check_network(settings: Settings, trust: TrustStore, clock: SystemCloc
         if not resting:
             findings += [one async for one in _time_stamps(settings, trust, clock, session)]
             findings += [one async for one in _revocation(settings, trust, clock, session)]
-    for name, port in (
-        ("submission", settings.network.submission_port),
-        ("imap", settings.network.imap_port),
-    ):
-        findings.append(await asyncio.to_thread(_port, settings, name, port))
-    return findings
+        findings.append(await check_metrics(settings, session))
+    if not any(finding.code == "clock-tsa" for finding in findings):
+        findings.append(
+            warning(
+                "clock-tsa",
+                "the clock could not be compared: no time-stamping authority answered",
+                "see tsa; meanwhile compare it by hand (chronyc tracking)",
+            )
+        )
+    return findings + await check_ports(settings)
 
 
 def _test_pki_rests(settings: Settings) -> bool:
     """Say whether our own TEST PKI is meant to answer, but is not running."""
     pki = settings.test_pki
-    return pki.enabled and bool(pki.port) and not _listens(pki.host, pki.port)
+    return pki.enabled and bool(pki.port) and not listens(pki.host, pki.port)
 
 
 async def _scanner(settings: Settings) -> AsyncIterator[Finding]:
@@ -65,14 +68,21 @@ async def _scanner(settings: Settings) -> AsyncIterator[Finding]:
     if scanner is None:
         return
     try:
-        await scanner.scan(BytesSource(b"kephs doctor\r\n"))
+        verdict = await scanner.scan(BytesSource(_EICAR))
     except ScannerUnavailableError as failure:
         yield error(
             "scanner", f"{settings.scanner.clamd} does not answer ({failure}): nothing is accepted meanwhile",
             "start clamd, or correct scanner.clamd",
         )  # fmt: skip
+        return
+    yield ok("scanner", f"{settings.scanner.clamd} answers")
+    if verdict.clean:
+        yield warning(
+            "scanner-blind", "the scanner does not recognise the EICAR test file",
+            "give clamd its signatures (freshclam)",
+        )  # fmt: skip
     else:
-        yield ok("scanner", f"{settings.scanner.clamd} answers")
+        yield ok("scanner-eicar", f"the EICAR test file is recognised as {verdict.name}")
 
 
 # --------------------------------------------------------------------------- time stamps
@@ -100,6 +110,7 @@ async def _time_stamp(
         timeout=timedelta(seconds=settings.seal.tsa_seconds), max_skew=_ANY_SKEW,
     )  # fmt: skip
     imprint = sha256(secrets.token_bytes(32)).digest()
+    before = clock.now()
     try:
         token = await client.stamp(imprint)
     except TimestampUnavailableError as failure:
@@ -108,21 +119,30 @@ async def _time_stamp(
                 "tsa", f"no usable time stamp: {failure}", "check seal.tsa, the network, and the TSA's root"
             )
         ]
-    now = clock.now()
-    report = verify_token(token, imprint=imprint, trust=trust, at=now)
+    after = clock.now()
+    report = verify_token(token, imprint=imprint, trust=trust, at=after)
     findings = [ok("tsa", f"{url} answers")]
     if report.gen_time is not None:
-        findings.append(_skew(abs(report.gen_time - now)))
+        findings.append(skew(before, after, report.gen_time))
     if report.certificate is not None:
-        findings.append(lifetime("tsa-certificate", report.certificate, now))
+        findings.append(lifetime("tsa-certificate", report.certificate, after, ours=False))
     return True, findings
 
 
-def _skew(apart: timedelta) -> Finding:
-    text = f"our clock and the time-stamping authority's are {apart.total_seconds():.0f} s apart"
-    if apart > _SKEW_ERROR:
-        return error("clock-tsa", text, "keep the clock by NTP: such stamps are refused")
-    if apart > _SKEW_WARNING:
+def skew(before: datetime, after: datetime, gen_time: datetime) -> Finding:
+    """Judge how far our clock is off, at least, given when we asked and heard and what we were told.
+
+    A time told to the second means any moment of that second.
+    """
+    told_until = gen_time if gen_time.microsecond else gen_time + _ONE_SECOND
+    apart = max(timedelta(0), before - told_until, gen_time - after)
+    if not apart:
+        return ok("clock-tsa", "our clock agrees with the time-stamping authority's")
+    way = "ahead of" if before > told_until else "behind"
+    text = f"our clock is at least {apart.total_seconds():.3f} s {way} the time-stamping authority's"
+    if apart >= _SKEW_ERROR:
+        return error("clock-tsa", text, "keep the clock by NTP: from one second on nothing may be signed")
+    if apart >= _SKEW_WARNING:
         return warning("clock-tsa", text, "keep the clock by NTP")
     return ok("clock-tsa", text)
 
@@ -159,55 +179,3 @@ async def _revocation(
             yield ok("revocation", f"{name}: good ({answer.source.value.upper()})")
         else:
             yield error("revoked", f"{name}: {answer.status.value}", "stop, and order a new certificate")
-
-
-# --------------------------------------------------------------------------- ports
-
-
-def _port(settings: Settings, name: str, port: int) -> Finding:
-    """Say whether a port of ours is free, or answers with our certificate."""
-    host, code = settings.network.host, f"port-{name}"
-    if not _listens(host, port):
-        return _free(host, port, code)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # compared with our own below
-    try:
-        with (
-            socket.create_connection((host, port), _PORT_SECONDS) as raw,
-            context.wrap_socket(raw, server_hostname=settings.provider.domain) as wrapped,
-        ):
-            shown = wrapped.getpeercert(binary_form=True)
-        ours = certificates_of(settings.network.tls_certificate.read_bytes())[0]
-    except (OSError, CertificateError) as failure:
-        return error(
-            code, f"{host}:{port} is taken by something else ({failure})", "stop it, or change [network]"
-        )
-    if shown != ours:
-        return error(
-            code,
-            f"{host}:{port} answers with another certificate",
-            "restart the server, or stop what answers",
-        )
-    return ok(code, f"{host}:{port} is ours and answers")
-
-
-def _free(host: str, port: int, code: str) -> Finding:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except OSError as failure:
-        return error(
-            code, f"{host}:{port} cannot be used: {failure.strerror}",
-            "change [network], or let the service use low ports (CAP_NET_BIND_SERVICE)",
-        )  # fmt: skip
-    return ok(code, f"{host}:{port} is free")
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        with socket.create_connection((host, port), _PORT_SECONDS):
-            return True
-    except OSError:
-        return False

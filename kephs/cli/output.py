@@ -156,9 +156,12 @@ def _known(error: BaseException) -> ExitError | None:
     from kephs.ports import BlobMissingError, StoreUnavailableError
     from kephs.usecases.accounts import AccountError
     from storage.errors import SchemaError
+    from storage.postgres_errors import DatabaseRefusedError
 
     if isinstance(error, AccountError):
         return ExitError(error.fault.value, str(error), ACCOUNT_CURES[error.fault.value])
+    if isinstance(error, DatabaseRefusedError):
+        return ExitError(error.code, error.text, error.cure)
     table: tuple[tuple[type[BaseException], str, str, str], ...] = (
         (SettingsError, "settings-invalid", "{}", "kephs doctor DIR names what is wrong"),
         (SchemaError, "schema-old", "{}", "stop the server and run kephs migrate DIR"),

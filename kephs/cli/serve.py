@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -23,6 +24,9 @@ from kephs.imap.fetch import FetchPolicy
 from kephs.imap.server import ImapServer, ServerLimits
 from kephs.imap.session import SessionParts
 from kephs.lanes import lanes, take_over
+from kephs.metrics import Metrics
+from kephs.metrics_server import HOST as METRICS_HOST
+from kephs.metrics_server import serve_metrics
 from kephs.observability import configure_logging
 from kephs.ports import StoreUnavailableError
 from kephs.system import LocalChanges
@@ -33,6 +37,7 @@ from smtp_gateway.server import SubmissionServer
 from smtp_gateway.settings import EdgeSettings, InboundSettings
 from storage.errors import SchemaError
 from storage.files import is_writer_name
+from storage.revision import HEAD
 
 Up: TypeAlias = Callable[[], None]
 """Called by a part once it does its work: an edge, once its port is bound."""
@@ -56,10 +61,11 @@ def command(directory: Path, *, roles: str, node: str, verbose: bool) -> None:
     if unknown or not wanted:
         named = ", ".join(sorted(unknown)) or "given"
         raise click.UsageError(f"no role {named}; there are {', '.join(ROLES)}")
-    configure_logging(verbose=verbose)
+    metrics = Metrics(version=version("kephs"), schema=HEAD)
+    configure_logging(verbose=verbose, watch=metrics.count_event)
     os.umask(0o077)  # whatever the server writes belongs to its user alone
     try:
-        asyncio.run(_serve(load(directory), directory, wanted, node))
+        asyncio.run(_serve(load(directory), directory, wanted, node, metrics))
     except Exception as error:
         text = explained(first_of(error) if isinstance(error, ExceptionGroup) else error)
         if text is None:  # a defect: its trace is wanted
@@ -116,7 +122,9 @@ def check_node(settings: Settings, node: str) -> None:
         )
 
 
-async def _serve(settings: Settings, directory: Path, roles: Sequence[str], node: str) -> None:
+async def _serve(
+    settings: Settings, directory: Path, roles: Sequence[str], node: str, metrics: Metrics
+) -> None:
     check_node(settings, node)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -127,14 +135,30 @@ async def _serve(settings: Settings, directory: Path, roles: Sequence[str], node
         if settings.test_pki.enabled and settings.test_pki.port and node == MAIN_NODE:
             await stack.enter_async_context(pki_beside(directory))
         core = await stack.enter_async_context(open_core(settings, node))
+        await _show_metrics(core, metrics, stack)
         up = {role: asyncio.Event() for role in roles}
         async with asyncio.TaskGroup() as group:
             for role in roles:
-                group.create_task(_RUN[role](core, stopping, up[role].set), name=role)
+                group.create_task(_RUN[role](core, metrics, stopping, up[role].set), name=role)
             for event in up.values():
                 await event.wait()
             log.info("serve.ready", domain=settings.provider.domain, roles=",".join(roles))
     log.info("serve.stopped")
+
+
+async def _show_metrics(core: Core, metrics: Metrics, stack: AsyncExitStack) -> None:
+    port = core.settings.network.metrics_port
+    metrics.watch_store(core.store)
+    if not port:
+        return
+    try:
+        await stack.enter_async_context(serve_metrics(metrics, port=port, clock=core.clock))
+    except OSError as error:
+        if core.node == MAIN_NODE:
+            raise SettingsError(
+                f"metrics cannot listen on {METRICS_HOST}:{port}: {error.strerror}; see network in kephs.toml"
+            ) from None
+        log.warning("metrics.not_shown", port=port, reason=error.strerror)  # one process a machine shows them
 
 
 def _cannot_listen(role: str, core: Core, port: int, error: BaseException) -> SettingsError:
@@ -144,7 +168,7 @@ def _cannot_listen(role: str, core: Core, port: int, error: BaseException) -> Se
     )
 
 
-async def _run_smtp(core: Core, stopping: asyncio.Event, up: Up) -> None:
+async def _run_smtp(core: Core, metrics: Metrics, stopping: asyncio.Event, up: Up) -> None:
     network, limits = core.settings.network, open_limits(core.settings)
     loop = asyncio.get_running_loop()
     edge = EdgeSettings(
@@ -165,6 +189,7 @@ async def _run_smtp(core: Core, stopping: asyncio.Event, up: Up) -> None:
         settings=edge,
         reuse_port=core.shared_ports,
     )
+    metrics.watch_edge("submission", server)
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(server)
@@ -174,7 +199,7 @@ async def _run_smtp(core: Core, stopping: asyncio.Event, up: Up) -> None:
         await stopping.wait()
 
 
-async def _run_inbound(core: Core, stopping: asyncio.Event, up: Up) -> None:
+async def _run_inbound(core: Core, metrics: Metrics, stopping: asyncio.Event, up: Up) -> None:
     network = core.settings.network
     server = InboundServer(
         host=network.host,
@@ -193,6 +218,7 @@ async def _run_inbound(core: Core, stopping: asyncio.Event, up: Up) -> None:
         register_serves=partial(_serves, core.settings.provider.domain),
         reuse_port=core.shared_ports,
     )
+    metrics.watch_edge("inbound", server)
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(server)
@@ -207,13 +233,14 @@ def _serves(own: str, domain: str) -> bool:
     return domain == own or domain.endswith("." + own)
 
 
-async def _run_imap(core: Core, stopping: asyncio.Event, up: Up) -> None:
+async def _run_imap(core: Core, metrics: Metrics, stopping: asyncio.Event, up: Up) -> None:
     network = core.settings.network
     parts = SessionParts(
         core.mailbox, core.sign_in, core.offload, FetchPolicy(imap_body=core.settings.read.trigger_imap_body)
     )
     limits = ServerLimits(connections=network.max_connections)
     server = ImapServer(parts, open_tls(core.settings), limits=limits, reuse_port=core.shared_ports)
+    metrics.watch_sessions("imap", lambda: server.connections)
 
     async def listen() -> None:
         try:
@@ -227,7 +254,7 @@ async def _run_imap(core: Core, stopping: asyncio.Event, up: Up) -> None:
         server.drain()
 
 
-async def _run_worker(core: Core, stopping: asyncio.Event, up: Up) -> None:
+async def _run_worker(core: Core, _metrics: Metrics, stopping: asyncio.Event, up: Up) -> None:
     settings, node = core.settings, core.node
     worker = Worker(
         store=core.store,

@@ -154,7 +154,7 @@ _FROM_PEER: Final = (
     DeliveryEvent.PEER_UNREAD,
 )
 # Late, repeated and contradictory evidence of a peer is kept beside what stands and moves nothing.
-_LATE: Final = {(state, event): DeliveryStep(state) for state in DECIDED for event in _FROM_PEER}
+_LATE: Final = {(state, event): DeliveryStep(state) for state in sorted(DECIDED) for event in _FROM_PEER}
 
 DELIVERY: Final[Mapping[tuple[DeliveryState, DeliveryEvent], DeliveryStep]] = MappingProxyType(
     _LATE

@@ -274,7 +274,7 @@ class Fetcher:
             await self._stored(message, Range(found.start + start, found.start + start + length), pieces)
 
     async def _preview(self, message: Message) -> bytes:
-        """Return the beginning of the text; NIL where it may not be shown now (RFC 8970 3.2)."""
+        """Return the beginning of the text; NIL where it may not be shown now (RFC 8970 4.1)."""
         if message.closed:
             return b"NIL"
         root, source = await message.root(), await message.source()
@@ -307,7 +307,7 @@ class Fetcher:
         size = await self._service.run(source, binary.decoded_size, source, where, encoding)
         start, length = _window(size, section)
         chosen = binary.window(binary.decoded(source, where, encoding), start, length)
-        pieces.append(b"~{%d}\r\n" % length)  # spec: RFC3516#4.4 (what is decoded may hold NUL)
+        pieces.append(b"~{%d}\r\n" % length)  # spec: RFC3516#4.3 (what is decoded may hold NUL)
         if where.length <= INLINE_MAX:
             pieces.append(b"".join(chosen))
         else:

@@ -1,6 +1,6 @@
 """The grammar of FETCH items and sections.
 
-spec: RFC3501#6.4.5, RFC3501#9, RFC3516#5, RFC7162#7, RFC8970#4
+spec: RFC3501#6.4.5, RFC3501#9, RFC3516#7, RFC7162#7, RFC8970#6
 """
 
 import re

@@ -1,6 +1,6 @@
 """The grammar of commands that name mailboxes: SELECT, LIST, STATUS, CREATE, APPEND and the like.
 
-spec: RFC3501#9, RFC5258#6, RFC6154#6, RFC9208#7, RFC3516#5, RFC6855#4, RFC7162#7
+spec: RFC3501#9, RFC5258#6, RFC6154#6, RFC9208#7, RFC3516#7, RFC6855#4, RFC7162#7
 """
 
 import re
@@ -27,7 +27,7 @@ def _select(*, read_only: bool) -> Callable[[Cursor], c.Body]:
         cursor.expect(b" ")
         mailbox = cursor.mailbox()
         condstore = False
-        if cursor.skips(b" "):  # spec: RFC4466#2.4
+        if cursor.skips(b" "):  # spec: RFC4466#2.1
             names = cursor.listed(cursor.word, 10)
             condstore = names == ("CONDSTORE",)
             if not condstore:

@@ -10,7 +10,7 @@ from evidence.mime import Part
 from evidence.ports import ByteSource
 from kephs.imap.search import part_text
 
-_CHARS_MAX: Final = 200  # spec: RFC8970#3.1
+_CHARS_MAX: Final = 200  # spec: RFC8970#3.3
 _READ_MAX: Final = 8 * 1024  # bytes of the text looked at
 _BLANKS: Final = re.compile(r"[\s\x00-\x1f\x7f]+")
 

@@ -154,6 +154,7 @@ class Selected:
         for start in range(0, len(uids), _STORE_BATCH):
             batch = uids[start : start + _STORE_BATCH]
             known = {uid: self.view.summaries[uid] for uid in batch}
+            untold = self.view.untold(batch)
             delta = await self._service.change_flags(
                 self._person,
                 self._place(),
@@ -164,8 +165,9 @@ class Selected:
             self._learn(delta)
             refused.update(delta.refused)
             for uid, before in known.items():
-                if uid not in refused:
-                    lines.append(self._stored(command, uid, before, change))
+                if uid in refused or (command.silent and uid in untold):
+                    continue  # what the client does not know yet it hears in `View.news`, silence or not
+                lines.append(self._stored(command, uid, before, change))
         if not refused:
             return Answer(b"".join(lines))
         lines += [self._told(uid, command) for uid in sorted(refused)]  # spec: RFC7162#3.1.3

@@ -363,7 +363,9 @@ class Session:
         if _asks_modseq(body) and (line := self._enable_condstore()):
             yield line
         # spec: RFC3501#7.4.1 (numbers must not change before a command that names them is performed)
-        if self._dirty and (due := await self._due(expunges=uid, uids=uid)):
+        # nor flags while others may be set in silence: nobody could tell which came first
+        told = not isinstance(body, c.Store)
+        if self._dirty and (due := await self._due(expunges=uid, uids=uid, flags=told)):
             yield due
         outcome: list[bytes] = []
         if isinstance(body, c.Fetch):
@@ -396,12 +398,12 @@ class Session:
                 await selected.expunge(numbers)
                 return Answer()
 
-    async def _due(self, *, expunges: bool, uids: bool) -> bytes:
+    async def _due(self, *, expunges: bool, uids: bool, flags: bool = True) -> bytes:
         selected = self._opened()
         if self._dirty:
             self._dirty = False
             await selected.refresh()
-        return selected.view.news(expunges=expunges, uids=uids)
+        return selected.view.news(expunges=expunges, uids=uids, flags=flags)
 
 
 def _asks_modseq(body: _OnFolder) -> bool:

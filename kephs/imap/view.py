@@ -4,7 +4,7 @@ spec: RFC3501#2.3.1.2, RFC3501#7.4.1, RFC3501#5.2
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kephs.domain.mailboxes import ItemSummary
 from kephs.imap import render
@@ -93,6 +93,10 @@ class View:
         """Take in a change the client need not hear of."""
         self.summaries[summary.uid] = summary
 
+    def untold(self, uids: Iterable[int]) -> set[int]:
+        """Return those messages whose flags changed and whose client did not hear of it yet."""
+        return self._changed.intersection(uids)
+
     def forget_change(self, uid: int) -> None:
         """Note that the client was told the flags of a message."""
         self._changed.discard(uid)
@@ -101,12 +105,13 @@ class View:
         """Say whether the message was removed, though its number still stands."""
         return uid in self._gone
 
-    def news(self, *, expunges: bool, uids: bool) -> bytes:
+    def news(self, *, expunges: bool, uids: bool, flags: bool = True) -> bytes:
         """Return the untagged answers that are due.
 
         Args:
             expunges: whether numbers may change now (not during FETCH, STORE, SEARCH by number).
             uids: whether FETCH answers carry the UID (they must during UID commands).
+            flags: whether changes of flags are told now.
         """
         lines: list[bytes] = []
         if expunges and self._gone:
@@ -114,7 +119,7 @@ class View:
         if len(self.uids) > self._told:
             self._told = len(self.uids)
             lines.append(b"* %d EXISTS\r\n" % self._told)
-        if self._changed:
+        if flags and self._changed:
             for uid in sorted(self._changed - self._gone):
                 lines.append(self.flags_line(uid, with_uid=uids))
             self._changed.clear()

@@ -58,15 +58,22 @@ class Deliver:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
         """
         dispatch = await self._dispatches.dispatch(message)
-        pending = await self._store.read(lambda tx: _pending(tx, message.message_id))
-        for start in range(0, len(pending), CHUNK):
-            await self._decide(message, dispatch, pending[start : start + CHUNK])
-        await self._store.write(lambda tx: _finish(tx, message))
+        while True:
+            deliveries, accounts = await self._store.read(lambda tx: _next(tx, message.message_id))
+            if not deliveries:  # decided before a crash
+                await self._store.write(lambda tx: _finish(tx, message))
+                break
+            await self._decide(message, dispatch, deliveries, accounts)
+            if len(deliveries) < CHUNK:
+                break
         if message.account_id:
             self._changes.publish({message.account_id})
 
-    async def _decide(self, message: Submission, dispatch: Blob, deliveries: Sequence[Delivery]) -> None:
-        accounts = await self._store.read(lambda tx: _accounts(tx, deliveries))
+    async def _decide(
+        self, message: Submission, dispatch: Blob, deliveries: Sequence[Delivery],
+        accounts: Mapping[str, Account],
+    ) -> None:  # fmt: skip
+        """Seal and store what becomes of some deliveries; with the last ones the work here ends."""
         decisions = [_decision(delivery, accounts.get(delivery.delivery_id)) for delivery in deliveries]
         steps = [advance_delivery(d.delivery.state, d.event) for d in decisions]
         records = [
@@ -80,6 +87,7 @@ class Deliver:
         def commit(tx: Tx) -> None:
             for decision, evidence, blob in zip(decisions, sealed, blobs, strict=True):
                 _commit(tx, message, dispatch, decision, evidence, blob)
+            _finish(tx, message)
 
         await self._store.write(commit)
         self._changes.publish({d.account_id for d in deliveries if d.account_id})
@@ -88,6 +96,11 @@ class Deliver:
 def _pending(tx: Tx, message_id: str) -> list[Delivery]:
     deliveries = tx.deliveries.of_message(message_id)
     return [d for d in deliveries if d.peer is None and d.state is DeliveryState.PENDING]
+
+
+def _next(tx: Tx, message_id: str) -> tuple[list[Delivery], dict[str, Account]]:
+    deliveries = _pending(tx, message_id)[:CHUNK]
+    return deliveries, _accounts(tx, deliveries)
 
 
 def _accounts(tx: Tx, deliveries: Sequence[Delivery]) -> dict[str, Account]:

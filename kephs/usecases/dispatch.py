@@ -14,6 +14,7 @@ from kephs.domain.message_index import encode as encode_index
 from kephs.domain.messages import Role, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Ids, Offload, Spool, Store, Tx
 from kephs.usecases.records import RecordMaker
+from kephs.usecases.sized import run_sized
 
 PIECE: Final = 512 * 1024
 
@@ -37,37 +38,27 @@ class DispatchMaker:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
             BlobMissingError: content is gone.
         """
-        existing = await self.store.read(lambda tx: _dispatch_of(tx, message.message_id))
+        existing, parts = await self.store.read(lambda tx: _look_up(tx, message))
         if existing is not None:
             return existing
-        if message.origin is not None:  # what a peer sealed is never made anew
+        if parts is None:  # content is gone; and what a peer sealed is never made anew
             raise BlobMissingError(message.message_id)
-        original, evidence = await self._parts(message)
-        plan = self._plan(message, evidence, await self.offload.run(label_of, original))
+        original, evidence = await self._opened(*parts)
+        plan = self._plan(message, evidence, await run_sized(self.offload, original.size, label_of, original))
         spool = self.blobs.spool()
         try:
             await self._write(plan, original, spool)
             source = spool.source()
-            root = await self.offload.run(scan, source)
+            root = await run_sized(self.offload, source.size, scan, source)
             index = encode_index(source, root)
             blob = await self.blobs.keep(spool)
         finally:
             await spool.discard()
         return await self.store.write(lambda tx: _name_dispatch(tx, message, blob, index))
 
-    async def _parts(self, message: Submission) -> tuple[ByteSource, SealedEvidence]:
-        def look_up(tx: Tx) -> tuple[Blob | None, Blob | None]:
-            accepted = next(
-                e for e in tx.evidence.of_message(message.message_id)
-                if e.kind is EvidenceKind.SUBMISSION_ACCEPTANCE and e.origin is None
-            )  # fmt: skip
-            return tx.blobs.get(message.digest_sha256), tx.blobs.get(accepted.blob)
-
-        original, evidence = await self.store.read(look_up)
-        if original is None or evidence is None:
-            raise BlobMissingError(message.message_id)
+    async def _opened(self, original: Blob, evidence: Blob) -> tuple[ByteSource, SealedEvidence]:
         source = self.blobs.open(evidence)
-        xml = await self.offload.run(source.read, 0, source.size)
+        xml = await run_sized(self.offload, source.size, source.read, 0, source.size)
         return self.blobs.open(original), SealedEvidence(read_record(xml), xml)
 
     def _plan(self, message: Submission, evidence: SealedEvidence, label: str) -> MessagePlan:
@@ -89,8 +80,8 @@ class DispatchMaker:
         digest = sha256(plan.entity_head)
         await spool.write(plan.prefix + plan.entity_head)
         for start in range(0, original.size, PIECE):
-            piece = await self.offload.run(original.read, start, PIECE)
-            await self.offload.run(digest.update, piece)
+            piece = await run_sized(self.offload, original.size, original.read, start, PIECE)
+            await run_sized(self.offload, len(piece), digest.update, piece)
             await spool.write(piece)
         digest.update(plan.entity_tail)
         p7s = await self.sealer.sign_entity(digest.digest(), self.clock.now())
@@ -101,6 +92,19 @@ def label_of(original: ByteSource) -> str:
     """Return ``8bit`` where some octet is above 127, else ``7bit``."""
     pieces = (original.read(start, PIECE) for start in range(0, original.size, PIECE))
     return "7bit" if all(piece.isascii() for piece in pieces) else "8bit"
+
+
+def _look_up(tx: Tx, message: Submission) -> tuple[Blob | None, tuple[Blob, Blob] | None]:
+    """Return the KEP message that is stored, else what it is made of: the original and evidence 10."""
+    existing = _dispatch_of(tx, message.message_id)
+    if existing is not None or message.origin is not None:
+        return existing, None
+    accepted = next(
+        e for e in tx.evidence.of_message(message.message_id)
+        if e.kind is EvidenceKind.SUBMISSION_ACCEPTANCE and e.origin is None
+    )  # fmt: skip
+    original, evidence = tx.blobs.get(message.digest_sha256), tx.blobs.get(accepted.blob)
+    return None, None if original is None or evidence is None else (original, evidence)
 
 
 def _dispatch_of(tx: Tx, message_id: str) -> Blob | None:

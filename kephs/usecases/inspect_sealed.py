@@ -102,14 +102,11 @@ def inspect_sealed(
     fault = _fault(check)
     if fault is not None and fault.code is not RefusalCode.ORIGINAL_DIFFERS:
         return fault
-    record = check.records[0]
-    if _not_the_peers(record, peer, register, is_dispatch=check.message.is_dispatch):
-        return Refusal(RefusalCode.EVIDENCE_NOT_THE_PEERS)
-    older = _of_evidence(check.evidences[0], peer)
-    if older is None:
-        return Refusal(RefusalCode.EVIDENCE_NOT_THE_PEERS, "its certificate is not registered")
-    evidence_at = check.evidences[0].stamped_at or at
-    if not (certificate.valid_at(check.stamped_at or at) and older.valid_at(evidence_at)):
+    record, sealed = check.records[0], check.evidences[0]
+    older = _of_evidence(sealed, peer)
+    if older is None or _not_the_peers(record, peer, register, is_dispatch=check.message.is_dispatch):
+        return Refusal(RefusalCode.EVIDENCE_NOT_THE_PEERS, "issuer, ids, sender or certificate")
+    if not (certificate.valid_at(check.stamped_at or at) and older.valid_at(sealed.stamped_at or at)):
         fault = Refusal(RefusalCode.SEAL_EXPIRED, "the register ended it")
     return Sealed(peer, check, root, record, fault)
 

@@ -19,6 +19,7 @@ from kephs.domain.messages import StoredEvidence, Submission, Transfer, Transfer
 from kephs.domain.relay_times import RelayTimes
 from kephs.ports import Blob, BlobMissingError, BlobStore, Changes, Clock, Ids, Offload, Store, Tx
 from kephs.usecases.records import RecordMaker, receipt_recipient
+from kephs.usecases.sized import run_sized
 
 
 class FileReceipts:
@@ -44,7 +45,7 @@ class FileReceipts:
         if blob is None or message is None:
             raise BlobMissingError(evidence.evidence_id)
         source = self._blobs.open(blob)
-        xml = await self._offload.run(source.read, 0, source.size)
+        xml = await run_sized(self._offload, source.size, source.read, 0, source.size)
         receipt = await self._receipt(SealedEvidence(read_record(xml), xml), message)
         root = scan(BytesSource(receipt))
         index = encode_index(BytesSource(receipt), root)

@@ -49,6 +49,7 @@ from kephs.usecases.material import encode_material
 from kephs.usecases.records import RecordMaker, stored
 from kephs.usecases.results import Accepted, Incoming, Refused
 from kephs.usecases.sign_in import still_signed_in
+from kephs.usecases.sized import run_sized
 
 _SEALED_OFF: Final = Refused(Refusal(RefusalCode.SEALING_UNAVAILABLE))
 
@@ -126,9 +127,10 @@ class Submit:
     async def _submit(self, incoming: Incoming) -> Accepted | Refused:
         source = incoming.spool.source()
         settings = self._settings
-        form = await self._offload.run(
-            read_form, incoming, source, settings.register, settings.nes_policy.limits
-        )
+        form = await run_sized(
+            self._offload, source.size,
+            read_form, incoming, source, settings.register, settings.nes_policy.limits,
+        )  # fmt: skip
         blob = await self._blobs.keep(incoming.spool)
         known = await self._store.read(lambda tx: _known(tx, incoming.person, form))
         if known is None:  # the account or the app password went between login and message
@@ -179,9 +181,10 @@ class Submit:
     async def _verify(self, draft: _Draft) -> SenderReport:
         at, root = draft.incoming.received_at, draft.form.root
         assert root is not None  # policy refused it otherwise
-        prepared = await self._offload.run(
-            lambda: prepare(draft.source, root, trust=self._trust, policy=self._settings.nes_policy, at=at)
-        )
+        prepared = await run_sized(
+            self._offload, draft.source.size,
+            lambda: prepare(draft.source, root, trust=self._trust, policy=self._settings.nes_policy, at=at),
+        )  # fmt: skip
         answers = {
             certificate.sha256: await self._revocation.status(certificate, issuer, at)
             for certificate, issuer in prepared.needs

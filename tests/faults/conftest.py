@@ -1,9 +1,10 @@
-"""One instance with its people, its TEST PKI and a warm process for all fault tests of a session."""
+"""Instances with their people, their TEST PKI and a warm process for all fault tests that can share them."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.pair import Pair
 from tests.faults.told import Told
 from tests.support.crash import Provider
 
@@ -20,3 +21,37 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
 def told() -> Told:
     """What the provider's clients were told so far."""
     return Told()
+
+
+class _Pairs:
+    """A pair for test after test; after a failure the next one gets a new pair."""
+
+    def __init__(self, factory: pytest.TempPathFactory) -> None:
+        self._factory = factory
+        self._made: Pair | None = None
+
+    def get(self) -> Pair:
+        """Return a pair that is quiet and whose books agree."""
+        if self._made is None or not self._made.agreed:
+            self.close()
+            self._made = Pair(self._factory.mktemp("faults") / "pair")
+        self._made.agreed = False
+        return self._made
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._made is not None:
+            self._made.close()
+
+
+@pytest.fixture(scope="session")
+def _pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Pairs]:
+    pairs = _Pairs(tmp_path_factory)
+    yield pairs
+    pairs.close()
+
+
+@pytest.fixture
+def pair(_pairs: _Pairs) -> Pair:
+    """Two providers, nothing under way between them."""
+    return _pairs.get()

@@ -116,3 +116,32 @@ async def test_any_bytes_are_shown_as_they_are(content: bytes):
     answer = await client.say("FETCH 1 (BODY.PEEK[] ENVELOPE BODYSTRUCTURE)")
     assert b"{%d}\r\n%b" % (len(content), content) in answer
     assert b" OK " in answer
+
+
+TALK = st.lists(
+    st.sampled_from(
+        [b"a APPEND Taslaklar {3}\r\n", b"b APPEND x {5+}\r\n", b"c APPEND {1}\r\n", b"x", b"abc", b"\r\n", b"{2+}\r\n",
+         b"d NOOP\r\n", b"e IDLE\r\n", b"DONE\r\n", b"f SELECT Taslaklar\r\n", b"g COPY 1 Ar&AV8-iv\r\n", b" ", b")",
+         b"h UID MOVE 1:* &AMcA9g-p\r\n", b"i CREATE k/l\r\n", b"j DELETE k\r\n", b"k RENAME k/l m\r\n", b"\0", b"+",
+         b"l STORE 1 (UNCHANGEDSINCE 1) +FLAGS \\Deleted\r\n", b"m EXPUNGE\r\n", b"n ENABLE UTF8=ACCEPT\r\n",
+         b"o APPEND INBOX {4+}\r\n", b"p APPEND Taslaklar UTF8 (~{3+}\r\n", b"q FETCH 1 (BINARY[1] PREVIEW)\r\n"]
+    )
+    | st.binary(max_size=6),
+    max_size=20,
+).map(b"".join)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(TALK, st.integers(1, 30))
+async def test_any_talk_is_answered_alike_however_it_is_cut_and_holds_nothing_at_the_end(
+    data: bytes, cut: int
+):
+    answers = []
+    for size in (max(len(data), 1), cut):
+        world = await build_world()
+        client = await world.client(None)
+        answer = b"".join([await client.send(data[at : at + size]) for at in range(0, len(data), size)])
+        answers.append(answer)
+        await client.session.close()
+        assert world.service.filing._coming == {}
+    assert answers[0] == answers[1]

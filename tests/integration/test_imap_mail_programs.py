@@ -247,8 +247,9 @@ async def test_offlineimap_carries_everything_both_ways(world: World, running: R
 # --- neomutt --------------------------------------------------------------------------------------------
 
 
-async def neomutt(port: int, home: Path, keys: str, *options: str) -> str:
-    """Run neomutt on INBOX, let it type ``keys`` and quit."""
+async def neomutt(port: int, home: Path, keys: str) -> str:
+    """Run neomutt on INBOX and let it type ``keys``; it keeps modification numbers between runs."""
+    (home / "cache").mkdir(exist_ok=True)
     (home / "rc").write_text(
         f"""
 set folder = "imaps://localhost:{port}/"
@@ -258,12 +259,12 @@ set imap_pass = "{PASSWORD}"
 set ssl_ca_certificates_file = "{tls_files()[0]}"
 set certificate_file = "{tls_files()[0]}"
 set ssl_force_tls = yes
-set record = "" postponed = "" trash = "" header_cache = "" move = no delete = yes confirmappend = no
+set record = "" postponed = "" trash = "" header_cache = "{home}/cache" imap_condstore = yes move = no delete = yes confirmappend = no
 set confirmcreate = no quit = yes mail_check = 1 timeout = 1 sleep_time = 0 imap_passive = yes wait_key = no
 set sort = mailbox-order resolve = no
 """
     )
-    command = ["neomutt", "-n", "-F", str(home / "rc"), *options, "-e", f'push "{keys}"']
+    command = ["neomutt", "-n", "-F", str(home / "rc"), "-e", f'push "{keys}"']
     if shutil.which("script"):  # it wants a terminal
         quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in command)
         command = ["script", "-qec", quoted, "/dev/null"]

@@ -81,7 +81,7 @@ def record_of(row: StoredEvidence, of: Submission) -> EvidenceRecord:
 class World:
     """A sound store: one message read, one delivery failed, one message refused, one pending."""
 
-    def __init__(self, store: MemoryStore | SqliteStore) -> None:
+    def __init__(self, store: MemoryStore | SqliteStore | ThrowAwayStore) -> None:
         self.store = store
         self.blobs = MemoryBlobStore()
         self.rows: dict[str, Blob] = {}

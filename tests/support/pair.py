@@ -20,10 +20,22 @@ from kephs.domain.policy import Limits
 from kephs.domain.relay import Handed, Letter, NotHanded, RelayTrouble
 from kephs.domain.relay_times import RelayTimes
 from kephs.testpki.issued import Issued
+from kephs.testpki.profiles import make_tckn
 from kephs.usecases.accounts import Opening
 from kephs.usecases.results import Accepted, Arriving, Refused, Taken
-from tests.support.pki import NOW, ayse, make_tckn, shared_pki
-from tests.support.world import AYSE, DOMAIN, FATMA, PEER, Clock, World, compose, issuer_of, password_of, signed
+from tests.support.pki import NOW, ayse, shared_pki
+from tests.support.world import (
+    AYSE,
+    DOMAIN,
+    FATMA,
+    PEER,
+    Clock,
+    World,
+    compose,
+    issuer_of,
+    password_of,
+    signed,
+)
 
 MIB = 1 << 20
 THIRD = "hs93.kep.tr"
@@ -50,7 +62,9 @@ def transaction_of(domain: str) -> Issued:
     return pki.transactions[domain]
 
 
-def registered(issued: Issued, begin: datetime | None = None, end: datetime | None = None) -> SealingCertificate:
+def registered(
+    issued: Issued, begin: datetime | None = None, end: datetime | None = None
+) -> SealingCertificate:
     """Return how the register names a transaction certificate; a year from yesterday by default."""
     digest = sha256(issued.certificate).digest()
     return SealingCertificate(digest, begin or NOW - timedelta(days=1), end or NOW + timedelta(days=365))
@@ -163,7 +177,9 @@ class Pair:
 
     async def transfer(self, message_id: str, peer: str = PEER) -> Transfer:
         """Return the transfer that carries a message of hs91's to a peer."""
-        (found,) = [t for t in await self.transfers(self.here) if (t.message_id, t.peer) == (message_id, peer)]
+        (found,) = [
+            t for t in await self.transfers(self.here) if (t.message_id, t.peer) == (message_id, peer)
+        ]
         return found
 
     async def message(self, message_id: str, world: World | None = None) -> Submission:
@@ -205,7 +221,9 @@ class Pair:
         """Let hs91 get a receipt's bytes."""
         return await arrive_from(self.here, "", (AYSE,), content)
 
-    async def there_gets(self, content: bytes, *, to: tuple[str, ...] = (FATMA,), **faults) -> Taken | Refused:
+    async def there_gets(
+        self, content: bytes, *, to: tuple[str, ...] = (FATMA,), **faults
+    ) -> Taken | Refused:
         """Let hs92 get a dispatch's bytes."""
         sender = faults.pop("sender", self.here.issuer.address)
         return await arrive_from(self.there, sender, to, content, **faults)

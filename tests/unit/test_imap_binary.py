@@ -13,6 +13,7 @@ from evidence.mime import Range
 from evidence.ports import BytesSource
 from kephs.imap import binary
 from kephs.imap.binary import decoded, decoded_size, window
+from kephs.imap.fetch import FetchPolicy
 from tests.support.imap_world import DISPATCH, ORIGINAL, PLAIN, build_world, notice
 
 
@@ -122,3 +123,19 @@ async def test_a_preview_is_the_beginning_of_the_text_on_one_line():
     shown = await fetched(notice("a", "x\r\n y\t\r\n" * 200), "PREVIEW")
     assert b'PREVIEW "' + b"x y " * 49 + b'x y"' in shown.replace(b'x y "', b'x y"')
     assert b'PREVIEW ""' in await fetched(mixed(b"AAAA", "base64"), "PREVIEW")
+
+
+@pytest.mark.parametrize("target", ["INBOX", "Ar&AV8-iv"])
+async def test_with_reading_over_imap_off_extensions_see_the_stub_alone(target: str):
+    world = await build_world(policy=FetchPolicy(imap_body=False))
+    await world.file(DISPATCH, gated=True)
+    client = await world.client()
+    if target != "INBOX":
+        await client.say(f"MOVE 1 {target}")
+        await client.say(f"SELECT {target}")
+    answer = await client.say("FETCH 1 (BINARY[1] BINARY.SIZE[1.3] PREVIEW BINARY.PEEK[2] BINARY.PEEK[])")
+    assert "Bu KEP iletisi henüz okunmadı".encode() in answer
+    assert b"MIIC" not in answer
+    assert b"BINARY.SIZE[1.3] 0" in answer
+    assert b"BINARY[2] NIL" in answer
+    assert world.reader.asked == []

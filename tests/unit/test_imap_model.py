@@ -1,12 +1,18 @@
 """Random commands on two sessions at once: what each was told adds up to what is there (RFC 3501 7.4.1, 5.2)."""
 
+import random
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.imap_world import Client, build_world, notice
+from tests.support.imap_world import Client, World, build_world, notice
+from tests.support.stores import open_store
 
 FLAGS = ("\\Seen", "\\Flagged", "\\Deleted", "$x")
 _LINE = re.compile(rb"^\* (\d+) (EXISTS|EXPUNGE|FETCH \((.*)\))\r$", re.MULTILINE)
@@ -189,10 +195,8 @@ class Play:
                         }
 
 
-@settings(max_examples=150, deadline=None)
-@given(STEPS)
-async def test_two_sessions_know_at_the_end_what_is_there(steps):
-    world = await build_world()
+async def played(world: World, steps: Sequence[tuple[Any, ...]]) -> None:
+    """Play the steps and compare what both sessions know with what is there."""
     viewers = [Viewer(await world.client(None), condstore) for condstore in (False, True)]
     fresh = await world.client(None)
     for name in "ab":
@@ -205,3 +209,28 @@ async def test_two_sessions_know_at_the_end_what_is_there(steps):
     for step in steps:
         await play.step(*step)
     await play.check(fresh)
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+async def test_two_sessions_know_at_the_end_what_is_there(steps):
+    await played(await build_world(), steps)
+
+
+def drawn(seed: int, count: int) -> list[tuple[Any, ...]]:
+    """Return steps drawn by a seed."""
+    dice = random.Random(seed)
+    numbers = lambda: [dice.randrange(31) for _ in range(dice.randint(1, 3))]  # noqa: E731
+    makers: list[Callable[[], tuple[Any, ...]]] = [
+        lambda: ("store", dice.randrange(2), numbers(), dice.choice(["+", "-", ""]), dice.choice(FLAGS),
+                 dice.random() < 0.5, dice.random() < 0.5),
+        lambda: (dice.choice(["copy", "move", "copy back", "uid move"]), dice.randrange(2), numbers()),
+        lambda: (dice.choice(["expunge", "append", "append", "noop", "fetch", "poke"]), dice.randrange(2)),
+    ]  # fmt: skip
+    return [dice.choice(makers)() for _ in range(count)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_two_sessions_know_what_is_there_on_a_real_database(seed: int, tmp_path: Path):
+    async with open_store("sqlite", tmp_path) as store:
+        await played(await build_world(store=store), drawn(seed, 60))

@@ -18,7 +18,7 @@ attempts = st.integers(min_value=0, max_value=10**9)
 
 def nominal(attempt: int) -> timedelta:
     """Return the wait before jitter."""
-    return min(TIMES.longest_retry, TIMES.first_retry * 2 ** min(attempt, 16))
+    return min(TIMES.longest_retry, TIMES.first_retry * (1 << min(attempt, 16)))
 
 
 @given(transfer_id=ids, attempt=attempts)
@@ -28,13 +28,17 @@ def test_the_wait_doubles_up_to_the_longest_give_or_take_a_quarter(transfer_id: 
 
 
 @given(transfer_id=ids, attempt=attempts, left=st.timedeltas(timedelta(0), timedelta(days=2)))
-def test_no_try_lies_beyond_the_deadline_or_in_the_past(transfer_id: str, attempt: int, left: timedelta) -> None:
+def test_no_try_lies_beyond_the_deadline_or_in_the_past(
+    transfer_id: str, attempt: int, left: timedelta
+) -> None:
     at = TIMES.next_try(transfer_id, attempt, NOW, NOW + left)
     assert NOW <= at <= NOW + left
 
 
 @given(transfer_id=ids, attempt=attempts)
-def test_the_same_try_of_the_same_transfer_always_comes_at_the_same_time(transfer_id: str, attempt: int) -> None:
+def test_the_same_try_of_the_same_transfer_always_comes_at_the_same_time(
+    transfer_id: str, attempt: int
+) -> None:
     first, second = (TIMES.next_try(transfer_id, attempt, NOW, FAR) for _ in range(2))
     assert first == second
 

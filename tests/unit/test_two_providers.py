@@ -53,7 +53,9 @@ async def test_a_notice_crosses_and_both_providers_prove_it(pair: Pair) -> None:
         assert (await pair.message(message_id, world)).state is MessageState.COMPLETED
 
 
-async def test_what_lies_in_the_recipients_mailbox_is_what_the_sender_sealed_byte_for_byte(pair: Pair) -> None:
+async def test_what_lies_in_the_recipients_mailbox_is_what_the_sender_sealed_byte_for_byte(
+    pair: Pair,
+) -> None:
     message_id = await pair.send()
     await pair.work()
     ((letter, content),) = pair.out.sent
@@ -413,4 +415,5 @@ async def test_every_receipt_on_the_wire_verifies_as_the_receiving_providers(pai
         check = check_kep_message(BytesSource(content), pair.here.trust, pair.clock.now())
         assert check.passed, check.report.failing_step
         assert check.certificate is not None
+        assert check.message is not None
         assert not check.message.is_dispatch

@@ -1,8 +1,10 @@
 """What hs91 does with receipts: filed once, kept beside each other, or refused as nobody's statement."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from cryptography.x509 import ReasonFlags
@@ -11,6 +13,7 @@ from evidence.records import Party, Reason, ReasonCode
 from kephs.domain.lifecycle import MessageState, TransferState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.refusals import RefusalCode
+from kephs.testpki.issued import Issued
 from kephs.usecases.results import Accepted, Refused, Taken
 from kephs.usecases.take_receipt import KEPT_PER_RECIPIENT
 from tests.support.pair import (
@@ -232,18 +235,23 @@ async def test_a_receipt_changed_on_its_way_is_refused(pair: Pair, notice: str) 
 
 @pytest.mark.parametrize("issued", ["foreign-root", "unregistered", "holder", "ours"])
 async def test_a_receipt_under_any_other_certificate_is_refused(pair: Pair, notice: str, issued: str) -> None:
-    certificate = {
+    makers: dict[str, Callable[[], Issued]] = {
         "foreign-root": lambda: make_pki().transactions[PEER],
         "unregistered": lambda: shared_pki().issue_transaction(PEER, "TEST hs92", "pss"),
         "holder": ayse,
         "ours": lambda: transaction_of(DOMAIN),
-    }[issued]()
+    }
+    certificate = makers[issued]()
     sealer = sealer_of(pair.there, certificate)
-    content = await receipt_of(pair.there, await pair.says(40, notice, 1), sealed_by=sealer, evidence_by=sealer)
+    content = await receipt_of(
+        pair.there, await pair.says(40, notice, 1), sealed_by=sealer, evidence_by=sealer
+    )
     await assert_refused(pair, await pair.here_gets(content), RefusalCode.SEAL_NOT_REGISTERED)
 
 
-async def test_evidence_signed_with_our_own_key_in_a_peers_receipt_is_refused(pair: Pair, notice: str) -> None:
+async def test_evidence_signed_with_our_own_key_in_a_peers_receipt_is_refused(
+    pair: Pair, notice: str
+) -> None:
     content = await receipt_of(pair.there, await pair.says(40, notice, 1), evidence_by=pair.here.sealer)
     await assert_refused(pair, await pair.here_gets(content), RefusalCode.EVIDENCE_NOT_THE_PEERS)
 
@@ -265,7 +273,9 @@ async def test_a_revoked_certificate_makes_no_receipts(pair: Pair, notice: str) 
     shared_pki().revoke(revoked.serial, NOW - timedelta(hours=1), ReasonFlags.key_compromise)
     pair.here.peers[PEER] = peer_of(PEER, certificates=(registered(revoked),))
     sealer = sealer_of(pair.there, revoked)
-    content = await receipt_of(pair.there, await pair.says(40, notice, 1), sealed_by=sealer, evidence_by=sealer)
+    content = await receipt_of(
+        pair.there, await pair.says(40, notice, 1), sealed_by=sealer, evidence_by=sealer
+    )
     await assert_refused(pair, await pair.here_gets(content), RefusalCode.SEAL_REVOKED)
 
 
@@ -327,7 +337,7 @@ async def test_a_peer_may_rewrite_the_domain_of_the_message_id(pair: Pair, notic
     ids=["another", "one-more", "shifted", "another-sender"],
 )
 async def test_a_receipt_that_names_other_people_than_the_message_is_refused(
-    pair: Pair, notice: str, changes: dict
+    pair: Pair, notice: str, changes: dict[str, Any]
 ) -> None:
     record = replace(await pair.says(40, notice, 1), **changes)
     await assert_refused(pair, await pair.receive(record), RefusalCode.RECEIPT_UNMATCHED)
@@ -345,9 +355,7 @@ async def test_evidence_of_one_recipient_without_its_number_is_refused(
 ) -> None:
     record = await pair.says(kind, notice, None, reasons=FAILED if kind in (41, 61) else ())
     answer = await pair.receive(record)
-    await assert_refused(
-        pair, answer, RefusalCode.RECEIPT_UNMATCHED, RefusalCode.EVIDENCE_NOT_THE_PEERS
-    )
+    await assert_refused(pair, answer, RefusalCode.RECEIPT_UNMATCHED, RefusalCode.EVIDENCE_NOT_THE_PEERS)
 
 
 async def test_a_peer_says_nothing_about_recipients_it_does_not_serve() -> None:
@@ -443,5 +451,6 @@ async def test_a_receipt_kept_is_the_receipt_received_byte_for_byte(pair: Pair, 
     content = await receipt_of(pair.there, await pair.says(40, notice, 1))
     await pair.here_gets(content)
     blob = await pair.here.store.read(lambda tx: tx.blobs.get(sha256(content).digest()))
+    assert blob is not None
     source = pair.here.blobs.open(blob)
     assert source.read(0, source.size) == content

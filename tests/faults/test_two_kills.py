@@ -1,0 +1,66 @@
+"""Both providers are killed at 300 random moments under load, the wires are cut too, and every word holds."""
+
+import asyncio
+import os
+import random
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+import pytest
+
+from tests.faults.crowd import Crowd
+from tests.faults.pair import Pair
+from tests.support.crash import Provider, Server
+from tests.support.proxy import Proxy
+
+KILLS = int(os.environ.get("KEPHS_PAIR_KILLS", "300"))  # of both together, in all parts together
+SEED = int(os.environ.get("KEPHS_SEED", "20260101"))
+PARTS = 6
+LONGEST_LIFE = 0.9  # seconds
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_nothing_is_lost_doubled_or_untrue_when_both_providers_are_killed(pair: Pair, part: int):
+    seed = SEED + part
+    print(f"KEPHS_SEED={seed - part} part {part}")
+    kills = max(1, KILLS // PARTS // 2)
+    before = len(pair.told.accepted)
+    async with pair.wires() as wires, pair.crowds(seed) as crowds, AsyncExitStack() as stack:
+        async with asyncio.TaskGroup() as group:
+            lives = [
+                group.create_task(
+                    live_and_die(pair, one, crowds[one.domain], wires, random.Random(f"{seed} {one.domain}"), kills)
+                )
+                for one in pair.both
+            ]
+        servers = [await stack.enter_async_context(life.result()) for life in lives]
+        await pair.agree(crowds, servers, deep=part == PARTS - 1)
+    assert len(pair.told.accepted) - before > kills, pair.told.summary()
+
+
+async def live_and_die(
+    pair: Pair, one: Provider, crowd: Crowd, wires: Mapping[str, Proxy], choice: random.Random, kills: int
+) -> Server:
+    """Live and die so many times: some time after the start, or when something was said; return a server that lives."""
+    for _ in range(kills):
+        crowd.allow(choice.randint(1, 4), choice.randint(0, 2))
+        server = await one.start(wait=choice.random() < 0.95)
+        crowd.strike_after(
+            **choice.choice(({}, {}, {"answers": choice.randint(1, 4)}, {"readings": choice.randint(1, 3)}))
+        )
+        crowd.meet(server)
+        life = choice.uniform(0, LONGEST_LIFE)
+        if choice.random() < 0.3:
+            await server.lives_for(life / 2)
+            wires[one.domain].hang_up()
+        await server.lives_for(life)
+        await server.kill()
+        crowd.part()
+        assert server.exit_code == -9, f"the server ended by itself: {server.exit_code}"
+        assert pair.broken_promises() == []
+    crowd.strike_after()
+    server = await one.start()
+    crowd.meet(server)
+    return server
