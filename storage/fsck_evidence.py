@@ -6,6 +6,7 @@ from typing import Final
 
 from evidence.records import EvidenceKind, EvidenceRecord, ReasonCode
 from evidence.rem_xml import clean_text
+from kephs.domain.lifecycle import MessageState
 from kephs.domain.messages import Delivery, StoredEvidence, Submission
 from storage.fsck_findings import Finding, FindingCode
 
@@ -153,7 +154,11 @@ def _other_than_message(record: EvidenceRecord, message: Submission) -> Iterator
         yield "submission time"
     if record.kind is _K.SUBMISSION_REJECTION:
         return  # names recipients as they were written
-    if [party.address for party in record.recipients] != [str(r.address) for r in message.recipients]:
+    told, noted = [p.address for p in record.recipients], [str(r.address) for r in message.recipients]
+    if message.origin is not None and message.state is MessageState.REFUSED:
+        # named as the peer wrote them; the row has those that are addresses at all
+        told = [address.lower() for address in told if address.lower() in set(noted)]
+    if told != noted:
         yield "recipients"
 
 

@@ -11,16 +11,11 @@ from evidence.ports import ByteSource, BytesSource
 from kephs.ports import Blob, BlobMissingError, Spool, StoreUnavailableError, Tx
 from storage.batching import for_caller
 from storage.errors import ReadOnlyError
+from storage.memory_evidence import MemoryEvidences
 from storage.memory_mailboxes import MemoryMailboxes
 from storage.memory_tables import Tables
 from storage.memory_transfers import MemoryTransfers
-from storage.memory_tx import (
-    MemoryAccounts,
-    MemoryBlobs,
-    MemoryDeliveries,
-    MemoryEvidences,
-    MemoryMessages,
-)
+from storage.memory_tx import MemoryAccounts, MemoryBlobs, MemoryDeliveries, MemoryMessages
 
 T = TypeVar("T")
 

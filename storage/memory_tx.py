@@ -1,14 +1,13 @@
-"""Repositories of the in-memory twin: accounts, content rows, messages, deliveries, evidence."""
+"""Repositories of the in-memory twin: accounts, content rows, messages, deliveries."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from directory.accounts import Account, AccountState, AppPassword, Operator
-from evidence.ledger import GENESIS, LedgerEntry, entry_hash
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
-from kephs.domain.messages import Delivery, StoredEvidence, Submission
-from kephs.ports import Blob, DuplicateEvidenceError
+from kephs.domain.messages import Delivery, Submission
+from kephs.ports import Blob
 from storage.errors import ConflictError
 from storage.memory_tables import Tables
 
@@ -308,96 +307,3 @@ class MemoryDeliveries:
         """Yield the deliveries whose message is gone, by id (asked by fsck)."""
         found = (d for d in self._t.deliveries.values() if d.message_id not in self._t.messages)
         yield from sorted(found, key=lambda d: d.delivery_id)
-
-
-class MemoryEvidences:
-    """`kephs.ports.Evidences` in memory."""
-
-    def __init__(self, tables: Tables) -> None:
-        self._t = tables
-
-    def add(self, evidence: StoredEvidence) -> LedgerEntry:
-        """Store an evidence and its ledger entry."""
-        same = (e for e in self.of_message(evidence.message_id) if _event(e) == _event(evidence))
-        said = evidence.origin is None and any(e.origin is None for e in same)
-        if said or evidence.evidence_id in self._t.evidence:
-            raise DuplicateEvidenceError(evidence.evidence_id)
-        if evidence.message_id not in self._t.messages or evidence.blob not in self._t.blobs:
-            raise ConflictError("the evidence's message or content does not exist")
-        self._t.evidence.put(evidence.evidence_id, evidence)
-        last = self._t.ledger.get(len(self._t.ledger))
-        seq, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
-        link = entry_hash(seq, previous, evidence.evidence_id, evidence.blob, evidence.event_time)
-        entry = LedgerEntry(seq, previous, evidence.evidence_id, evidence.blob, evidence.event_time, link)
-        self._t.ledger.put(seq, entry)
-        return entry
-
-    def get(self, evidence_id: str) -> StoredEvidence | None:
-        """Return an evidence."""
-        return self._t.evidence.get(evidence_id)
-
-    def of_message(self, message_id: str) -> list[StoredEvidence]:
-        """Return a message's evidence in the order of the events."""
-        found = (e for e in self._t.evidence.values() if e.message_id == message_id)
-        return sorted(found, key=lambda e: (e.event_time, e.kind, e.number or 0, e.evidence_id))
-
-    def claim_receipts(
-        self, now: datetime, limit: int, lease_until: datetime, by: str
-    ) -> list[StoredEvidence]:
-        """Return evidence whose receipt is due, earliest first, each leased."""
-        due = sorted(
-            (e.receipt_due, e.evidence_id)
-            for e in self._t.evidence.values()
-            if e.receipt_due and e.receipt_due <= now
-        )
-        claimed = [replace(self._t.evidence[key], receipt_due=lease_until) for _, key in due[:limit]]
-        for evidence in claimed:
-            self._t.evidence.put(evidence.evidence_id, evidence)
-            self._t.lease("evidence", evidence.evidence_id, by)
-        return claimed
-
-    def receipt_due(self, evidence_id: str, at: datetime | None, attempts: int) -> None:
-        """Set when the receipt is due, None once it is filed; ends the lease."""
-        self._t.lease("evidence", evidence_id, None)
-        row = replace(self._t.evidence[evidence_id], receipt_due=at, attempts=attempts)
-        self._t.evidence.put(evidence_id, row)
-
-    def take_over(self, by: str, now: datetime) -> None:
-        """Make due now what ``by`` had leased."""
-        for key in self._t.leased("evidence", by):
-            self.receipt_due(key, now, self._t.evidence[key].attempts)
-
-    def next_due(self) -> datetime | None:
-        """Return when the next receipt is due."""
-        return min((e.receipt_due for e in self._t.evidence.values() if e.receipt_due), default=None)
-
-    def ledger(self, after: int, limit: int) -> list[LedgerEntry]:
-        """Return entries numbered above ``after``, ascending."""
-        last = min(after + limit, len(self._t.ledger))
-        return [self._t.ledger[seq] for seq in range(after + 1, last + 1)]
-
-    def ledger_of(self, evidence_id: str) -> LedgerEntry | None:
-        """Return the entry of one evidence."""
-        return next((e for e in self._t.ledger.values() if e.evidence_id == evidence_id), None)
-
-    def all(self) -> Iterable[StoredEvidence]:
-        """Return every evidence, by id."""
-        return sorted(self._t.evidence.values(), key=lambda e: e.evidence_id)
-
-    def survey(self, message_ids: Sequence[str]) -> Iterator[StoredEvidence]:
-        """Yield the evidence of some messages (asked by fsck)."""
-        for message_id in message_ids:
-            yield from self.of_message(message_id)
-
-    def strays(self) -> Iterator[StoredEvidence]:
-        """Yield the evidence whose message is gone, by id (asked by fsck)."""
-        found = (e for e in self._t.evidence.values() if e.message_id not in self._t.messages)
-        yield from sorted(found, key=lambda e: e.evidence_id)
-
-    def survey_ledger(self) -> Iterator[LedgerEntry]:
-        """Yield every entry, ascending (asked by fsck)."""
-        yield from (self._t.ledger[seq] for seq in sorted(self._t.ledger))
-
-
-def _event(evidence: StoredEvidence) -> tuple[int, int]:
-    return evidence.kind, evidence.number or 0

@@ -9,6 +9,10 @@ from kephs.bench import crypto
 from kephs.bench.big import big_in, big_out
 from kephs.bench.fetch import fetch
 from kephs.bench.figures import Figure
+from kephs.bench.first_read import first_read
+from kephs.bench.idle import idle
+from kephs.bench.inbound import inbound
+from kephs.bench.life import life
 from kephs.bench.site import Site
 from kephs.bench.submit import submit
 
@@ -25,7 +29,11 @@ def _in_memory(work: Callable[[Callable[[], datetime], float], list[Figure]]) ->
 BENCHES: Final[Mapping[str, Bench]] = MappingProxyType(
     {
         "submit": submit,
+        "life": life,
+        "inbound": inbound,
         "fetch": fetch,
+        "first-read": first_read,
+        "idle": idle,
         "seal": _in_memory(crypto.seal),
         "verify": _in_memory(crypto.verify),
         "nes": _in_memory(crypto.nes),

@@ -33,7 +33,9 @@ first_valid_gid = 1
 login_trusted_networks =
 disable_plaintext_auth = yes
 auth_mechanisms = plain
-mail_max_userip_connections = 100
+mail_max_userip_connections = 2000
+default_process_limit = 1500
+default_client_limit = 6000
 passdb {{
   driver = static
   args = password={password}
@@ -43,6 +45,9 @@ userdb {{
   args = uid={user} gid=nogroup home={root}/mail/%u
 }}
 service imap-login {{
+  service_count = 0
+  client_limit = 1500
+  process_min_avail = 2
   inet_listener imap {{
     port = 0
   }}
@@ -61,6 +66,27 @@ class Dovecot:
     name: str
     place: Place
     login: Login
+    pid: int  # of its master
+
+    def memory_mb(self) -> float:
+        """Return the memory of all its processes, MB; what they share is counted once."""
+        return family_pss_mb(self.pid)
+
+
+def family_pss_mb(pid: int) -> float:
+    """Return the proportional sizes of a process and all its descendants together, MB (spec: proc(5))."""
+    total, waiting = 0, [pid]
+    while waiting:
+        one = Path("/proc") / str(waiting.pop())
+        try:
+            for line in (one / "smaps_rollup").read_text(encoding="ascii").splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+            for listed in (one / "task").glob("*/children"):
+                waiting += map(int, listed.read_text(encoding="ascii").split())
+        except OSError:  # it is gone
+            continue
+    return total / 1e6
 
 
 def missing(folder: Path) -> str | None:
@@ -87,7 +113,7 @@ async def running(root: Path, certificate: Path, key: Path, ca_file: Path) -> As
     try:
         place = Place(port, ca_file)
         await until_up(place, lambda: child.returncode is not None, root / "dovecot.log")
-        yield Dovecot(f"Dovecot {await _version()}", place, Login("bench", _PASSWORD))
+        yield Dovecot(f"Dovecot {await _version()}", place, Login("bench", _PASSWORD), child.pid)
     finally:
         await stop(child)
 

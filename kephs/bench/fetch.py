@@ -10,7 +10,7 @@ from typing import Final
 from kephs.bench.dovecot import Dovecot
 from kephs.bench.figures import BenchError, Figure, ticks
 from kephs.bench.instance import Instance, Server, login_of, serving
-from kephs.bench.letters import Letters
+from kephs.bench.letters import Holder, Letters
 from kephs.bench.site import Site
 from kephs.bench.turns import Runner, take_turns
 from kephs.bench.wire import ImapClient, Login, Place, SmtpClient
@@ -135,9 +135,15 @@ async def deliver(site: Site, ours: Instance) -> None:
         BenchError: they did not arrive.
     """
     sender, recipient = ours.people[:2]
-    letters = Letters(sender, site.clock).write_many(recipient.address, MESSAGES)
+    await send(site, ours, sender, recipient, MESSAGES)
+    await wait_for(Folder(ours.imap, login_of(recipient), "INBOX"), MESSAGES)
 
-    async def send(client: SmtpClient, own: Sequence[bytes]) -> None:
+
+async def send(site: Site, ours: Instance, sender: Holder, recipient: Holder, count: int) -> None:
+    """Submit so many letters from one account to another."""
+    letters = Letters(sender, site.clock).write_many(recipient.address, count)
+
+    async def submit(client: SmtpClient, own: Sequence[bytes]) -> None:
         await client.hello(login_of(sender))
         for letter in own:
             await client.submit(sender.address, recipient.address, letter)
@@ -145,8 +151,7 @@ async def deliver(site: Site, ours: Instance) -> None:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         for number in range(CONNECTIONS):
             client = await SmtpClient.connect(ours.submission, stack)
-            group.create_task(send(client, letters[number::CONNECTIONS]))
-    await wait_for(Folder(ours.imap, login_of(recipient), "INBOX"), MESSAGES)
+            group.create_task(submit(client, letters[number::CONNECTIONS]))
 
 
 async def wait_for(folder: Folder, count: int) -> None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from config import settings as config_settings
 from config.settings import Settings
@@ -50,6 +50,11 @@ class Instance:
         return Place(self.settings.network.submission_port, self.home / "tls-ca.pem")
 
     @property
+    def inbound(self) -> Place:
+        """Return where it takes other providers' messages."""
+        return Place(self.settings.network.inbound_port, self.home / "tls-ca.pem")
+
+    @property
     def imap(self) -> Place:
         """Return where it serves IMAP."""
         return Place(self.settings.network.imap_port, self.home / "tls-ca.pem")
@@ -60,9 +65,18 @@ class Instance:
         return self.settings.network.tls_certificate, self.settings.network.tls_key
 
 
-async def make(home: Path, people: int, clock: Callable[[], datetime]) -> Instance:
-    """Make an instance with so many accounts, each with a qualified TEST certificate."""
-    settings = await asyncio.to_thread(_make, home, clock)
+async def make(
+    home: Path, people: int, clock: Callable[[], datetime], values: dict[str, Any] | None = None
+) -> Instance:
+    """Make an instance with so many accounts, each with a qualified TEST certificate.
+
+    Args:
+        home: a folder that does not exist.
+        people: how many.
+        clock: the time.
+        values: settings of its own, by section.
+    """
+    settings = await asyncio.to_thread(_make, home, clock, values)
     pki = TestPki.load(settings.test_pki.directory)
     async with open_core(settings) as core:
         holders = [await _open(core, pki, number) for number in range(people)]
@@ -74,8 +88,8 @@ def login_of(holder: Holder) -> Login:
     return Login(holder.address, holder.password)
 
 
-def _make(home: Path, clock: Callable[[], datetime]) -> Settings:
-    make_instance(home, DOMAIN, now=clock(), test_pki=True)
+def _make(home: Path, clock: Callable[[], datetime], values: dict[str, Any] | None) -> Settings:
+    make_instance(home, DOMAIN, now=clock(), test_pki=True, values=values)
     settings = config_settings.load(home)
     upgrade_sqlite(settings.storage.database)
     return settings
@@ -88,7 +102,7 @@ async def _open(core: Core, pki: TestPki, number: int) -> Holder:
     ))  # fmt: skip
     password = new_app_password()
     await core.accounts.add_password(address, password, label="bench")
-    return Holder(address, password, pki.issue_user(name, tckn))
+    return Holder(address, password, pki.issue_user(name, tckn), name, tckn)
 
 
 class Server:
@@ -149,10 +163,11 @@ async def serving(instance: Instance, roles: Sequence[str]) -> AsyncIterator[Ser
             start_new_session=True,  # Ctrl-C is for us: the child is stopped in order below
         )  # fmt: skip
     try:
-        wanted = {"smtp": instance.submission, "imap": instance.imap}
+        wanted = {"smtp": instance.submission, "inbound": instance.inbound, "imap": instance.imap}
         for role in roles:
             if role in wanted:
-                await until_up(wanted[role], lambda: child.returncode is not None, log_path)
+                gone = lambda: child.returncode is not None  # noqa: E731  # asked while we wait
+                await until_up(wanted[role], gone, log_path, secure=role != "inbound")
         yield Server(child.pid)
     finally:
         await stop(child)
@@ -172,15 +187,15 @@ async def stop(child: asyncio.subprocess.Process) -> None:
         raise
 
 
-async def until_up(place: Place, gone: Callable[[], bool], log: Path) -> None:
-    """Wait until a port takes TLS connections.
+async def until_up(place: Place, gone: Callable[[], bool], log: Path, *, secure: bool = True) -> None:
+    """Wait until a port takes connections: TLS ones, or in clear those where TLS begins later.
 
     Raises:
         BenchError: the process is gone, or it took too long.
     """
     try:
         async with asyncio.timeout(START_SECONDS):
-            while not await _answers(place):
+            while not await _answers(place, secure=secure):
                 if gone():
                     raise BenchError(f"a server did not start: {_tail(log)}")
                 await asyncio.sleep(0.05)
@@ -188,11 +203,12 @@ async def until_up(place: Place, gone: Callable[[], bool], log: Path) -> None:
         raise BenchError(f"a server did not come up: {_tail(log)}") from None
 
 
-async def _answers(place: Place) -> bool:
+async def _answers(place: Place, *, secure: bool) -> bool:
     try:
         _, writer = await asyncio.open_connection(
-            place.host, place.port, ssl=place.tls(), server_hostname=SERVER_NAME
-        )
+            place.host, place.port,
+            ssl=place.tls() if secure else None, server_hostname=SERVER_NAME if secure else None,
+        )  # fmt: skip
     except (OSError, ssl.SSLError):
         return False
     writer.close()

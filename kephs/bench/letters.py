@@ -3,7 +3,7 @@
 import secrets
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import format_datetime
 from hashlib import sha256
@@ -12,6 +12,7 @@ from typing import Final
 
 from evidence.cms import CmsSigner
 from evidence.smime_sign import assemble, base64_lines, to_be_signed
+from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import Issued
 from kephs.testpki.keys import sign_digest
 
@@ -27,6 +28,8 @@ class Holder:
     address: str
     password: str
     issued: Issued
+    name: str = ""
+    tckn: str = ""
 
 
 class Letters:
@@ -61,6 +64,20 @@ class Letters:
     def _finish(self, unsigned: bytes, at: datetime) -> bytes:
         draft = to_be_signed(unsigned, self._signer, at, boundary=f"b{secrets.token_hex(12)}")
         return assemble(draft, self._signer, sign_digest(self._holder.issued.key, draft.digest))
+
+
+class Strangers:
+    """Writes letters of one holder, each under a certificate of its own, about which nothing is known."""
+
+    def __init__(self, holder: Holder, clock: Callable[[], datetime], pki: TestPki) -> None:
+        self._holder, self._clock, self._pki = holder, clock, pki
+
+    def write_many(self, to: str, count: int) -> list[bytes]:
+        """Return so many letters of the usual size."""
+        return [Letters(self._stranger(), self._clock).write(to) for _ in range(count)]
+
+    def _stranger(self) -> Holder:
+        return replace(self._holder, issued=self._pki.issue_user(self._holder.name, self._holder.tckn))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from kephs.bench import dovecot, postfix
 from kephs.bench.figures import disk_kind
@@ -30,10 +30,10 @@ class Site:
         return disk_kind(self.folder)
 
     @asynccontextmanager
-    async def instance(self) -> AsyncIterator[Instance]:
-        """Make a fresh instance with `PEOPLE` accounts."""
+    async def instance(self, values: dict[str, Any] | None = None) -> AsyncIterator[Instance]:
+        """Make a fresh instance with `PEOPLE` accounts, and settings of its own by section."""
         with self.room("k", 0o700) as room:
-            yield await make(room / "i", PEOPLE, self.clock)
+            yield await make(room / "i", PEOPLE, self.clock, values)
 
     @asynccontextmanager
     async def postfix(self, ours: Instance) -> AsyncIterator[postfix.Postfix | str]:

@@ -4,28 +4,37 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from kephs.bench.figures import Figure, ticks
 from kephs.bench.instance import Instance, Server, login_of, serving
-from kephs.bench.letters import LETTER_BYTES, Letters
+from kephs.bench.letters import LETTER_BYTES, Letters, Strangers
 from kephs.bench.postfix import Postfix
 from kephs.bench.site import Site
-from kephs.bench.turns import SLICE, Runner, each, take_turns
+from kephs.bench.turns import Runner, each, take_turns
 from kephs.bench.wire import Place, SmtpClient
+from kephs.testpki.authority import TestPki
 
 CONNECTIONS: Final = 10
 _AHEAD: Final = 2.0  # letters kept ready, as a multiple of what a slice took last
 _ALONE: Final = 2 / 3  # of the time, for acceptance alone
-_FIRST: Final = 400  # letters of the first slice, which only warms up
+FIRST: Final = 400  # letters of the first slice, which only warms up
+
+
+class Writer(Protocol):
+    """Writes a holder's letters: `Letters`, or `Strangers` with a new certificate for each."""
+
+    def write_many(self, to: str, count: int) -> list[bytes]:
+        """Return so many signed letters."""
+        ...
 
 
 @dataclass(slots=True)
-class _Sender:
+class Sender:
     """One holder on one connection, with letters written before the clock runs."""
 
     client: SmtpClient
-    letters: Letters
+    letters: Writer
     sender: str
     recipient: str
     stock: deque[bytes]
@@ -48,23 +57,40 @@ class _Sender:
 class Load:
     """Holders who submit at the same time, each on a connection of their own that is used again and again."""
 
-    def __init__(self, senders: Sequence[_Sender]) -> None:
+    def __init__(self, senders: Sequence[Sender]) -> None:
         self._senders = senders
-        self._wanted = _FIRST
+        self._wanted = FIRST
+        self.sent = [0] * len(senders)
 
     @classmethod
     async def connect(
-        cls, ours: Instance, place: Place, site: Site, stack: AsyncExitStack, *, signed_in: bool
-    ) -> "Load":
-        """Connect everybody; each sends to the next one."""
+        cls, ours: Instance, place: Place, site: Site, stack: AsyncExitStack, *, signed_in: bool,
+        strangers: bool = False,
+    ) -> "Load":  # fmt: skip
+        """Connect everybody; each sends to the next one.
+
+        Args:
+            ours: whose people send.
+            place: the server that takes the letters.
+            site: gives the time.
+            stack: closes the connections.
+            signed_in: whether the server asks for a password.
+            strangers: sign every letter with a certificate nobody has seen before.
+        """
+        pki = TestPki.load(ours.settings.test_pki.directory) if strangers else None
         people = ours.people[:CONNECTIONS]
         senders = []
         for holder, other in zip(people, (*people[1:], people[0]), strict=True):
             client = await SmtpClient.connect(place, stack)
             await client.hello(login_of(holder) if signed_in else None)
-            letters = Letters(holder, site.clock)
-            senders.append(_Sender(client, letters, holder.address, other.address, deque()))
+            letters = Letters(holder, site.clock) if pki is None else Strangers(holder, site.clock, pki)
+            senders.append(Sender(client, letters, holder.address, other.address, deque()))
         return cls(senders)
+
+    @property
+    def received(self) -> list[int]:
+        """Return how many letters of the last turn each person is to receive."""
+        return [*self.sent[-1:], *self.sent[:-1]]
 
     async def before(self) -> None:
         """Write enough letters for a slice."""
@@ -74,17 +100,25 @@ class Load:
     async def turn(self, deadline: float) -> int:
         """Submit until the deadline; return how many letters were accepted."""
         started = ticks()
-        done = await each([sender.work for sender in self._senders], deadline)
-        rate = done / (ticks() - started)
-        self._wanted = int(rate * SLICE * _AHEAD)
+        self.sent = await each([sender.work for sender in self._senders], deadline)
+        done = sum(self.sent)
+        self._wanted = int(done * _AHEAD * max(1.0, (deadline - started) / (ticks() - started)))
         return done
 
 
+class Turning(Protocol):
+    """Something that works until a deadline."""
+
+    async def turn(self, deadline: float) -> int:
+        """Work; return how much was done."""
+        ...
+
+
 @dataclass(slots=True)
-class _Metered:
+class Metered:
     """A load on our server with the processor time it takes there, left-over work included."""
 
-    load: Load
+    load: Turning
     server: Server
     done: int = 0
     cpu: float = 0.0
@@ -126,7 +160,7 @@ async def _measure(site: Site, name: str, roles: Sequence[str], seconds: float, 
         server = await stack.enter_async_context(serving(ours, roles))
         peer = await stack.enter_async_context(site.postfix(ours))
         load = await Load.connect(ours, ours.submission, site, stack, signed_in=True)
-        metered = _Metered(load, server)
+        metered = Metered(load, server)
         runners = [Runner(metered.turn, load.before, metered.quiet)]
         if isinstance(peer, Postfix):
             against = await Load.connect(ours, peer.place, site, stack, signed_in=False)

@@ -60,11 +60,11 @@ async def take_turns(
         counted = True
 
 
-async def each(clients: Sequence[Callable[[float], Awaitable[int]]], deadline: float) -> int:
-    """Let all clients work until the deadline; return what they did together."""
+async def each(clients: Sequence[Callable[[float], Awaitable[int]]], deadline: float) -> list[int]:
+    """Let all clients work until the deadline; return what each did."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_until(client, deadline)) for client in clients]
-    return sum(task.result() for task in tasks)
+    return [task.result() for task in tasks]
 
 
 async def _until(client: Callable[[float], Awaitable[int]], deadline: float) -> int:

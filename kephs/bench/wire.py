@@ -51,16 +51,26 @@ class LineClient(asyncio.Protocol, ABC):
         self.transport: asyncio.Transport
 
     @classmethod
-    async def connect(cls, place: Place, stack: AsyncExitStack) -> Self:
+    async def connect(
+        cls, place: Place, stack: AsyncExitStack, *, context: ssl.SSLContext | None = None,
+        source: str | None = None,
+    ) -> Self:  # fmt: skip
         """Connect under TLS; the connection is cut when ``stack`` is left.
+
+        Args:
+            place: where to.
+            stack: cuts the connection.
+            context: of `Place.tls`, where many connections share it.
+            source: the loopback address to come from; servers count clients by it.
 
         Raises:
             OSError: nobody answers, or the certificate is not the expected one.
         """
         loop = asyncio.get_running_loop()
         _, client = await loop.create_connection(
-            cls, place.host, place.port, ssl=place.tls(), server_hostname=SERVER_NAME
-        )
+            cls, place.host, place.port, ssl=context or place.tls(), server_hostname=SERVER_NAME,
+            local_addr=None if source is None else (source, 0),
+        )  # fmt: skip
         stack.callback(client.transport.abort)
         return client
 
@@ -109,6 +119,26 @@ class LineClient(asyncio.Protocol, ABC):
 class SmtpClient(LineClient):
     """Submits ready messages. No pipelining: mail programs use none on submission as a rule."""
 
+    @classmethod
+    async def connect_starttls(cls, place: Place, stack: AsyncExitStack) -> Self:
+        """Connect in clear, begin TLS and greet again, as one provider does with another.
+
+        Raises:
+            OSError: nobody answers, or the certificate is not the expected one.
+            BenchError: the server does not begin TLS.
+        """
+        loop = asyncio.get_running_loop()
+        plain, client = await loop.create_connection(cls, place.host, place.port)
+        stack.callback(plain.abort)
+        await client.hello(None)
+        await client.command(b"STARTTLS", b"220")
+        secure = await loop.start_tls(plain, client, place.tls(), server_hostname=SERVER_NAME)
+        if secure is None:
+            raise BenchError("the server hung up during the TLS handshake")
+        client.transport = secure
+        await client.command(b"EHLO bench.test", b"250")
+        return client
+
     def _complete(self, buffer: bytearray) -> bool:
         last = last_line(buffer)
         return last >= 0 and buffer[last + 3 : last + 4] != b"-"
@@ -127,7 +157,7 @@ class SmtpClient(LineClient):
         return _expect(await self.answer(), code)
 
     async def submit(self, sender: str, recipient: str, message: bytes) -> bytes:
-        """Submit one message whose lines never begin with a dot; return the last reply."""
+        """Submit one message, no line of which begins with a dot; return the last reply."""
         await self.command(f"MAIL FROM:<{sender}>".encode("ascii"), b"250")
         await self.command(f"RCPT TO:<{recipient}>".encode("ascii"), b"250")
         await self.command(b"DATA", b"354")
@@ -151,6 +181,23 @@ class ImapClient(LineClient):
         """Take the greeting and sign in."""
         await self.answer()
         await self.command(f'LOGIN "{login.user}" "{login.password}"'.encode("ascii"))
+
+    async def idle(self) -> None:
+        """Begin to wait for news.
+
+        Raises:
+            BenchError: the server does not.
+        """
+        self._end = b"+ "
+        self.transport.write(b"%c%d IDLE\r\n" % (65, next(self._tags)))
+        _expect(await self.answer(), b"+ ")
+
+    async def news(self, ending: bytes) -> bytes:
+        """Return what the server tells while we wait, up to a line that begins with ``* `` and ends so."""
+        self._end = b"* "
+        while not (told := await self.answer()).endswith(ending + b"\r\n"):
+            pass
+        return told
 
     async def command(self, line: bytes, literal: bytes | None = None) -> bytes:
         """Send a command, with a synchronising literal at its end where given; return the whole answer.

@@ -65,7 +65,7 @@ async def _leave(client: aiosmtplib.SMTP) -> None:
     """End a connection at once, and let the loop take note of it."""
     transport = client.transport
     client.close()
-    if transport is not None:
+    if isinstance(transport, asyncio.WriteTransport):
         transport.abort()
     for _ in range(3):
         await asyncio.sleep(0)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
+from evidence.records import EvidenceKind
 from kephs.domain.lifecycle import (
     DECIDED,
     DeliveryState,
@@ -67,8 +68,19 @@ def follow_deliveries(
         event = TransferEvent.GIVE_UP if lost else TransferEvent.COMPLETE
         _move(tx, transfer, event, transfer.deadline, next_at=None)
     elif DeliveryState.PENDING not in states and transfer.state is not TransferState.ANSWERED:
-        deadline = now + times.no_delivery_info
+        # where the wait for somebody else's 20 ended, the others' 24 hours began with their own (KEP-MS-12)
+        since = _accepted_at(tx, transfer) if gave_up else now
+        deadline = max(now, since + times.no_delivery_info)
         _move(tx, transfer, TransferEvent.ANSWER, deadline, next_at=deadline)
+
+
+def _accepted_at(tx: Tx, transfer: Transfer) -> datetime:
+    """Return when the peer said last that it had taken the message for a recipient."""
+    return max(
+        one.event_time
+        for one in tx.evidence.of_message(transfer.message_id)
+        if one.kind is EvidenceKind.RELAY_ACCEPTANCE and one.origin == transfer.peer
+    )
 
 
 def _move(

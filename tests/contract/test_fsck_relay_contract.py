@@ -64,6 +64,15 @@ def facts(world: RelayWorld, message_id: str) -> MessageFacts:
     return MessageFacts(of.subject, of.user_message_id, of.message_id, of.digest_sha256)
 
 
+async def test_a_refusal_names_recipients_as_the_peer_wrote_them(world: RelayWorld) -> None:
+    of = world.messages["r2"]
+    row = await world.told("r2-21", {"recipients": (Party("no address"), *of.parties)})
+    await world.store.write(lambda tx: tx.blobs.add(world.rows["r2-21"]))
+    world.change("evidence", "r2-21", blob=row.blob)
+    found = {(f.code.value, f.detail) for f in await world.check()}
+    assert found == {("ledger.other_digest", "r2-21")}
+
+
 # Messages that peers relayed to us.
 
 

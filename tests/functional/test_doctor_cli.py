@@ -41,6 +41,7 @@ def _doctor(home: Path) -> SimpleNamespace:
         levels.setdefault(finding["code"], set()).add(finding["level"])
         assert finding["text"]
         assert bool(finding["cure"]) == (finding["level"] != "ok"), finding
+        assert (" / " in finding["cure"]) == (finding["level"] != "ok"), finding  # English / Turkish
     return SimpleNamespace(exit=done.returncode, level=found["level"], levels=levels)
 
 
@@ -50,10 +51,12 @@ def test_a_good_instance_passes_with_every_service_asked(site: Site, copy: Path)
     for code in (
         "clock", "clock-tsa", "disk", "folders", "key", "key-right", "schema", "root", "transaction-certificate", "transaction-role",
         "transaction-chain", "tls-certificate", "tsa", "tsa-certificate", "revocation", "port-submission",
-        "port-imap",
+        "port-imap", "port-inbound", "port-metrics", "queue",
     ):  # fmt: skip
         assert found.levels[code] == {"ok"}, code
     assert found.levels["test-pki"] == {"warning"}
+    if site.settings.scanner.clamd:
+        assert found.levels["scanner-eicar"] == {"ok"}
 
 
 def _key_readable_by_all(home: Path, site: Site) -> None:

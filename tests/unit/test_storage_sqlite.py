@@ -8,13 +8,28 @@ from typing import Any
 
 import pytest
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql import ClauseElement
 
 from kephs.domain.mailboxes import FolderRole
 from kephs.ports import StoreUnavailableError, Tx
 from storage import blob_rows, deliveries, evidences, folders, mailboxes, messages, transfers
+from storage.crypto import Vault
 from storage.errors import ConflictError, SchemaError
+from storage.repositories import SqlTx
+from storage.statements import Database, Params, Row, Texts
 from storage.unit_of_work import SqliteStore, connect
-from tests.support.stores import COLUMN_KEY, account, blob, item, message, new_database, operator, password
+from tests.support.stores import (
+    COLUMN_KEY,
+    account,
+    blob,
+    evidence,
+    item,
+    message,
+    new_database,
+    operator,
+    password,
+    with_message,
+)
 
 
 @pytest.fixture(scope="session")
@@ -233,6 +248,29 @@ def test_the_writer_outlives_an_event_loop_that_is_gone(tmp_path: Path, template
         return found
 
     assert "a2" in asyncio.run(come_back())
+
+
+async def test_writers_of_the_ledger_go_one_after_the_other_before_they_read_its_end(
+    tmp_path: Path, template: Path
+) -> None:
+    events: list[str] = []
+
+    class Several(Database):
+        def serialise(self, name: str) -> None:
+            events.append(name)
+
+        def row(self, statement: ClauseElement, params: Params) -> Row | None:
+            if statement is evidences._TAIL:
+                events.append("tail")
+            return super().row(statement, params)
+
+    connection = connect(new_database(tmp_path, template))
+    texts = Texts(sqlite.dialect(paramstyle="named"))
+    tx = SqlTx(Several(connection, texts, Vault(COLUMN_KEY), sqlite3.IntegrityError))
+    with_message(tx)
+    tx.evidence.add(evidence())
+    connection.close()
+    assert events == ["ledger", "tail"]
 
 
 # Reading.

@@ -1,22 +1,18 @@
 """The main job between two providers, in memory: evidence of both, states, late and lost things."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from evidence.ports import BytesSource
 from evidence.records import EvidenceKind
-from evidence.verify_message import check_kep_message
-from kephs.domain.lifecycle import MessageState, TransferEvent, TransferState, advance_transfer
+from kephs.domain.lifecycle import MessageState, TransferState
 from kephs.domain.mailboxes import FolderRole
-from kephs.domain.messages import TransferKind
 from kephs.domain.relay import NotHanded, RelayTrouble
 from kephs.domain.relay_times import RelayTimes
 from kephs.usecases.results import Taken
-from tests.support.pair import Pair, Seen, go_stale, new_pair, peer_of, seen
+from tests.support.pair import Pair, Seen, new_pair, seen
 from tests.support.pki import mehmet
-from tests.support.world import AYSE, CAN, FATMA, MEHMET, PEER, World, compose, signed
+from tests.support.world import AYSE, CAN, FATMA, MEHMET, World, compose, signed
 
 TEN: Seen = (10, (), None, "hs91")
 TWENTY: Seen = (20, (), None, "hs92")
@@ -305,115 +301,3 @@ async def test_40_after_31_is_kept_beside_it_and_changes_no_state(pair: Pair) ->
     decided = (await pair.here.evidence())[1]
     assert delivery.evidence_id == decided.evidence_id
     assert decided.kind is EvidenceKind.RELAY_FAILURE
-
-
-# --------------------------------------------------------------------------- queue and register
-
-
-async def hold(pair: Pair, message_id: str, event: TransferEvent) -> None:
-    """Do what an operator does."""
-    transfer = await pair.transfer(message_id)
-    state = advance_transfer(transfer.state, event)
-    now = pair.clock.now()
-    due = transfer.deadline if state is TransferState.HELD else now
-    after = replace(transfer, state=state, next_at=due)
-    assert await pair.here.store.write(lambda tx: tx.transfers.save(after, transfer.state))
-
-
-async def test_what_is_held_is_not_tried_and_goes_on_after_its_release(pair: Pair) -> None:
-    message_id = await pair.send()
-    await hold(pair, message_id, TransferEvent.HOLD)
-    await pair.later(hours=5)
-    assert pair.out.tries == 0
-    await hold(pair, message_id, TransferEvent.RELEASE)
-    await pair.work()
-    assert await pair.states(message_id) == ["delivered"]
-    assert await seen(pair.here) == [TEN, TWENTY, FORTY]
-
-
-async def test_holding_does_not_stop_the_deadline(pair: Pair) -> None:
-    message_id = await pair.send()
-    await hold(pair, message_id, TransferEvent.HOLD)
-    await pair.later(hours=24)
-    assert await pair.states(message_id) == ["unreached"]
-    assert [kind for kind, *_ in await seen(pair.here)] == [10, 31]
-    assert pair.out.tries == 0
-
-
-async def test_a_stale_register_holds_the_message_and_makes_no_31(pair: Pair) -> None:
-    message_id = await pair.send()
-    go_stale(pair.here)
-    for _ in range(25):
-        await pair.later(hours=1)
-    transfer = await pair.transfer(message_id)
-    assert transfer.state is TransferState.QUEUED
-    assert transfer.cause == "register-stale"
-    assert pair.out.tries == 0
-    assert await seen(pair.here) == [TEN]
-    go_stale(pair.here, stale=False)
-    await pair.later(minutes=5)
-    assert await pair.states(message_id) == ["delivered"]
-    assert await seen(pair.here) == [TEN, TWENTY, FORTY]
-
-
-@pytest.mark.parametrize("phase", ["handed", "answered"])
-async def test_a_stale_register_blames_no_silent_peer(pair: Pair, phase: str) -> None:
-    pair.out.swallow = True
-    message_id = await pair.send()
-    await pair.work()
-    if phase == "answered":
-        await pair.receive(await pair.says(20, message_id))
-    go_stale(pair.here)
-    await pair.later(hours=24)
-    await pair.later(hours=1)
-    open_state = {"handed": "pending", "answered": "relayed"}[phase]
-    assert await pair.states(message_id) == [open_state]
-    assert (await pair.transfer(message_id)).state.value == phase
-    go_stale(pair.here, stale=False)
-    await pair.later(hours=1)
-    assert await pair.states(message_id) == [{"handed": "unreached", "answered": "failed"}[phase]]
-
-
-async def test_a_peer_that_left_the_register_makes_31_reason_7_at_the_deadline(pair: Pair) -> None:
-    message_id = await pair.send()
-    del pair.here.peers[PEER]
-    await pair.later(hours=24)
-    await pair.later(minutes=31)
-    assert await pair.states(message_id) == ["unreached"]
-    assert await seen(pair.here) == [TEN, (31, (7,), None, "hs91")]
-    assert pair.out.tries == 0
-
-
-async def test_a_peer_that_comes_back_before_the_deadline_gets_the_message(pair: Pair) -> None:
-    message_id = await pair.send()
-    del pair.here.peers[PEER]
-    await pair.later(hours=2)
-    pair.here.peers[PEER] = peer_of(PEER)
-    await pair.later(hours=1)
-    assert await pair.states(message_id) == ["delivered"]
-
-
-# --------------------------------------------------------------------------- receipts on their way
-
-
-async def test_receipts_are_tried_for_a_week_and_then_wait_for_an_operator(pair: Pair) -> None:
-    pair.back.trouble = DOWN
-    await pair.send()
-    for _ in range(8 * 24):
-        await pair.later(hours=1)
-    receipts = await pair.transfers(pair.there)
-    assert {t.kind for t in receipts} == {TransferKind.RECEIPT}
-    assert {t.state for t in receipts} == {TransferState.FAILED}
-    assert await seen(pair.there) == [TWENTY, FORTY]  # giving up on a receipt is no event of the message
-    assert await seen(pair.here) == [TEN, (31, (9,), None, "hs91")]
-
-
-async def test_every_receipt_on_the_wire_verifies_as_the_receiving_providers(pair: Pair) -> None:
-    await pair.send(to=(FATMA, CAN))
-    await pair.work()
-    for _, content in pair.back.sent:
-        check = check_kep_message(BytesSource(content), pair.here.trust, pair.clock.now())
-        assert check.passed, check.report.failing_step
-        assert check.certificate is not None
-        assert check.message is not None
-        assert not check.message.is_dispatch

@@ -350,6 +350,14 @@ async def test_ordinary_mail_is_refused_without_evidence(pair: Pair, content: by
     assert await untouched(pair.there)
 
 
+async def test_parts_nested_without_end_are_refused_without_evidence(pair: Pair) -> None:
+    depth = 300
+    heads = [f'Content-Type: multipart/mixed; boundary="b{n}"\r\n\r\n--b{n}\r\n' for n in range(depth)]
+    content = ("MIME-Version: 1.0\r\n" + "".join(heads) + "\r\nend\r\n").encode()
+    assert code(await pair.there_gets(content)) is RefusalCode.NOT_A_KEP_MESSAGE
+    assert await untouched(pair.there)
+
+
 async def test_a_holders_signed_message_is_no_kep_message(pair: Pair) -> None:
     answer = await arrive_from(pair.there, AYSE, (FATMA,), await signed(ORIGINAL, ayse()))
     assert code(answer) is RefusalCode.NOT_A_KEP_MESSAGE

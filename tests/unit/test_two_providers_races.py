@@ -262,7 +262,7 @@ async def _in_any_order(order: list[int | str]) -> None:
     world, message_id = await fresh()
     came: list[int] = []
     ended: list[DeliveryState | None] = [None, None]
-    for step in (*order, *["later"] * 7):
+    for step in (*order, *["later"] * 7):  # 20 may come at the last moment before 31: three hours more
         if isinstance(step, int):
             came.append(step)
             answer = await arrive_from(world, "", (AYSE,), script().receipts[step])

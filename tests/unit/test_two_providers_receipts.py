@@ -214,13 +214,27 @@ async def test_40_after_our_41_is_kept_beside_it(pair: Pair, notice: str) -> Non
 async def test_no_20_for_one_of_two_recipients_makes_31_for_that_one_alone(pair: Pair) -> None:
     message_id = await pair.send(to=(FATMA, CAN))
     await pair.work()
+    await pair.later(hours=20)
     await pair.receive(await pair.says(20, message_id, 2))
-    await pair.later(hours=24)
+    await pair.later(hours=4)
     assert await pair.states(message_id) == ["unreached", "relayed"]
     assert (await seen(pair.here))[1:] == [(20, (), 2, "hs92"), (31, (9,), 1, "hs91")]
-    await pair.later(hours=24)
+    await pair.later(hours=19, minutes=59)
+    assert await pair.states(message_id) == ["unreached", "relayed"]
+    await pair.later(minutes=1)  # 24 hours after the 20 of the second
     assert await pair.states(message_id) == ["unreached", "failed"]
     assert (await seen(pair.here))[3:] == [(41, (9,), 2, "hs91")]
+    assert (await pair.message(message_id)).state is MessageState.COMPLETED
+
+
+async def test_the_wait_for_40_ends_24_hours_after_20_whatever_else_is_awaited(pair: Pair) -> None:
+    message_id = await pair.send(to=(FATMA, CAN))
+    await pair.work()
+    await pair.receive(await pair.says(20, message_id, 2))
+    await pair.later(hours=24)
+    assert await pair.states(message_id) == ["unreached", "failed"]
+    made = [(31, (9,), 1, "hs91"), (41, (9,), 2, "hs91")]
+    assert await seen(pair.here) == [TEN, (20, (), 2, "hs92"), *made]
 
 
 # --------------------------------------------------------------------------- forged

@@ -138,6 +138,7 @@ async def test_500_unknown_recipients_get_one_21_and_each_ends_rejected(pair: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_500_recipients_get_one_20_and_500_times_40(pair: Pair) -> None:
     many = tuple(f"kisi.no.{number}@{PEER}" for number in range(500))
     for address in many:
