@@ -143,8 +143,9 @@ def _from_demo(settings: Settings, given: _Given) -> "Trip":
         reading = servers[reader.provider] if reader is not None else None
         return Trip(sender, to, servers[domain], reading, reader)
     except (UnicodeDecodeError, ValueError, KeyError, TypeError, IndexError) as error:
+        why = f"{type(error).__name__}: {error}"
         raise ExitError(
-            "demo-unreadable", f"{given.demo} does not describe this instance ({type(error).__name__}: {error})",
+            "demo-unreadable", f"{given.demo} does not describe this instance ({why})",
             "give the demo.json of a running kephs demo, and the folder of one of its providers",
         ) from None  # fmt: skip
 

@@ -22,11 +22,12 @@ from config.settings import Settings
 from directory.addresses import KepAddress
 from evidence.chain import TrustStore
 from evidence.kep_message import KepMessageError, parse_kep_message
+from evidence.mime import Range
 from evidence.ports import BytesSource
 from evidence.records import NAMES, EvidenceKind
-from evidence.rem_xml import EvidenceFormatError
 from evidence.rem_xml import read as read_record
 from evidence.verify_evidence import check_evidence
+from evidence.xml_reader import EvidenceFormatError
 from kephs.bootstrap import open_seal_policy, open_trust
 from kephs.cli.demo.clients import DemoError, Endpoint, Mailbox, open_mailbox
 from kephs.cli.demo.notice import sign
@@ -276,7 +277,7 @@ async def _evidence(
         await asyncio.sleep(_LOOK_EVERY)
 
 
-def _original(content: bytes) -> Span | None:
+def _original(content: bytes) -> Range | None:
     try:
         return parse_kep_message(BytesSource(content)).original
     except KepMessageError as error:

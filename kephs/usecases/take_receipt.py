@@ -145,7 +145,7 @@ class TakeReceipt:
         if state is delivery.state:
             return
         decides = state in DECIDED and delivery.state not in DECIDED
-        evidence_id = record.evidence_id if decides else delivery.evidence_id
+        evidence_id = record.evidence_id if decides else None  # reading is later: 40 and its time stand
         tx.deliveries.move(delivery.delivery_id, delivery.state, state, evidence_id, record.event_time)
 
 

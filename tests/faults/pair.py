@@ -174,17 +174,14 @@ class Pair:
         def over() -> bool:
             dead = [server.pid for server in servers if server.died.is_set()]
             assert not dead, "a server died by itself"
+            if self.work_due():
+                return False
             inboxes = self.inboxes()
             return all(crowd.caught_up(inboxes) for crowd in crowds.values()) and not self.work_due()
 
         for crowd in crowds.values():
             await crowd.settled()
-        await until(over, "quiet")
-
-    async def settle(self, crowds: Mapping[str, Crowd], *, strict: bool = True) -> None:
-        """Let servers do all that is due, and judge their books."""
-        async with self.up(crowds) as servers:
-            await self.agree(crowds, servers, strict=strict)
+        await until(over, "quiet", again=0.03)
 
     async def agree(
         self, crowds: Mapping[str, Crowd], servers: Iterable[Server], *, strict: bool = True, deep: bool = False

@@ -39,7 +39,7 @@ class TwoBooks:
     def __init__(self, of: Mapping[str, Books]) -> None:
         self.of = of
         self.elsewhere: dict[tuple[str, int], Elsewhere] = {}
-        self.one = Books({}, [], {}, {}, {}, {}, {}, {}, {})
+        self.one = _empty()
         for domain, books in of.items():
             for name in ("submissions", "inboxes", "sent", "receipts", "owners"):
                 getattr(self.one, name).update(getattr(books, name))
@@ -56,13 +56,17 @@ class TwoBooks:
         """Read both."""
         return cls({provider.domain: Books.of(provider) for provider in providers})
 
+    def books_of(self, domain: str) -> Books:
+        """Return a provider's books; empty ones of one that is none of ours."""
+        return self.of.get(domain) or _empty()
+
     def _state(self, domain: str, message_id: str, number: int, address: str, state: str) -> str:
         """Return a recipient's state as the serving provider has it; note those who are elsewhere."""
         peer = self.of[domain].peers.get((message_id, number))
         if peer is None:
             return state
         self.elsewhere[message_id, number] = Elsewhere(message_id, number, address, state, domain, peer)
-        theirs = {n: s for n, _, s in self.of[peer].deliveries.get(message_id, [])}
+        theirs = {n: s for n, _, s in self.books_of(peer).deliveries.get(message_id, [])}
         return theirs.get(number, state)
 
     def said_in_place(self, about: Elsewhere) -> list[Row]:
@@ -106,7 +110,7 @@ class TwoComparison(Comparison):
 
     def taken(self, about: Elsewhere) -> bool:
         """Say whether the recipient's provider has a message."""
-        return about.message_id in self.two.of[about.peer].relayed
+        return about.message_id in self.two.books_of(about.peer).relayed
 
     def arrives(self, message_id: str, number: int, address: str) -> bool:
         """Say whether a message has to be in a recipient's INBOX."""
@@ -142,6 +146,10 @@ class TwoComparison(Comparison):
         """Say whether there is such evidence at all about a message with recipients of these numbers."""
         relay = kind in (RELAYED, REJECTED) and (number == 0 or number in numbers)
         return relay or super().may_be(kind, number, numbers)
+
+
+def _empty() -> Books:
+    return Books({}, [], {}, {}, {}, {}, {}, {}, {})
 
 
 def _own(books: Books) -> Iterator[Row]:

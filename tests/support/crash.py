@@ -296,12 +296,12 @@ def quiet_port() -> int:
             return port
 
 
-async def until(look: Any, what: str, seconds: float = PATIENCE) -> Any:
+async def until(look: Any, what: str, seconds: float = PATIENCE, again: float = _LOOK_AGAIN) -> Any:
     """Look again and again until there is something; fail at the deadline."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, f"in vain: {what}"
-        await asyncio.sleep(_LOOK_AGAIN)
+        await asyncio.sleep(again)
     return found
 
 

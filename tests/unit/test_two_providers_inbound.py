@@ -143,6 +143,15 @@ async def test_a_certificate_that_the_register_ended_makes_21_reason_22(pair: Pa
     assert (await pair.there.evidence())[0].reasons[0].details.startswith("seal-expired: ")
 
 
+async def test_evidence_of_an_ended_certificate_under_a_good_seal_makes_21_reason_22(pair: Pair) -> None:
+    old = shared_pki().issue_transaction(DOMAIN, "TEST hs91")
+    both = (registered(transaction_of(DOMAIN)), registered(old, end=NOW - timedelta(hours=1)))
+    pair.there.peers[DOMAIN] = peer_of(DOMAIN, certificates=both)
+    content = await dispatch_of(pair.here, ORIGINAL, evidence_by=sealer_of(pair.here, old))
+    assert isinstance(await pair.there_gets(content), Taken)
+    assert await seen(pair.there) == [(21, (22,), None, "hs92")]
+
+
 async def test_a_certificate_that_had_expired_when_it_sealed_is_refused(pair: Pair) -> None:
     short = shared_pki().issue_transaction(DOMAIN, "TEST", not_after=NOW + timedelta(minutes=5))
     pair.there.peers[DOMAIN] = peer_of(DOMAIN, certificates=(registered(short),))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -71,11 +71,18 @@ async def assert_refused(pair: Pair, answer: Taken | Refused, *codes: RefusalCod
 
 
 async def test_20_then_40_then_60_move_the_state_step_by_step(pair: Pair, notice: str) -> None:
+    decided: list[tuple[str | None, datetime | None]] = []
     for kind, number, state in ((20, None, "relayed"), (40, 1, "delivered"), (60, 1, "read")):
+        pair.clock.at += timedelta(minutes=1)
         assert isinstance(await pair.receive(await pair.says(kind, notice, number)), Taken)
         assert await pair.states(notice) == [state]
+        (delivery,) = await pair.deliveries(notice)
+        decided.append((delivery.evidence_id, delivery.decided_at))
     assert await seen(pair.here) == [TEN, TWENTY, FORTY, (60, (), 1, "hs92")]
     assert await deliller(pair) == 4
+    _, _, forty, _ = await pair.here.evidence()
+    # 20 decides nothing, and reading takes nothing from what 40 decided
+    assert decided == [(None, None), *[(forty.evidence_id, forty.event_time)] * 2]
 
 
 async def test_60_before_40_reads_once_both_are_there(pair: Pair, notice: str) -> None:
