@@ -55,10 +55,11 @@ from kephs.testpki.oids import TEST_TRANSACTION_POLICY
 from kephs.usecases.accounts import AccountWork
 from kephs.usecases.deliver import Deliver
 from kephs.usecases.dispatch import DispatchMaker
+from kephs.usecases.fresh import FreshEvidence
 from kephs.usecases.give_up import GiveUp
 from kephs.usecases.mailbox import MailboxService
 from kephs.usecases.read import Reader
-from kephs.usecases.receipts import FileReceipts
+from kephs.usecases.receipts import FileReceipts, ReceiptMaker
 from kephs.usecases.receive import Receive
 from kephs.usecases.records import RecordMaker
 from kephs.usecases.relay import Relay, Wait
@@ -156,7 +157,9 @@ async def _open(settings: Settings, node: str, stack: AsyncExitStack) -> Core:
     limits, times, policy = open_limits(settings), open_times(settings), open_seal_policy(settings)
     scanner = open_scanner(settings)
     reader = Reader(**shared, records=records)  # type: ignore[arg-type]
-    dispatches = DispatchMaker(store, blobs, sealer, records, offload, clock, ids)
+    fresh = FreshEvidence()
+    dispatches = DispatchMaker(store, blobs, sealer, records, offload, clock, ids, fresh)
+    receipts = ReceiptMaker(sealer, records, register, clock, ids)
     give_up = GiveUp(store, blobs, sealer, records, changes, clock, times)
     courier = open_courier(settings, offload)
     stack.push_async_callback(courier.close)
@@ -167,7 +170,7 @@ async def _open(settings: Settings, node: str, stack: AsyncExitStack) -> Core:
         submit=Submit(
             store=store, blobs=blobs, sealer=sealer, revocation=revocation, scanner=scanner,
             identity=identity, offload=offload, clock=clock, ids=ids, changes=changes, trust=trust,
-            settings=SubmitSettings(issuer, register, limits, open_nes_policy(settings), times),
+            settings=SubmitSettings(issuer, register, limits, open_nes_policy(settings), times), fresh=fresh,
         ),
         receive=_failing_receive(point, Receive(
             dispatches=TakeDispatch(
@@ -177,11 +180,8 @@ async def _open(settings: Settings, node: str, stack: AsyncExitStack) -> Core:
             revocation=revocation, offload=offload, clock=clock, trust=trust, policy=policy,
             register=register,
         )),
-        deliver=Deliver(**shared, records=records, dispatches=dispatches),  # type: ignore[arg-type]
-        receipts=FileReceipts(
-            **shared, records=records, offload=offload, clock=clock, ids=ids,  # type: ignore[arg-type]
-            register=register, times=times,
-        ),
+        deliver=Deliver(store, blobs, sealer, records, dispatches, receipts, changes),
+        receipts=FileReceipts(store, blobs, receipts, offload, clock, ids, changes, times),
         relay=Relay(
             store, blobs, dispatches, records, register, _failing_courier(point, courier), give_up,
             offload, clock, times,

@@ -1,12 +1,12 @@
 """The kinds of work due, each as a lane of the worker: which rows, which use case, what on failure."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from directory.providers import ProviderRegister
+from kephs.domain.lifecycle import TransferState
 from kephs.domain.messages import StoredEvidence, Submission, Transfer
-from kephs.ports import Tx
+from kephs.ports import Store, Tx
 from kephs.usecases.deliver import Deliver
 from kephs.usecases.receipts import FileReceipts
 from kephs.usecases.relay import Relay, Wait
@@ -15,10 +15,11 @@ from kephs.worker import Lane
 
 def lanes(
     node: str, *, deliver: Deliver, receipts: FileReceipts, relay: Relay, wait: Wait,
-    register: ProviderRegister, connections: int, lease: timedelta, hand_over_most: timedelta,
+    peers: Iterable[str], connections: int, lease: timedelta, hand_over_most: timedelta,
 ) -> list[Lane]:  # fmt: skip
-    """Return all lanes of one process: delivery, receipts, one per peer, and the waits.
+    """Return all lanes of one process: delivery, receipts, the waits, and one per peer.
 
+    ``peers``: those of the register, and those that left it while transfers to them were queued.
     ``node`` names this process in leases; ``connections`` bounds transfers to one peer at the same time;
     ``lease`` frees what a process took and never finished; ``hand_over_most`` is the longest time that
     handing one over can take.
@@ -26,7 +27,7 @@ def lanes(
     here = (_delivery(node, deliver), _receipts(node, receipts), _waits(node, wait))
     return [
         *(replace(lane, lease=lease) for lane in here),
-        *(_peer(node, peer, relay, connections, hand_over_most) for peer in register.peers),
+        *(_peer(node, peer, relay, connections, hand_over_most) for peer in peers),
     ]
 
 
@@ -87,3 +88,16 @@ def _peer(node: str, peer: str, relay: Relay, connections: int, most: timedelta)
 def _postpone_transfer(tx: Tx, transfer: Transfer, at: datetime) -> None:
     after = replace(transfer, next_at=at, attempts=transfer.attempts + 1)
     tx.transfers.save(after, transfer.state)
+
+
+@dataclass(slots=True)
+class QueuedPeers:
+    """The peers to which something is queued, as of the last look: also those the register has no more."""
+
+    store: Store
+    known: frozenset[str] = frozenset()
+
+    async def look(self) -> None:
+        """Look again: one cheap query."""
+        counts = await self.store.read(lambda tx: tx.transfers.counts())
+        self.known = frozenset(peer for peer, state in counts if state is TransferState.QUEUED)

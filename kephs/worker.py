@@ -90,11 +90,11 @@ class Worker:
         running: set[str] = set()
         async with asyncio.TaskGroup() as group:
             while not stopping.is_set():
+                await self._safe_tidy()
                 for lane in self._lanes():  # new peers get theirs while the process runs
                     if lane.name not in running:
                         running.add(lane.name)
                         group.create_task(self._run_lane(lane, stopping), name=f"lane {lane.name}")
-                await self._safe_tidy()
                 await _until(stopping, self._tidy_every)
 
     async def round(self) -> int:

@@ -23,7 +23,7 @@ from kephs.cli.pki_child import pki_beside
 from kephs.imap.fetch import FetchPolicy
 from kephs.imap.server import ImapServer, ServerLimits
 from kephs.imap.session import SessionParts
-from kephs.lanes import lanes, take_over
+from kephs.lanes import QueuedPeers, lanes, take_over
 from kephs.metrics import Metrics
 from kephs.metrics_server import HOST as METRICS_HOST
 from kephs.metrics_server import serve_metrics
@@ -256,6 +256,12 @@ async def _run_imap(core: Core, metrics: Metrics, stopping: asyncio.Event, up: U
 
 async def _run_worker(core: Core, _metrics: Metrics, stopping: asyncio.Event, up: Up) -> None:
     settings, node = core.settings, core.node
+    queued = QueuedPeers(core.store)
+
+    async def tidy() -> int:
+        await queued.look()
+        return await core.tidy.release()
+
     worker = Worker(
         store=core.store,
         clock=core.clock,
@@ -266,13 +272,13 @@ async def _run_worker(core: Core, _metrics: Metrics, stopping: asyncio.Event, up
             receipts=core.receipts,
             relay=core.relay,
             wait=core.wait,
-            register=core.register,
+            peers={*core.register.peers, *queued.known},
             connections=settings.relay.connections,
             lease=timedelta(seconds=settings.storage.lease_seconds),
             hand_over_most=hand_over_most(settings),
         ),
         take_over=partial(take_over, node),
-        tidy=core.tidy.release,
+        tidy=tidy,
     )
     up()
     await worker.run(stopping)

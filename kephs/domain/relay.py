@@ -44,6 +44,7 @@ class RelayTrouble(StrEnum):
     NEEDS_SMTPUTF8 = "needs-smtputf8"
     TOO_BIG = "too-big-for-peer"
     UNKNOWN_PEER = "unknown-peer"  # no longer in the register
+    HELD = "held"  # by our own operator, until the deadline
     REGISTER_STALE = "register-stale"  # the file of providers is out of date: hold
     NO_ANSWER = "no-answer"  # taken with 250, and neither 20 nor 21 came in time
     NO_DELIVERY_INFO = "no-delivery-info"  # 20 came, neither 40 nor 41 did
@@ -131,6 +132,11 @@ TROUBLES: Final[Mapping[RelayTrouble, TroubleFacts]] = MappingProxyType(
             final=False, reason=_WHO,
             english="The recipient's provider is not in the register of providers any more.",
             turkish="Alıcının KEPHS'si artık sağlayıcı kaydında yok.",
+        ),
+        RelayTrouble.HELD: _T(
+            final=True, reason=ReasonCode.TECHNICAL_MALFUNCTION,
+            english="The sender's provider held the message back until its time had run out.",
+            turkish="Göndericinin KEPHS'si iletiyi süresi dolana dek bekletti.",
         ),
         RelayTrouble.REGISTER_STALE: _T(
             final=False, reason=_WHO,

@@ -161,10 +161,7 @@ class Transfers(Protocol):
         ...
 
     def claim_waiting(self, now: datetime, limit: int, lease_until: datetime, by: str) -> list[Transfer]:
-        """Return what is due and held, handed or answered, and what is queued beyond its deadline, leased.
-
-        The latter whoever the peer is: one that left the register has nobody else to end its transfers.
-        """
+        """Return what is held, handed or answered and whose deadline has come, leased."""
         ...
 
     def take_over(self, by: str, now: datetime) -> None:

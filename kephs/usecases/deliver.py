@@ -3,21 +3,22 @@
 spec: KEP-EV-05, KEP-EV-40, KEP-EV-41, KEP-QU-02 (a full mailbox receives), KEP-CL-07, R-06, R-18.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 from directory.accounts import Account, AccountState
-from evidence.records import Reason, SealedEvidence
+from evidence.records import EvidenceKind, Reason, SealedEvidence
 from evidence.sealing import Sealer
 from kephs.domain.lifecycle import DeliveryEvent, DeliveryState, advance_delivery
 from kephs.domain.mailboxes import FolderRole, NewItem
-from kephs.domain.messages import Delivery, Submission
+from kephs.domain.messages import Delivery, StoredEvidence, Submission
 from kephs.domain.refusals import TEXTS, RefusalCode
 from kephs.ports import Blob, BlobStore, Changes, Store, Tx
 from kephs.usecases.closing import close_when_decided
-from kephs.usecases.dispatch import DispatchMaker
+from kephs.usecases.dispatch import Built, DispatchMaker, name_dispatch
+from kephs.usecases.receipts import Receipt, ReceiptMaker, file_due
 from kephs.usecases.records import RecordMaker, stored
 
 CHUNK: Final = 50  # deliveries decided in one transaction
@@ -41,15 +42,30 @@ class _Decision:
     reasons: tuple[Reason, ...]
 
 
-class Deliver:
-    """Carries an accepted message into the mailboxes of this provider. Safe to repeat at any point."""
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """What is to be done for a message: deliveries to decide, whose they are, receipts that are due."""
 
-    def __init__(
-        self, *, store: Store, blobs: BlobStore, sealer: Sealer, records: RecordMaker,
-        dispatches: DispatchMaker, changes: Changes,
-    ) -> None:  # fmt: skip
-        self._store, self._blobs, self._sealer, self._records = store, blobs, sealer, records
-        self._changes, self._dispatches = changes, dispatches
+    deliveries: tuple[Delivery, ...]
+    accounts: Mapping[str, Account]
+    receipts: tuple[tuple[StoredEvidence, Blob], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Carries an accepted message into the mailboxes of this provider. Safe to repeat at any point.
+
+    The receipts of a message submitted here are filed in the same transaction: evidence 10's and those of
+    what is decided. A receipt that a crash or a silent authority left out is filed by `FileReceipts`.
+    """
+
+    store: Store
+    blobs: BlobStore
+    sealer: Sealer
+    records: RecordMaker
+    dispatches: DispatchMaker
+    receipts: ReceiptMaker
+    changes: Changes
 
     async def deliver(self, message: Submission) -> None:
         """Decide every pending delivery, then close the message's work due.
@@ -57,40 +73,50 @@ class Deliver:
         Raises:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
         """
-        dispatch = await self._dispatches.dispatch(message)
+        built = await self.dispatches.build(message)
         while True:
-            deliveries, accounts = await self._store.read(lambda tx: _next(tx, message.message_id))
-            if not deliveries:  # decided before a crash
-                await self._store.write(lambda tx: _finish(tx, message))
+            ahead = await self.store.read(lambda tx: _next(tx, message))
+            if not ahead.deliveries:  # decided before a crash
+                await self.store.write(lambda tx: _finish(tx, message))
                 break
-            await self._decide(message, dispatch, deliveries, accounts)
-            if len(deliveries) < CHUNK:
+            await self._decide(message, built, ahead)
+            if len(ahead.deliveries) < CHUNK:
                 break
         if message.account_id:
-            self._changes.publish({message.account_id})
+            self.changes.publish({message.account_id})
 
-    async def _decide(
-        self, message: Submission, dispatch: Blob, deliveries: Sequence[Delivery],
-        accounts: Mapping[str, Account],
-    ) -> None:  # fmt: skip
+    async def _decide(self, message: Submission, built: Built, ahead: _Ahead) -> None:
         """Seal and store what becomes of some deliveries; with the last ones the work here ends."""
-        decisions = [_decision(delivery, accounts.get(delivery.delivery_id)) for delivery in deliveries]
+        decisions = [_decision(d, ahead.accounts.get(d.delivery_id)) for d in ahead.deliveries]
         steps = [advance_delivery(d.delivery.state, d.event) for d in decisions]
-        records = [
-            self._records.make(kind, message, number=d.delivery.number, reasons=d.reasons)
+        made = [
+            self.records.make(kind, message, number=d.delivery.number, reasons=d.reasons)
             for d, kind in zip(decisions, (step.evidence for step in steps), strict=True)
             if kind is not None
         ]
-        sealed = await self._sealer.seal_many(records)
-        blobs = await self._blobs.put_many([one.xml for one in sealed])
+        sealed = await self.sealer.seal_many(made)
+        earlier = [await self.dispatches.accepted(e.evidence_id, blob) for e, blob in ahead.receipts]
+        receipts = await self._receipts(message, [*earlier, *sealed])
+        blobs = await self.blobs.put_many([*(one.xml for one in sealed), *(r.content for r in receipts)])
+        contents, filed = blobs[: len(sealed)], list(zip(receipts, blobs[len(sealed) :], strict=True))
 
         def commit(tx: Tx) -> None:
-            for decision, evidence, blob in zip(decisions, sealed, blobs, strict=True):
+            dispatch = name_dispatch(tx, message, built)
+            for decision, evidence, blob in zip(decisions, sealed, contents, strict=True):
                 _commit(tx, message, dispatch, decision, evidence, blob)
+            about = [*(e.evidence_id for e, _ in ahead.receipts), *(s.record.evidence_id for s in sealed)]
+            for evidence_id, (receipt, kept) in zip(about, filed, strict=False):  # no receipts: a peer's
+                file_due(tx, evidence_id, kept, receipt.index)
             _finish(tx, message)
 
-        await self._store.write(commit)
-        self._changes.publish({d.account_id for d in deliveries if d.account_id})
+        await self.store.write(commit)
+        self.changes.publish({d.account_id for d in ahead.deliveries if d.account_id})
+
+    async def _receipts(self, message: Submission, sealed: Sequence[SealedEvidence]) -> list[Receipt]:
+        """Make the receipts of our own senders; those that go to a peer are queued one by one."""
+        if message.account_id is None:
+            return []
+        return [await self.receipts.receipt(one, message) for one in sealed]
 
 
 def _pending(tx: Tx, message_id: str) -> list[Delivery]:
@@ -98,9 +124,20 @@ def _pending(tx: Tx, message_id: str) -> list[Delivery]:
     return [d for d in deliveries if d.peer is None and d.state is DeliveryState.PENDING]
 
 
-def _next(tx: Tx, message_id: str) -> tuple[list[Delivery], dict[str, Account]]:
-    deliveries = _pending(tx, message_id)[:CHUNK]
-    return deliveries, _accounts(tx, deliveries)
+def _next(tx: Tx, message: Submission) -> _Ahead:
+    deliveries = _pending(tx, message.message_id)[:CHUNK]
+    return _Ahead(tuple(deliveries), _accounts(tx, deliveries), tuple(_receipts_due(tx, message)))
+
+
+def _receipts_due(tx: Tx, message: Submission) -> Iterator[tuple[StoredEvidence, Blob]]:
+    """Yield evidence 10 while its receipt is due: its sender sees it together with what came of it."""
+    if message.account_id is None:
+        return
+    for evidence in tx.evidence.of_message(message.message_id):
+        blob = tx.blobs.get(evidence.blob)
+        accepted = evidence.kind is EvidenceKind.SUBMISSION_ACCEPTANCE
+        if accepted and evidence.receipt_due is not None and blob is not None:
+            yield evidence, blob
 
 
 def _accounts(tx: Tx, deliveries: Sequence[Delivery]) -> dict[str, Account]:

@@ -13,10 +13,28 @@ from evidence.sealing import Sealer
 from kephs.domain.message_index import encode as encode_index
 from kephs.domain.messages import Role, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Ids, Offload, Spool, Store, Tx
+from kephs.usecases.fresh import FreshEvidence
 from kephs.usecases.records import RecordMaker
 from kephs.usecases.sized import run_sized
 
 PIECE: Final = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A KEP message that lies in the blob store; ``index`` is None where its rows are there already."""
+
+    blob: Blob
+    index: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a dispatch is made of: the original, and evidence 10 by id and content."""
+
+    original: Blob
+    accepted: str
+    evidence: Blob
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +48,7 @@ class DispatchMaker:
     offload: Offload
     clock: Clock
     ids: Ids
+    fresh: FreshEvidence
 
     async def dispatch(self, message: Submission) -> Blob:
         """Return the stored KEP message of an accepted submission, or the one a peer relayed to us.
@@ -38,12 +57,27 @@ class DispatchMaker:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
             BlobMissingError: content is gone.
         """
+        built = await self.build(message)
+        if built.index is None:
+            return built.blob
+        return await self.store.write(lambda tx: name_dispatch(tx, message, built))
+
+    async def build(self, message: Submission) -> Built:
+        """Return the KEP message without naming it: `name_dispatch` does, in whatever transaction comes next.
+
+        Raises:
+            TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
+            BlobMissingError: content is gone.
+        """
         existing, parts = await self.store.read(lambda tx: _look_up(tx, message))
         if existing is not None:
-            return existing
+            return Built(existing, None)
         if parts is None:  # content is gone; and what a peer sealed is never made anew
             raise BlobMissingError(message.message_id)
-        original, evidence = await self._opened(*parts)
+        original, evidence = (
+            self.blobs.open(parts.original),
+            await self.accepted(parts.accepted, parts.evidence),
+        )
         plan = self._plan(message, evidence, await run_sized(self.offload, original.size, label_of, original))
         spool = self.blobs.spool()
         try:
@@ -54,12 +88,16 @@ class DispatchMaker:
             blob = await self.blobs.keep(spool)
         finally:
             await spool.discard()
-        return await self.store.write(lambda tx: _name_dispatch(tx, message, blob, index))
+        return Built(blob, index)
 
-    async def _opened(self, original: Blob, evidence: Blob) -> tuple[ByteSource, SealedEvidence]:
-        source = self.blobs.open(evidence)
+    async def accepted(self, evidence_id: str, blob: Blob) -> SealedEvidence:
+        """Return evidence 10 of a message, from memory where this process sealed it just now."""
+        fresh = self.fresh.take(evidence_id)
+        if fresh is not None:
+            return fresh
+        source = self.blobs.open(blob)
         xml = await run_sized(self.offload, source.size, source.read, 0, source.size)
-        return self.blobs.open(original), SealedEvidence(read_record(xml), xml)
+        return SealedEvidence(read_record(xml), xml)
 
     def _plan(self, message: Submission, evidence: SealedEvidence, label: str) -> MessagePlan:
         addresses = {
@@ -94,7 +132,7 @@ def label_of(original: ByteSource) -> str:
     return "7bit" if all(piece.isascii() for piece in pieces) else "8bit"
 
 
-def _look_up(tx: Tx, message: Submission) -> tuple[Blob | None, tuple[Blob, Blob] | None]:
+def _look_up(tx: Tx, message: Submission) -> tuple[Blob | None, _Parts | None]:
     """Return the KEP message that is stored, else what it is made of: the original and evidence 10."""
     existing = _dispatch_of(tx, message.message_id)
     if existing is not None or message.origin is not None:
@@ -104,7 +142,9 @@ def _look_up(tx: Tx, message: Submission) -> tuple[Blob | None, tuple[Blob, Blob
         if e.kind is EvidenceKind.SUBMISSION_ACCEPTANCE and e.origin is None
     )  # fmt: skip
     original, evidence = tx.blobs.get(message.digest_sha256), tx.blobs.get(accepted.blob)
-    return None, None if original is None or evidence is None else (original, evidence)
+    if original is None or evidence is None:
+        return None, None
+    return None, _Parts(original, accepted.evidence_id, evidence)
 
 
 def _dispatch_of(tx: Tx, message_id: str) -> Blob | None:
@@ -112,14 +152,17 @@ def _dispatch_of(tx: Tx, message_id: str) -> Blob | None:
     return tx.blobs.get(message.dispatch) if message is not None and message.dispatch else None
 
 
-def _name_dispatch(tx: Tx, message: Submission, blob: Blob, index: bytes) -> Blob:
+def name_dispatch(tx: Tx, message: Submission, built: Built) -> Blob:
+    """Name a KEP message in the rows and return it, or the one that was named first: it stands."""
+    if built.index is None:
+        return built.blob
     earlier = _dispatch_of(tx, message.message_id)
     if earlier is not None:  # local delivery and relay began together: one of them was first
         return earlier
-    tx.blobs.add(blob)
-    tx.blobs.set_index(blob.sha256, index)
-    if not tx.messages.set_dispatch(message.message_id, blob.sha256):
+    tx.blobs.add(built.blob)
+    tx.blobs.set_index(built.blob.sha256, built.index)
+    if not tx.messages.set_dispatch(message.message_id, built.blob.sha256):
         winner = _dispatch_of(tx, message.message_id)
         assert winner is not None
         return winner
-    return blob
+    return built.blob

@@ -3,6 +3,7 @@
 spec: KEP-EV-07, KEP-SG-02, R-17 (receipts never cause receipts).
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from directory.providers import ProviderRegister
@@ -22,16 +23,54 @@ from kephs.usecases.records import RecordMaker, receipt_recipient
 from kephs.usecases.sized import run_sized
 
 
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A finished receipt: its bytes and its index for the mailbox."""
+
+    content: bytes
+    index: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptMaker:
+    """Builds and signs receipts."""
+
+    sealer: Sealer
+    records: RecordMaker
+    register: ProviderRegister
+    clock: Clock
+    ids: Ids
+
+    async def receipt(self, sealed: SealedEvidence, message: Submission) -> Receipt:
+        """Return the receipt of an evidence for the message's sender, or for their provider.
+
+        Raises:
+            TimestampUnavailableError, SignerUnavailableError: try again later.
+        """
+        record, now = sealed.record, self.clock.now()
+        whom = record.sender.address
+        if message.origin is not None:
+            peer = self.register.peers.get(message.origin)
+            whom = receipt_recipient(record.kind, whom, peer.service_address if peer else whom)
+        envelope = Envelope(service_address=self.records.issuer.address, to=(whom,))
+        plan = plan_receipt(envelope, sealed, boundaries=Boundaries.of(self.ids.token()))
+        content = plan.finish(await self.sealer.sign_entity(plan.digest(), now))
+        source = BytesSource(content)
+        return Receipt(content, encode_index(source, scan(source)))
+
+
+@dataclass(frozen=True, slots=True)
 class FileReceipts:
     """Files or queues the receipt of one evidence. Safe to repeat: it happens once."""
 
-    def __init__(
-        self, *, store: Store, blobs: BlobStore, sealer: Sealer, records: RecordMaker, offload: Offload,
-        clock: Clock, ids: Ids, changes: Changes, register: ProviderRegister, times: RelayTimes,
-    ) -> None:  # fmt: skip
-        self._store, self._blobs, self._sealer, self._records = store, blobs, sealer, records
-        self._offload, self._clock, self._ids, self._changes = offload, clock, ids, changes
-        self._register, self._times = register, times
+    store: Store
+    blobs: BlobStore
+    maker: ReceiptMaker
+    offload: Offload
+    clock: Clock
+    ids: Ids
+    changes: Changes
+    times: RelayTimes
 
     async def file(self, evidence: StoredEvidence) -> None:
         """Build and sign the receipt; file it in the sender's Deliller, or queue it for their provider.
@@ -39,46 +78,34 @@ class FileReceipts:
         Raises:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
         """
-        blob, message = await self._store.read(
+        blob, message = await self.store.read(
             lambda tx: (tx.blobs.get(evidence.blob), tx.messages.get(evidence.message_id))
         )
         if blob is None or message is None:
             raise BlobMissingError(evidence.evidence_id)
-        source = self._blobs.open(blob)
-        xml = await run_sized(self._offload, source.size, source.read, 0, source.size)
-        receipt = await self._receipt(SealedEvidence(read_record(xml), xml), message)
-        root = scan(BytesSource(receipt))
-        index = encode_index(BytesSource(receipt), root)
-        (kept,) = await self._blobs.put_many([receipt])
+        source = self.blobs.open(blob)
+        xml = await run_sized(self.offload, source.size, source.read, 0, source.size)
+        receipt = await self.maker.receipt(SealedEvidence(read_record(xml), xml), message)
+        (kept,) = await self.blobs.put_many([receipt.content])
         if message.origin is not None:
             transfer = self._transfer(evidence, message.origin, kept)
-            await self._store.write(lambda tx: _queue(tx, evidence, transfer, kept))
-            self._changes.publish(())  # nobody's folder changed, but there is work to do
+            await self.store.write(lambda tx: _queue(tx, evidence, transfer, kept))
+            self.changes.publish(())  # nobody's folder changed, but there is work to do
         elif evidence.account_id is not None:
             account_id = evidence.account_id
-            await self._store.write(lambda tx: _file(tx, evidence, account_id, kept, index))
-            self._changes.publish({account_id})
-
-    async def _receipt(self, sealed: SealedEvidence, message: Submission) -> bytes:
-        record, now = sealed.record, self._clock.now()
-        whom = record.sender.address
-        if message.origin is not None:
-            peer = self._register.peers.get(message.origin)
-            whom = receipt_recipient(record.kind, whom, peer.service_address if peer else whom)
-        envelope = Envelope(service_address=self._records.issuer.address, to=(whom,))
-        plan = plan_receipt(envelope, sealed, boundaries=Boundaries.of(self._ids.token()))
-        return plan.finish(await self._sealer.sign_entity(plan.digest(), now))
+            await self.store.write(lambda tx: file_due(tx, evidence.evidence_id, kept, receipt.index))
+            self.changes.publish({account_id})
 
     def _transfer(self, evidence: StoredEvidence, peer: str, receipt: Blob) -> Transfer:
-        now = self._clock.now()
+        now = self.clock.now()
         return Transfer(
-            transfer_id=self._ids.new(),
+            transfer_id=self.ids.new(),
             kind=TransferKind.RECEIPT,
             message_id=evidence.message_id,
             peer=peer,
             state=TransferState.QUEUED,
             created_at=now,
-            deadline=now + self._times.receipts,
+            deadline=now + self.times.receipts,
             evidence_id=evidence.evidence_id,
             blob=receipt.sha256,
             next_at=now,
@@ -94,12 +121,13 @@ def _queue(tx: Tx, evidence: StoredEvidence, transfer: Transfer, receipt: Blob) 
     tx.evidence.receipt_due(evidence.evidence_id, None, 0)
 
 
-def _file(tx: Tx, evidence: StoredEvidence, account_id: str, receipt: Blob, index: bytes) -> None:
-    current = tx.evidence.get(evidence.evidence_id)
-    if current is None or current.receipt_due is None:
-        return  # another worker filed it
-    file_receipt(tx, account_id, receipt, index, evidence.event_time)
-    tx.evidence.receipt_due(evidence.evidence_id, None, 0)
+def file_due(tx: Tx, evidence_id: str, receipt: Blob, index: bytes) -> None:
+    """File the receipt of one of our senders' evidence, unless that was done meanwhile."""
+    current = tx.evidence.get(evidence_id)
+    if current is None or current.receipt_due is None or current.account_id is None:
+        return
+    file_receipt(tx, current.account_id, receipt, index, current.event_time)
+    tx.evidence.receipt_due(current.evidence_id, None, 0)
 
 
 def file_receipt(tx: Tx, account_id: str, receipt: Blob, index: bytes, at: datetime) -> None:

@@ -137,9 +137,7 @@ class Wait:
         """
         if self.register.stale():  # whom to trust is unknown: that is no fault of the recipient's provider
             await self.store.write(lambda tx: _hold(tx, transfer, self.clock.now()))
-        elif _untried(transfer) and transfer.peer in self.register.peers:
-            await self.store.write(lambda tx: _grant_a_try(tx, transfer, self.clock.now()))
-        elif transfer.kind is TransferKind.RECEIPT:  # held or queued beyond its deadline
+        elif transfer.kind is TransferKind.RECEIPT:  # held beyond its deadline
             state = advance_transfer(transfer.state, TransferEvent.GIVE_UP)
             after = replace(transfer, state=state, next_at=None)
             await self.store.write(lambda tx: tx.transfers.save(after, transfer.state))
@@ -148,8 +146,7 @@ class Wait:
         elif transfer.state is TransferState.HANDED:
             await self.give_up.on_handing_over(transfer, RelayTrouble.NO_ANSWER, "")
         else:
-            trouble = _last_trouble(transfer, self.register)
-            await self.give_up.on_handing_over(transfer, trouble, "")
+            await self.give_up.on_handing_over(transfer, RelayTrouble.HELD, "")
 
 
 def _untried(transfer: Transfer) -> bool:

@@ -5,6 +5,7 @@ spec: KEP-EV-03, KEP-EV-04, R-15, architecture "Life of a message" 1-7.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Final
 
 from directory.accounts import Account, Operator, Right
@@ -45,12 +46,14 @@ from kephs.ports import (
     Tx,
 )
 from kephs.usecases.form import Form, read_form
+from kephs.usecases.fresh import FreshEvidence
 from kephs.usecases.material import encode_material
 from kephs.usecases.records import RecordMaker, stored
 from kephs.usecases.results import Accepted, Incoming, Refused
 from kephs.usecases.sign_in import still_signed_in
 from kephs.usecases.sized import run_sized
 
+RECEIPT_GRACE: Final = timedelta(seconds=30)
 _SEALED_OFF: Final = Refused(Refusal(RefusalCode.SEALING_UNAVAILABLE))
 
 
@@ -105,11 +108,11 @@ class Submit:
         self, *, store: Store, blobs: BlobStore, sealer: Sealer, revocation: Revocation,
         scanner: Scanner | None,
         identity: IdentityKeeper, offload: Offload, clock: Clock, ids: Ids, changes: Changes,
-        trust: TrustStore, settings: SubmitSettings,
+        trust: TrustStore, settings: SubmitSettings, fresh: FreshEvidence,
     ) -> None:  # fmt: skip
         self._store, self._blobs, self._sealer, self._changes = store, blobs, sealer, changes
         self._revocation, self._scanner, self._identity = revocation, scanner, identity
-        self._offload, self._ids = offload, ids
+        self._offload, self._ids, self._fresh = offload, ids, fresh
         self._trust, self._settings = trust, settings
         self._records = RecordMaker(settings.issuer, settings.register.own, clock, ids)
 
@@ -223,10 +226,13 @@ class Submit:
             tx.messages.add(submission)
             self._add_deliveries(tx, submission)
             self._add_transfers(tx, submission)
-            tx.evidence.add(stored(sealed, submission, evidence_blob, receipt_due=sealed.record.event_time))
+            # delivery files the receipt with its own; the due time is for when it does not come to that
+            due = sealed.record.event_time + (RECEIPT_GRACE if local else timedelta())
+            tx.evidence.add(stored(sealed, submission, evidence_blob, receipt_due=due))
             self._file_sent(tx, draft, submission)
             return Accepted(sealed.record.evidence_id, submission.message_id)
 
+        self._fresh.remember(sealed)
         outcome = await self._store.write(commit)
         if not isinstance(outcome, Accepted):  # the same message came twice at the same moment
             return await self._answer_again(draft, outcome)

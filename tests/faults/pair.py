@@ -203,10 +203,9 @@ class Pair:
         """Return what one of them has noted as handed over, and the other has not: at any moment none."""
         found = []
         for one in self.both:
-            handed = one.rows(
-                "SELECT kind, message_id, evidence_id FROM transfers WHERE handed_at IS NOT NULL"
-            )
             theirs = self.other(one)
+            query = "SELECT kind, message_id, evidence_id FROM transfers WHERE handed_at IS NOT NULL AND peer = ?"
+            handed = one.rows(query, theirs.domain)
             messages = {m for (m,) in theirs.rows("SELECT message_id FROM messages")}
             evidence = {e for (e,) in theirs.rows("SELECT evidence_id FROM evidence")}
             for kind, message_id, evidence_id in handed:

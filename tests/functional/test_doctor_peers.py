@@ -3,23 +3,18 @@
 import json
 import shutil
 import socket
-import tomllib
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import tomli_w
 
-from config import settings as config_settings
 from evidence.adapters.trust_folder import certificates_of
-from kephs.bootstrap import open_register_folder, read_signer
-from kephs.cli.demo.register import register_operator
+from kephs.bootstrap import read_signer
 from kephs.cli.instance import free_port
-from kephs.register_seal import make_register, register_entry
+from tests.functional.registered import entry, pinned_operator, publish, set_values
 from tests.functional.site import DOMAIN, Site, kephs, now
 from tests.support.registers import issued
 
@@ -32,16 +27,9 @@ def copy(site: Site, tmp_path: Path) -> Path:
     home = tmp_path / "copy"
     shutil.copytree(site.home, home, ignore=shutil.ignore_patterns("run", "clamd", "blobs", "peers"))
     (home / "data" / "blobs").mkdir(mode=0o700)
-    _set(home, "network", submission_port=free_port(), imap_port=free_port(), inbound_port=free_port())
-    _set(home, "scanner", clamd="")
+    set_values(home, "network", submission_port=free_port(), imap_port=free_port(), inbound_port=free_port())
+    set_values(home, "scanner", clamd="")
     return home
-
-
-def _set(home: Path, section: str, **values: object) -> None:
-    path = home / config_settings.FILE_NAME
-    settings = tomllib.loads(path.read_text("utf-8"))
-    settings.setdefault(section, {}).update(values)
-    path.write_text(tomli_w.dumps(settings), "utf-8")
 
 
 def _doctor(home: Path, *more: str) -> SimpleNamespace:
@@ -53,15 +41,6 @@ def _doctor(home: Path, *more: str) -> SimpleNamespace:
     return SimpleNamespace(exit=done.returncode, levels=levels, findings=findings)
 
 
-def _entry(domain: str, tls: bytes, transaction: bytes, **changed: Any) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "domain": domain, "name": f"TEST {domain}", "service_address": f"kep-hizmet@{domain}",
-        "host": "127.0.0.1", "port": 2525, "tls_certificates": [tls],
-        "transaction_certificates": [transaction], "max_message_mib": 1, "since": now() - timedelta(days=1),
-    }  # fmt: skip
-    return register_entry(**values | changed)
-
-
 class Desk:
     """The register's operator, for one copy of the instance."""
 
@@ -69,23 +48,16 @@ class Desk:
         self.home = home
         self.tls = certificates_of(site.settings.network.tls_certificate.read_bytes())[0]
         self.transaction = read_signer(site.settings).certificate
-        self.operator = register_operator(home.parent / "operator", now() - timedelta(days=30))
-        _set(home, "peers", register_signers=[sha256(self.operator.certificate).hexdigest()])
+        self.operator = pinned_operator(home)
 
     def own(self, **changed: Any) -> dict[str, Any]:
-        return _entry(DOMAIN, self.tls, self.transaction, **changed)
+        return entry(DOMAIN, self.tls, self.transaction, **changed)
+
+    def peer(self, **changed: Any) -> dict[str, Any]:
+        return entry(PEER, self.tls, issued("seal").certificate, **changed)
 
     def publish(self, *entries: dict[str, Any], at: datetime | None = None, days: float = 30) -> None:
-        issued_at = at or now()
-        content, signature = make_register(
-            entries, self.operator, sequence=int(issued_at.timestamp()), issued_at=issued_at,
-            next_update=issued_at + timedelta(days=days),
-        )  # fmt: skip
-        path = self.home.parent / "providers.json"
-        path.write_bytes(content)
-        path.with_name("providers.json.p7s").write_bytes(signature)
-        folder = open_register_folder(config_settings.load(self.home), lambda: issued_at)
-        folder.import_file(path)
+        publish(self.home, self.operator, entries, at=at or now(), days=days)
 
 
 @pytest.fixture
@@ -95,7 +67,7 @@ def desk(copy: Path, site: Site) -> Desk:
 
 def test_a_peer_that_answers_as_registered_is_well(site: Site, desk: Desk):
     port = site.settings.network.inbound_port
-    desk.publish(desk.own(), _entry(PEER, desk.tls, issued("seal").certificate, port=port))
+    desk.publish(desk.own(), desk.peer(port=port))
     found = _doctor(desk.home)
     assert found.exit == 0, found.findings
     for code in ("register", "register-own", "peer", "peer-certificate"):
@@ -104,18 +76,18 @@ def test_a_peer_that_answers_as_registered_is_well(site: Site, desk: Desk):
 
 def _another_pin(site: Site, desk: Desk) -> None:
     port = site.settings.network.inbound_port
-    desk.publish(desk.own(), _entry(PEER, issued("x").certificate, issued("seal").certificate, port=port))
+    desk.publish(desk.own(), desk.peer(port=port, tls_certificates=[issued("x").certificate]))
 
 
 def _nobody_there(site: Site, desk: Desk) -> None:
-    desk.publish(desk.own(), _entry(PEER, desk.tls, issued("seal").certificate, port=free_port()))
+    desk.publish(desk.own(), desk.peer(port=free_port()))
 
 
 def _takes_less(site: Site, desk: Desk) -> None:
     port = site.settings.network.inbound_port
     desk.publish(
         desk.own(),
-        _entry(PEER, desk.tls, issued("seal").certificate, port=port, max_message_mib=500),
+        desk.peer(port=port, max_message_mib=500),
     )
 
 
@@ -128,7 +100,7 @@ def _next_is_near(site: Site, desk: Desk) -> None:
 
 
 def _own_missing(site: Site, desk: Desk) -> None:
-    desk.publish(_entry(PEER, desk.tls, issued("seal").certificate, port=free_port()))
+    desk.publish(desk.peer(port=free_port()))
 
 
 def _own_tls_is_another(site: Site, desk: Desk) -> None:
@@ -142,7 +114,7 @@ def _newest_file_is_bad(site: Site, desk: Desk) -> None:
 
 def _signer_is_not_pinned(site: Site, desk: Desk) -> None:
     desk.publish(desk.own())
-    _set(desk.home, "peers", register_signers=["ab" * 32])
+    set_values(desk.home, "peers", register_signers=["ab" * 32])
 
 
 def _no_register(site: Site, desk: Desk) -> None:
@@ -181,8 +153,8 @@ def test_without_a_network_nobody_is_asked(site: Site, desk: Desk):
         stranger.listen()
         stranger.setblocking(False)
         port = stranger.getsockname()[1]
-        desk.publish(desk.own(), _entry(PEER, desk.tls, issued("seal").certificate, port=port))
-        _set(desk.home, "seal", tsa=[f"http://127.0.0.1:{port}/tsa"])
+        desk.publish(desk.own(), desk.peer(port=port))
+        set_values(desk.home, "seal", tsa=[f"http://127.0.0.1:{port}/tsa"])
         found = _doctor(desk.home, "--no-network")
         with pytest.raises(BlockingIOError):
             stranger.accept()
@@ -196,7 +168,7 @@ def test_a_stranger_on_the_ports_for_peers_and_figures_is_an_error(desk: Desk):
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         port = stranger.getsockname()[1]
-        _set(desk.home, "network", inbound_port=free_port(), metrics_port=port)
+        set_values(desk.home, "network", inbound_port=free_port(), metrics_port=port)
         found = _doctor(desk.home)
     assert found.levels["port-inbound"] == {"ok"}
     assert found.levels["port-metrics"] == {"error"}

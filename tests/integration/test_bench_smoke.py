@@ -20,13 +20,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import Settings
+from evidence.ports import BytesSource
+from evidence.verify_message import check_kep_message
 from kephs.bench.fetch import content_of
 from kephs.bench.figures import BenchError, Figure, disk_kind, machine
-from kephs.bench.instance import Instance
+from kephs.bench.inbound import Provider
+from kephs.bench.instance import Instance, make
 from kephs.bench.interleave import Work, rates
 from kephs.bench.site import open_site
+from kephs.bench.submit import Load
 from kephs.bench.turns import Runner, take_turns
 from kephs.bench.wire import ImapClient, SmtpClient, last_line
+from kephs.bootstrap import open_seal_policy, open_trust
 from kephs.system import SystemClock
 
 KEYS = {"name", "value", "unit", "baseline", "baseline_name", "ratio", "peak_rss_mb", "disk"}
@@ -69,8 +74,12 @@ def test_an_unknown_name_is_a_usage_error_that_names_those_there_are(tmp_path):
     assert done.returncode == 2
     assert "soak" in done.stderr
     assert all(
-        name in done.stderr for name in ("submit", "fetch", "seal", "verify", "nes", "big-in", "big-out")
-    )
+        name in done.stderr
+        for name in (
+            "submit", "life", "inbound", "fetch", "first-read", "idle", "seal", "verify", "nes", "big-in",
+            "big-out",
+        )
+    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -105,6 +114,56 @@ def test_fetching_is_measured_beside_dovecot_and_leaves_nothing(folder):
     assert list(figures) == ["fetch", "fetch-1", "fetch-sent"]
     assert figures["fetch"]["baseline_name"].startswith("Dovecot")
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.tools
+def test_whole_lives_are_measured_to_their_end_also_those_of_strangers(folder):
+    figures = figures_of(bench("life", "--json", "--seconds", "1", folder=folder))
+    assert list(figures) == ["life", "life-cold"]
+    assert all(figure["messages"] > 0 for figure in figures.values())
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.tools
+def test_another_providers_dispatches_are_measured_at_the_inbound_port(folder):
+    figures = figures_of(bench("inbound", "--json", "--seconds", "1", folder=folder))
+    assert figures["inbound"]["baseline_name"].startswith("Postfix")
+    assert figures["inbound"]["message_bytes"] > figures["inbound"]["letter_bytes"]
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.tools
+def test_first_readings_are_measured_on_ten_connections_and_on_one(folder):
+    figures = figures_of(bench("first-read", "--json", "--seconds", "0.1", folder=folder))
+    assert [figure["connections"] for figure in figures.values()] == [10, 1]
+    assert all(figure["p50_ms"] <= figure["p99_ms"] for figure in figures.values())
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.tools
+def test_a_thousand_clients_wait_and_one_of_them_is_told(folder):
+    figures = figures_of(bench("idle", "--json", "--seconds", "1", folder=folder))
+    assert figures["idle"]["clients"] == 1000
+    assert figures["idle-push"]["p50_ms"] > 0
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+async def test_the_other_providers_dispatches_verify_and_hold_no_bare_dot(tmp_path):
+    clock = SystemClock().now
+    ours = await make(tmp_path / "i", 1, clock)
+    wire = await Provider(ours, clock).dispatches(ours.people[0].address, 3)
+    trust, policy = open_trust(ours.settings), open_seal_policy(ours.settings)
+    for text in wire:
+        lines = text.split(b"\r\n")
+        assert not [line for line in lines if line.startswith(b".") and not line.startswith(b"..")]
+        plain = b"\r\n".join(line.removeprefix(b".") if line.startswith(b"..") else line for line in lines)
+        assert check_kep_message(BytesSource(plain), trust, clock(), policy).report.passed
+    assert len(set(wire)) == 3
 
 
 @pytest.mark.slow
@@ -253,6 +312,35 @@ async def test_an_imap_answer_ends_with_its_own_tag_only():
     client.data_received(literal[12:] + b")\r\nA1 OK Done\r\n")
     answer = await working
     assert content_of(answer) == literal
+
+
+@given(cuts=st.lists(st.integers(0, 40), max_size=4))
+def test_news_end_with_the_line_that_is_waited_for(cuts):
+    told = b"* OK still here\r\n* FLAGS ()\r\n* 12 EXISTS\r\n"
+    edges = [0, *sorted(min(cut, len(told)) for cut in cuts), len(told)]
+
+    async def run():
+        client = ImapClient()
+        client.connection_made(Unconnected())
+        waiting = asyncio.ensure_future(client.idle())
+        await asyncio.sleep(0)
+        client.data_received(b"+ idling\r\n")
+        await waiting
+        news = asyncio.ensure_future(client.news(b" EXISTS"))
+        await asyncio.sleep(0)
+        for a, b in pairwise(edges):
+            client.data_received(told[a:b])
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        return await news
+
+    assert asyncio.run(run()).endswith(b"* 12 EXISTS\r\n")
+
+
+async def test_everybody_writes_to_the_next_so_each_receives_what_the_one_before_sent():
+    load = Load([])
+    load.sent = [3, 1, 2]
+    assert load.received == [2, 3, 1]
 
 
 async def test_a_refusal_ends_the_benchmark_with_the_servers_words():

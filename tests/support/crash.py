@@ -189,7 +189,9 @@ class Provider:
 
     async def _open_all(self, pki: TestPki, numbers: dict[str, str]) -> dict[str, Holder]:
         async with open_core(self.settings) as core:
-            return {name: await _open(core, pki, f"{name}@{self.domain}", tckn) for name, tckn in numbers.items()}
+            return {
+                name: await _open(core, pki, f"{name}@{self.domain}", tckn) for name, tckn in numbers.items()
+            }
 
     @property
     def addresses(self) -> frozenset[str]:
@@ -220,7 +222,11 @@ class Provider:
         server = self._start_cold(argv, env) if cold else self._start_warm(argv, env)
         if wait:
             network = self.settings.network
-            ports = {"smtp": network.submission_port, "inbound": network.inbound_port, "imap": network.imap_port}
+            ports = {
+                "smtp": network.submission_port,
+                "inbound": network.inbound_port,
+                "imap": network.imap_port,
+            }
             for role in roles:
                 if role in ports:
                     await _until_answers(ports[role], server)

@@ -35,9 +35,10 @@ from kephs.testpki.issued import Issued
 from kephs.usecases.accounts import AccountWork, Opening
 from kephs.usecases.deliver import Deliver
 from kephs.usecases.dispatch import DispatchMaker
+from kephs.usecases.fresh import FreshEvidence
 from kephs.usecases.give_up import GiveUp
 from kephs.usecases.read import Reader
-from kephs.usecases.receipts import FileReceipts
+from kephs.usecases.receipts import FileReceipts, ReceiptMaker
 from kephs.usecases.receive import Receive
 from kephs.usecases.records import RecordMaker
 from kephs.usecases.relay import Relay, Wait
@@ -221,7 +222,7 @@ class World:
         self.sealer = Sealer(SoftSigner(key.key, key.certificate, key.chain), self.tsa)
         self.register = register = ProviderRegister(self.domain, peers=self.peers)
         self.records = RecordMaker(self.issuer, self.domain, self.clock, self.ids)
-        offload = Inline()
+        offload, fresh = Inline(), FreshEvidence()
         shared = {
             "store": self.store, "blobs": self.blobs, "sealer": self.sealer, "records": self.records,
             "changes": self.changes,
@@ -231,13 +232,17 @@ class World:
             scanner=self.scanner, identity=PlainIdentity(), offload=offload, clock=self.clock, ids=self.ids,
             changes=self.changes, trust=self.trust,
             settings=SubmitSettings(self.issuer, register, self.limits, NesPolicy(), self.times),
+            fresh=fresh,
         )  # fmt: skip
         self.dispatches = DispatchMaker(
-            self.store, self.blobs, self.sealer, self.records, offload, self.clock, self.ids
+            self.store, self.blobs, self.sealer, self.records, offload, self.clock, self.ids, fresh
         )
-        self.deliver = Deliver(**shared, dispatches=self.dispatches)
+        receipts = ReceiptMaker(self.sealer, self.records, register, self.clock, self.ids)
+        self.deliver = Deliver(
+            self.store, self.blobs, self.sealer, self.records, self.dispatches, receipts, self.changes
+        )
         self.receipts = FileReceipts(
-            **shared, offload=offload, clock=self.clock, ids=self.ids, register=register, times=self.times
+            self.store, self.blobs, receipts, offload, self.clock, self.ids, self.changes, self.times
         )
         self.give_up = GiveUp(**shared, clock=self.clock, times=self.times)
         self.relay = Relay(
@@ -260,7 +265,7 @@ class World:
         )
         work = lanes(
             "main", deliver=self.deliver, receipts=self.receipts, relay=self.relay,
-            wait=Wait(self.store, self.give_up, register, self.clock), register=register, connections=4,
+            wait=Wait(self.store, self.give_up, register, self.clock), peers=self.peers, connections=4,
             lease=timedelta(minutes=5), hand_over_most=timedelta(hours=1),
         )  # fmt: skip
         self.worker = Worker(
