@@ -64,6 +64,7 @@ class RefusalCode(StrEnum):
     MAIL_LOOP = "mail-loop"
     NOT_SERVED_HERE = "not-served-here"
     TLS_REQUIRED = "tls-required"
+    CLOCK_DIFFERS = "clock-differs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,6 +468,14 @@ TEXTS: Final[Mapping[RefusalCode, PublicText]] = MappingProxyType(
             161,
             "Encryption is required. Use STARTTLS first.",
             "Şifreleme zorunlu. Önce STARTTLS kullanın.",
+        ),
+        RefusalCode.CLOCK_DIFFERS: PublicText(
+            451,
+            "4.3.0",
+            None,
+            206,
+            "The message is stamped in this server's future: a clock is wrong, most likely ours. Try again.",
+            "İleti, bu sunucunun saatine göre gelecekte damgalanmış; büyük olasılıkla bizim saatimiz yanlış. Yeniden deneyin.",
         ),
     }
 )

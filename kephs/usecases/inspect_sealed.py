@@ -26,6 +26,7 @@ from evidence.verify_evidence import EvidenceCheck
 from evidence.verify_message import MessageCheck, check_kep_message
 from kephs.domain.refusals import Refusal, RefusalCode
 
+_STAMP_STEP: Final = "3"
 _ORIGINAL_STEP: Final = "8"
 # Steps of `evidence.verify_message`; whatever else fails is the seal's.
 _BY_STEP: Final[Mapping[str, RefusalCode]] = MappingProxyType(
@@ -123,6 +124,8 @@ def _fault(check: MessageCheck) -> Refusal | None:
     assert step is not None
     if step.number == _ORIGINAL_STEP:
         return Refusal(RefusalCode.ORIGINAL_DIFFERS)
+    if step.number == _STAMP_STEP and step.sub_indication is SubIndication.TIMESTAMP_ORDER_FAILURE:
+        return Refusal(RefusalCode.CLOCK_DIFFERS, step.detail)  # stamped in our future
     if step.sub_indication in _EXPIRED:
         return Refusal(RefusalCode.SEAL_EXPIRED, step.detail)
     return Refusal(_BY_STEP.get(step.number, RefusalCode.SEAL_BROKEN), f"{step.name}: {step.detail}")
