@@ -22,6 +22,7 @@ from evidence.adapters.trust_folder import TrustFolderError, certificates_in
 from evidence.adapters.tsa_http import HttpTimestamper
 from evidence.certificates import CertificateError
 from evidence.chain import TrustStore
+from evidence.ports import Timestamper
 from evidence.qualified import NesPolicy
 from evidence.records import Issuer
 from evidence.role import SealPolicy
@@ -40,6 +41,7 @@ from kephs.failpoints import (
     Failpoint,
 )
 from kephs.instance_keys import Keys, open_keys
+from kephs.metered import Meter, MeteredCourier, MeteredSealer, MeteredTimestamper
 from kephs.ports import BlobStore, Courier, Scanner, Store
 from kephs.register_seal import read_pins, register_verifier
 from kephs.system import (
@@ -114,10 +116,12 @@ class Core:
 
 
 @asynccontextmanager
-async def open_core(settings: Settings, node: str = MAIN_NODE) -> AsyncIterator[Core]:
+async def open_core(
+    settings: Settings, node: str = MAIN_NODE, *, meter: Meter | None = None
+) -> AsyncIterator[Core]:
     """Open an instance: store, keys, clients of outside services; close them on leaving.
 
-    ``node`` names the process among those that work on one database.
+    ``node`` names the process among those that work on one database; ``meter`` counts what it does.
 
     Raises:
         SettingsError: something configured is missing or wrong; the text says what and the cure.
@@ -125,10 +129,10 @@ async def open_core(settings: Settings, node: str = MAIN_NODE) -> AsyncIterator[
         StoreUnavailableError: another process writes here.
     """
     async with AsyncExitStack() as stack:
-        yield await _open(settings, node, stack)
+        yield await _open(settings, node, meter, stack)
 
 
-async def _open(settings: Settings, node: str, stack: AsyncExitStack) -> Core:
+async def _open(settings: Settings, node: str, meter: Meter | None, stack: AsyncExitStack) -> Core:
     clock, offload = SystemClock(), ThreadOffload()
     stack.callback(offload.close)
     ids = TimeOrderedIds(clock)
@@ -141,7 +145,7 @@ async def _open(settings: Settings, node: str, stack: AsyncExitStack) -> Core:
     keys, register = open_keys(settings), open_register(settings, clock.now)
     session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
     store, blobs, changes = await _open_store(settings, keys, node, stack)
-    sealer = _open_sealer(settings, session, clock, trust)
+    sealer = _open_sealer(settings, session, clock, trust, meter)
     point = _failpoint()
     store, blobs, sealer = _with_failpoint(point, store, blobs, sealer)
     issuer = open_issuer(settings)
@@ -161,8 +165,9 @@ async def _open(settings: Settings, node: str, stack: AsyncExitStack) -> Core:
     dispatches = DispatchMaker(store, blobs, sealer, records, offload, clock, ids, fresh)
     receipts = ReceiptMaker(sealer, records, register, clock, ids)
     give_up = GiveUp(store, blobs, sealer, records, changes, clock, times)
-    courier = open_courier(settings, offload)
-    stack.push_async_callback(courier.close)
+    smtp = open_courier(settings, offload)
+    stack.push_async_callback(smtp.close)
+    courier: Courier = smtp if meter is None else MeteredCourier(smtp, meter)
     return Core(
         settings=settings, node=node, store=store, blobs=blobs, sealer=sealer, clock=clock, ids=ids,
         offload=offload, changes=changes, trust=trust, revocation=revocation, records=records,
@@ -423,17 +428,22 @@ def open_tls(settings: Settings) -> ssl.SSLContext:
 
 
 def _open_sealer(
-    settings: Settings, session: aiohttp.ClientSession, clock: SystemClock, trust: TrustStore
-) -> Sealer:
+    settings: Settings, session: aiohttp.ClientSession, clock: SystemClock, trust: TrustStore,
+    meter: Meter | None,
+) -> Sealer:  # fmt: skip
     if not settings.seal.tsa:
         raise SettingsError("seal.tsa names no time-stamping authority; evidence needs one (KEP-SG-10)")
-    timestamper = HttpTimestamper(
+    timestamper: Timestamper = HttpTimestamper(
         settings.seal.tsa, session=session, clock=clock.now, trust=trust,
         nonces=lambda: secrets.randbits(64), timeout=timedelta(seconds=settings.seal.tsa_seconds),
     )  # fmt: skip
-    kind = FailingSealer if failpoint() else Sealer
     try:
-        return kind(open_signer(settings, trust), timestamper)
+        signer = open_signer(settings, trust)
+        if failpoint():
+            return FailingSealer(signer, timestamper)
+        if meter is None:
+            return Sealer(signer, timestamper)
+        return MeteredSealer(signer, MeteredTimestamper(timestamper, meter, clock), meter)
     except XadesKeyError as error:
         raise SettingsError(f"transaction certificate: {error}; see seal in kephs.toml") from None
 

@@ -60,7 +60,7 @@ def _receipts(node: str, receipts: FileReceipts) -> Lane:
 
     return Lane(
         "receipt", claim, lambda e: e.evidence_id, lambda e: e.attempts,
-        receipts.file, postpone, lambda tx: tx.evidence.next_due(),
+        receipts.file, postpone, lambda tx: tx.evidence.next_due(), gather=0.02,
     )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def _waits(node: str, wait: Wait) -> Lane:
 
     return Lane(
         "wait", claim, lambda t: t.transfer_id, lambda t: t.attempts,
-        wait.end, _postpone_transfer, lambda tx: tx.transfers.next_due(None),
+        wait.end, _postpone_transfer, lambda tx: tx.transfers.next_due(None), gather=0.5,
     )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def _peer(node: str, peer: str, relay: Relay, connections: int, most: timedelta)
     return Lane(
         f"relay {peer}", claim, lambda t: t.transfer_id, lambda t: t.attempts,
         relay.send, _postpone_transfer, lambda tx: tx.transfers.next_due(peer),
-        at_once=connections, refill=1, lease=most, patience=10.0,
+        at_once=connections, refill=1, lease=most, patience=10.0, gather=0.01,
     )  # fmt: skip
 
 

@@ -52,6 +52,7 @@ class Lane:
     due again; ``next_due`` tells when the next row is due. At most ``at_once`` rows are worked on at the same
     time; more are claimed when ``refill`` places are free. ``lease`` must be longer than the work can take;
     on stopping, work gets ``patience`` seconds to end before it is cancelled (every work may be repeated).
+    ``gather``: seconds that changes are let come together before the next look, which costs a query.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Lane:
     refill: int = BATCH // 2
     lease: timedelta = LEASE
     patience: float = 60.0
+    gather: float = 0.002
 
 
 _Claimed: TypeAlias = tuple[Sequence[Any], datetime | None]
@@ -131,7 +133,7 @@ class Worker:
                         task.add_done_callback(under_way.discard)
                         task.add_done_callback(lambda _done: waker.wake())
                     if not rows or len(under_way) > lane.at_once - lane.refill:
-                        await self._pause(waker, due)
+                        await self._pause(lane, waker, due)
                 await _finish(under_way, lane.patience)
         finally:
             waker.close()
@@ -183,7 +185,7 @@ class Worker:
         except StoreUnavailableError:
             log.warning("worker.not_postponed", kind=lane.name, subject=subject)  # the lease runs out instead
 
-    async def _pause(self, waker: Waker, due: datetime | None) -> None:
+    async def _pause(self, lane: Lane, waker: Waker, due: datetime | None) -> None:
         """Wait for a change, or for the next work that falls due; where places are taken, for a free one."""
         seconds = IDLE if due is None else min(IDLE, max(0.0, (due - self._clock.now()).total_seconds()))
         try:
@@ -191,6 +193,7 @@ class Worker:
                 await waker.wait()
         except TimeoutError:
             return
+        await asyncio.sleep(lane.gather)
 
     async def _next_due(self, lane: Lane) -> datetime | None:
         try:

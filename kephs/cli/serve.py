@@ -134,7 +134,7 @@ async def _serve(
         stack.enter_context(alone(directory, node))
         if settings.test_pki.enabled and settings.test_pki.port and node == MAIN_NODE:
             await stack.enter_async_context(pki_beside(directory))
-        core = await stack.enter_async_context(open_core(settings, node))
+        core = await stack.enter_async_context(open_core(settings, node, meter=metrics))
         await _show_metrics(core, metrics, stack)
         up = {role: asyncio.Event() for role in roles}
         async with asyncio.TaskGroup() as group:

@@ -23,8 +23,11 @@ def told() -> Told:
     return Told()
 
 
+_MANY = 150  # letters: with more on the books each fsck takes longer than making a new pair
+
+
 class _Pairs:
-    """A pair for test after test; after a failure the next one gets a new pair."""
+    """A pair for test after test; after a failure, or many letters, the next one gets a new pair."""
 
     def __init__(self, factory: pytest.TempPathFactory) -> None:
         self._factory = factory
@@ -32,7 +35,7 @@ class _Pairs:
 
     def get(self) -> Pair:
         """Return a pair that is quiet and whose books agree."""
-        if self._made is None or not self._made.agreed:
+        if self._made is None or not self._made.agreed or len(self._made.told.letters) > _MANY:
             self.close()
             self._made = Pair(self._factory.mktemp("faults") / "pair")
         self._made.agreed = False

@@ -17,7 +17,7 @@ from tests.faults.crowd import Crowd
 from tests.faults.letters import Kind, Letter, write_letter
 from tests.faults.told import Told
 from tests.faults.two_books import TwoBooks, two_differences
-from tests.support.crash import ALL_ROLES, DOMAIN, Provider, Server, now, quiet_port, until
+from tests.support.crash import ALL_ROLES, Provider, Server, now, quiet_port, until
 from tests.support.proxy import Proxy
 
 PEER = "hs92.kep.tr"
@@ -43,7 +43,12 @@ class Pair:
         self.here = Provider(folder / "1", ("ayse", "mehmet"), values=values, roles=ALL_ROLES)
         try:
             self.there = Provider(
-                folder / "2", ("fatma", "zeynep"), domain=PEER, beside=self.here, values=values, roles=ALL_ROLES
+                folder / "2",
+                ("fatma", "zeynep"),
+                domain=PEER,
+                beside=self.here,
+                values=values,
+                roles=ALL_ROLES,
             )
             self.ports = {provider.domain: quiet_port() for provider in self.both}
             self._issue = 0
@@ -71,7 +76,11 @@ class Pair:
         since = now()
         entries = [*(self.entry(one, self.ports[one.domain]) for one in self.both), *more]
         content, signature = make_register(
-            entries, self._operator, sequence=self._issue, issued_at=since, next_update=since.replace(year=since.year + 1)
+            entries,
+            self._operator,
+            sequence=self._issue,
+            issued_at=since,
+            next_update=since.replace(year=since.year + 1),
         )
         path = self._register / "providers.json"
         path.write_bytes(content)
@@ -122,7 +131,8 @@ class Pair:
         """Run both proxies: by the domain they lead to."""
         async with AsyncExitStack() as stack:
             proxies = {
-                one.domain: Proxy(self.ports[one.domain], one.settings.network.inbound_port) for one in self.both
+                one.domain: Proxy(self.ports[one.domain], one.settings.network.inbound_port)
+                for one in self.both
             }
             for proxy in proxies.values():
                 await stack.enter_async_context(proxy)
@@ -184,12 +194,17 @@ class Pair:
         await until(over, "quiet", again=0.03)
 
     async def agree(
-        self, crowds: Mapping[str, Crowd], servers: Iterable[Server], *, strict: bool = True, deep: bool = False
+        self,
+        crowds: Mapping[str, Crowd],
+        servers: Iterable[Server],
+        *,
+        strict: bool = True,
+        deep: bool = False,
     ) -> None:
         """Once all is quiet, compare the books with each other and with what clients know; and fsck."""
         await self.quiet(crowds, servers)
         found = two_differences(self.told, TwoBooks.read(*self.both), strict=strict)
-        found += self.broken_promises()
+        found += [*self.broken_promises(), *self.failed(strict=strict)]
         assert not found, "\n".join(found[:50])
         await self.fsck(deep=deep)
 
@@ -199,19 +214,34 @@ class Pair:
         assert results == ["", ""]
         self.agreed = True
 
+    def failed(self, *, strict: bool) -> list[str]:
+        """Return transfers that were given up: never one of a receipt, of a dispatch only where 31 says so."""
+        query = (
+            "SELECT kind, message_id, cause FROM transfers WHERE state = 'failed' AND (kind = 'receipt' OR ?)"
+        )
+        return [
+            f"{one.domain} gave up a {kind} of {message_id}: {cause}"
+            for one in self.both
+            for kind, message_id, cause in one.rows(query, strict)
+        ]
+
     def broken_promises(self) -> list[str]:
         """Return what one of them has noted as handed over, and the other has not: at any moment none."""
         found = []
         for one in self.both:
             theirs = self.other(one)
-            query = "SELECT kind, message_id, evidence_id FROM transfers WHERE handed_at IS NOT NULL AND peer = ?"
+            query = (
+                "SELECT kind, message_id, evidence_id FROM transfers WHERE handed_at IS NOT NULL AND peer = ?"
+            )
             handed = one.rows(query, theirs.domain)
             messages = {m for (m,) in theirs.rows("SELECT message_id FROM messages")}
             evidence = {e for (e,) in theirs.rows("SELECT evidence_id FROM evidence")}
             for kind, message_id, evidence_id in handed:
                 has = message_id in messages if kind == "dispatch" else evidence_id in evidence
                 if not has:
-                    found.append(f"{one.domain} handed over a {kind} of {message_id} that {theirs.domain} lacks")
+                    found.append(
+                        f"{one.domain} handed over a {kind} of {message_id} that {theirs.domain} lacks"
+                    )
         accepted = set(self.told.accepted.values())
         rows = [row for one in self.both for row in one.rows(
             "SELECT evidence_id, message_id FROM evidence WHERE kind = 10 AND origin IS NULL"

@@ -11,7 +11,7 @@ from tests.faults.pair import Pair
 from tests.support.crash import PATIENCE, Provider, Server
 
 pytestmark = pytest.mark.slow
-TIMES = (2, 1, 5, 3)  # the how-manieth time a point is reached is deadly, one life after the other
+TIMES = (2, 1, 4)  # the how-manieth time a point is reached is deadly, one life after the other
 UNDER_WAY = 4  # letters at the same time, about
 LOOK_AGAIN = 0.1  # seconds
 

@@ -15,8 +15,8 @@ from tests.support.proxy import Proxy
 
 KILLS = int(os.environ.get("KEPHS_PAIR_KILLS", "300"))  # of both together, in all parts together
 SEED = int(os.environ.get("KEPHS_SEED", "20260101"))
-PARTS = 6
-LONGEST_LIFE = 0.9  # seconds
+PARTS = 4
+LONGEST_LIFE = 0.7  # seconds
 
 
 @pytest.mark.slow
@@ -24,14 +24,16 @@ LONGEST_LIFE = 0.9  # seconds
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_nothing_is_lost_doubled_or_untrue_when_both_providers_are_killed(pair: Pair, part: int):
     seed = SEED + part
-    print(f"KEPHS_SEED={seed - part} part {part}")
+    print(f"KEPHS_SEED={SEED} part {part}")  # noqa: T201  # shown where the test fails
     kills = max(1, KILLS // PARTS // 2)
     before = len(pair.told.accepted)
     async with pair.wires() as wires, pair.crowds(seed) as crowds, AsyncExitStack() as stack:
         async with asyncio.TaskGroup() as group:
             lives = [
                 group.create_task(
-                    live_and_die(pair, one, crowds[one.domain], wires, random.Random(f"{seed} {one.domain}"), kills)
+                    live_and_die(
+                        pair, one, crowds[one.domain], wires, random.Random(f"{seed} {one.domain}"), kills
+                    )
                 )
                 for one in pair.both
             ]

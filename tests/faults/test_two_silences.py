@@ -57,7 +57,11 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 def pair(_made: Pair) -> Pair:
     """Two providers with the usual timers."""
     _made.here.configure(
-        "relay", no_answer_seconds=LONG, no_delivery_info_seconds=LONG, give_up_seconds=LONG, reply_seconds=60.0
+        "relay",
+        no_answer_seconds=LONG,
+        no_delivery_info_seconds=LONG,
+        give_up_seconds=LONG,
+        reply_seconds=60.0,
     )
     return _made
 
@@ -81,7 +85,9 @@ def state(provider: Provider, message_id: str) -> str:
 
 def evidence(provider: Provider, message_id: str) -> list[tuple[int, str | None]]:
     """Return kind and maker of each evidence of a message."""
-    return provider.rows("SELECT kind, origin FROM evidence WHERE message_id = ? ORDER BY kind, origin", message_id)
+    return provider.rows(
+        "SELECT kind, origin FROM evidence WHERE message_id = ? ORDER BY kind, origin", message_id
+    )
 
 
 async def reasons(provider: Provider, kind: int) -> dict[str, list[ReasonCode]]:
@@ -90,7 +96,9 @@ async def reasons(provider: Provider, kind: int) -> dict[str, list[ReasonCode]]:
     async with open_beside(provider.settings) as beside:
         rows = await beside.store.read(
             lambda tx: [
-                (one.message_id, tx.blobs.get(one.blob)) for one in tx.evidence.all() if one.kind == kind and not one.origin
+                (one.message_id, tx.blobs.get(one.blob))
+                for one in tx.evidence.all()
+                if one.kind == kind and not one.origin
             ]
         )
         for message_id, blob in rows:
@@ -103,12 +111,16 @@ async def reasons(provider: Provider, kind: int) -> dict[str, list[ReasonCode]]:
 # ------------------------------------------------------------------------------- our own second provider
 
 
-async def test_a_peer_that_takes_a_message_and_says_no_more_is_given_up_and_its_late_word_stands_beside(pair: Pair):
+async def test_a_peer_that_takes_a_message_and_says_no_more_is_given_up_and_its_late_word_stands_beside(
+    pair: Pair,
+):
     pair.here.configure("relay", no_answer_seconds=SHORT)
     letter = pair.letter(pair.here, Kind.PLAIN, random.Random(1), to=PEER)
     async with pair.wires(), pair.crowds("silent", always=True) as crowds, await pair.here.start() as server:
         crowds[DOMAIN].meet(server)
-        async with await pair.there.start(roles=("smtp", "inbound", "imap")):  # it takes, and works no further
+        async with await pair.there.start(
+            roles=("smtp", "inbound", "imap")
+        ):  # it takes, and works no further
             crowds[DOMAIN].submit(letter)
             await crowds[DOMAIN].settled()
             message_id = accepted(pair, letter)
@@ -120,10 +132,18 @@ async def test_a_peer_that_takes_a_message_and_says_no_more_is_given_up_and_its_
             crowds[PEER].meet(late)
             await pair.agree(crowds, [server, late], strict=False)
             assert state(pair.here, message_id) == "unreached"
-            assert evidence(pair.here, message_id) == [(10, None), (20, PEER), (31, None), (40, PEER), (60, PEER)]
+            assert evidence(pair.here, message_id) == [
+                (10, None),
+                (20, PEER),
+                (31, None),
+                (40, PEER),
+                (60, PEER),
+            ]
 
 
-async def test_a_peer_that_says_20_and_no_more_is_given_up_with_41_and_its_late_word_stands_beside(pair: Pair):
+async def test_a_peer_that_says_20_and_no_more_is_given_up_with_41_and_its_late_word_stands_beside(
+    pair: Pair,
+):
     pair.here.configure("relay", no_delivery_info_seconds=SHORT)
     letter = pair.letter(pair.here, Kind.PLAIN, random.Random(2), to=PEER)
     async with pair.wires(), pair.crowds("20 only", always=True) as crowds, await pair.here.start() as server:
@@ -146,7 +166,13 @@ async def test_a_peer_that_says_20_and_no_more_is_given_up_with_41_and_its_late_
             crowds[PEER].meet(late)
             await pair.agree(crowds, [server, late], strict=False)
             assert state(pair.here, message_id) == "failed"
-            assert evidence(pair.here, message_id) == [(10, None), (20, PEER), (40, PEER), (41, None), (60, PEER)]
+            assert evidence(pair.here, message_id) == [
+                (10, None),
+                (20, PEER),
+                (40, PEER),
+                (41, None),
+                (60, PEER),
+            ]
 
 
 # ----------------------------------------------------------------------------------- strangers on sockets
@@ -205,7 +231,9 @@ async def test_a_peer_that_misbehaves_holds_up_nobody_else_and_is_given_up_with_
             await until(lambda: _states(pair, rude) == {"unreached"}, "a refusal, which needs no deadline")
             assert _states(pair, [letter for letter in bad if letter not in rude]) == {"pending"}
             await server.kill()
-        update(pair.here, "UPDATE transfers SET deadline = 0, next_at = 0 WHERE state IN ('queued', 'handed')")
+        update(
+            pair.here, "UPDATE transfers SET deadline = 0, next_at = 0 WHERE state IN ('queued', 'handed')"
+        )
         pair.here.configure("relay", give_up_seconds=SHORT, no_answer_seconds=SHORT)
         more = [pair.letter(pair.here, Kind.PLAIN, choice, to=f"biri@{domain}") for domain in REASONS]
         async with pair.up(crowds) as servers:
@@ -215,7 +243,9 @@ async def test_a_peer_that_misbehaves_holds_up_nobody_else_and_is_given_up_with_
         assert _states(pair, [*bad, *more]) == {"unreached"}
         assert _states(pair, good) == {"read"}
     said = await reasons(pair.here, 31)
-    found = {(letter.recipients[0].partition("@")[2], *said[accepted(pair, letter)]) for letter in (*bad, *more)}
+    found = {
+        (letter.recipients[0].partition("@")[2], *said[accepted(pair, letter)]) for letter in (*bad, *more)
+    }
     assert found == set(REASONS.items())
     assert strangers[THANKLESS].contents
 

@@ -114,7 +114,15 @@ class Books:
         owners = provider.rows("SELECT evidence_id, address FROM evidence JOIN accounts USING (account_id)")
         relayed = provider.rows("SELECT message_id, origin FROM messages WHERE origin IS NOT NULL")
         books = cls(
-            submissions, [Row(*row) for row in rows], deliveries, {}, {}, {}, dict(owners), peers, dict(relayed)
+            submissions,
+            [Row(*row) for row in rows],
+            deliveries,
+            {},
+            {},
+            {},
+            dict(owners),
+            peers,
+            dict(relayed),
         )
         for holder in provider.people.values():
             books._look_into(provider, holder)

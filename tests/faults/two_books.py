@@ -6,11 +6,10 @@ sender's provider knows exactly the evidence that the recipient's provider made,
 conclusion from it.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tests.faults.told import ACCEPTED, DELIVERED, NOT_DELIVERED, READ, Books, Comparison, Row, Told
+from tests.faults.told import DELIVERED, NOT_DELIVERED, READ, Books, Comparison, Row, Told
 from tests.support.crash import Provider
 
 RELAYED, REJECTED, UNREACHED = 20, 21, 31
@@ -101,7 +100,11 @@ class TwoComparison(Comparison):
                 if peer == domain:
                     continue
                 made = {row for row in _own(theirs) if theirs.relayed.get(row.message_id) == domain}
-                has = {Row(r.evidence_id, r.message_id, r.kind, r.number) for r in books.evidence if r.origin == peer}
+                has = {
+                    Row(r.evidence_id, r.message_id, r.kind, r.number)
+                    for r in books.evidence
+                    if r.origin == peer
+                }
                 self.expect(f"evidence of {peer} that {domain} lacks", made - has, set())
                 self.expect(f"evidence of {peer} that it did not make", has - made, set())
                 accepted = {m for ids in books.submissions.values() for m in ids}

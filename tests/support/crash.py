@@ -170,14 +170,14 @@ class Provider:
             ports=Ports(*(quiet_port() for _ in range(4))), pki_of=beside.pki_folder if beside else None,
         )  # fmt: skip
         upgrade_sqlite(made.storage.database)
-        self.pki_folder = beside.pki_folder if beside else _pki_apart(folder / "pki", self.home)
+        self.pki_folder: Path = beside.pki_folder if beside else _pki_apart(folder / "pki", self.home)
         self.pki = TestPki.load(config_settings.load(self.pki_folder).test_pki.directory)
         self.settings = config_settings.load(self.home)
         first = int(domain[2:4]) * 1000
         numbers = {name: make_tckn(first + n) for n, name in enumerate(names)}
         self.people = asyncio.run(self._open_all(self.pki, numbers))
         self._owns_warm = beside is None
-        self.warm = beside.warm if beside else Warm()
+        self.warm: Warm = beside.warm if beside else Warm()
         if beside:
             return
         try:
