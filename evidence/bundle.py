@@ -19,7 +19,8 @@ The manifest binds the parts: what is dropped, swapped or added shows (`evidence
 
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -103,15 +104,16 @@ def plan_bundle(contents: BundleContents, *, created_at: datetime) -> BundlePlan
     about = {item.record.message.kep_message_id for item in contents.evidences}
     if len(about) != 1:
         raise BundleError("a bundle holds the evidence of one message")
+    named = {(item.record.evidence_id, item.record.refers_to) for item in contents.evidences}
+    if len(named) != len(contents.evidences):
+        raise BundleError("one evidence twice")
     members: list[tuple[str, ByteSource]] = [
         (README, BytesSource(_readme(about).encode())),
         (ORIGINAL, contents.original),
     ]
     if contents.dispatch is not None:
         members.append((DISPATCH, contents.dispatch))
-    members += [
-        (f"{EVIDENCE_FOLDER}{evidence_name(item)}", BytesSource(item.xml)) for item in contents.evidences
-    ]
+    members += _evidence_members(contents.evidences)
     members += [
         (f"{REVOCATION_FOLDER}{file.name}", BytesSource(file.content)) for file in contents.revocation
     ]
@@ -128,9 +130,14 @@ def plan_bundle(contents: BundleContents, *, created_at: datetime) -> BundlePlan
     return BundlePlan(tuple(members), manifest)
 
 
-def evidence_name(item: SealedEvidence) -> str:
-    """Return an evidence's file name; relay evidence of a proper subset carries its index too."""
-    return f"{file_stem(item.record.kind, item.record.refers_to)}.xml"
+def _evidence_members(evidences: Sequence[SealedEvidence]) -> Iterator[tuple[str, ByteSource]]:
+    """Yield the evidence files; a provider's repeated evidence about one event gets ``.2``, ``.3`` (R-19)."""
+    seen: Counter[str] = Counter()
+    for item in sorted(evidences, key=lambda one: (one.record.event_time, one.record.evidence_id)):
+        stem = file_stem(item.record.kind, item.record.refers_to)
+        seen[stem] += 1
+        again = f".{seen[stem]}" if seen[stem] > 1 else ""
+        yield f"{EVIDENCE_FOLDER}{stem}{again}.xml", BytesSource(item.xml)
 
 
 def digest_of(source: ByteSource) -> bytes:

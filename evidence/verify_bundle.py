@@ -16,6 +16,7 @@ The steps, in this order; the earliest failing one decides:
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -48,6 +49,7 @@ from evidence.verify_message import MessageCheck, check_kep_message
 from evidence.xml_reader import XML_SIZE_MAX
 from evidence.zip_store import Archive, ArchiveError, Member, read_archive
 
+_AGAIN: Final = re.compile(r"\.[2-9][0-9]{0,3}\.xml\Z")  # a provider's repeated evidence about one event
 MANIFEST_MAX: Final = 4 << 20
 SIGNATURE_MAX: Final = 1 << 20
 REVOCATION_MAX: Final = 20 << 20
@@ -242,7 +244,9 @@ def _evidence_step(bundle: _Bundle) -> Step:
             detail = f"{name}: {step.name}: {step.detail}" if step else name
             return failed("6", "evidence", detail, sub, check.report.verdict)
         record = check.record
-        if record is None or name != f"{EVIDENCE_FOLDER}{file_stem(record.kind, record.refers_to)}.xml":
+        if record is None or _AGAIN.sub(".xml", name) != (
+            f"{EVIDENCE_FOLDER}{file_stem(record.kind, record.refers_to)}.xml"
+        ):
             return failed("6", "evidence", f"{name} is not what its name says")
         if check.stamped_at is None:
             detail = f"{name} has no time stamp"

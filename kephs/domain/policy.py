@@ -46,6 +46,7 @@ class RecipientFacts:
 
     written: str
     destination: Destination
+    max_size: int | None = None  # bytes of decoded content that the peer takes; None: the general limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +176,10 @@ def _size(facts: Facts) -> Refusal | None:
     size, limits = facts.form.decoded_size, facts.limits
     if size > limits.max_local:
         return Refusal(RefusalCode.TOO_BIG, str(size))
-    elsewhere = tuple(r.written for r in facts.form.recipients if r.destination is Destination.PEER)
-    if elsewhere and size > limits.max_elsewhere:  # spec: KEP-MS-04
-        return Refusal(RefusalCode.TOO_BIG_FOR_PROVIDER, str(size), elsewhere)
+    elsewhere = (r for r in facts.form.recipients if r.destination is Destination.PEER)
+    too_small = tuple(r.written for r in elsewhere if size > (r.max_size or limits.max_elsewhere))
+    if too_small:  # spec: KEP-MS-04
+        return Refusal(RefusalCode.TOO_BIG_FOR_PROVIDER, str(size), too_small)
     return None
 
 

@@ -64,7 +64,7 @@ def read_form(
         named=frozenset(folded(written) for written, _ in header.recipients),
         has_to=any(role is Role.TO for _, role in header.recipients),
         bcc_present=header.bcc,
-        recipients=tuple(RecipientFacts(w, _destination(w, register)) for w, _ in header.recipients),
+        recipients=tuple(_recipient_facts(written, register) for written, _ in header.recipients),
         decoded_size=size,
         signed=root is not None and is_signed(root),
         inner_differs=_inner_difference(root, signed) if root is not None and signed is not None else "",
@@ -179,11 +179,14 @@ class _Header:
         return listed
 
 
-def _destination(written: str, register: ProviderRegister) -> Destination:
+def _recipient_facts(written: str, register: ProviderRegister) -> RecipientFacts:
     try:
-        return _DESTINATIONS[register.served(register.parse(written))]
+        address = register.parse(written)
     except AddressError:
-        return Destination.NOT_KEP
+        return RecipientFacts(written, Destination.NOT_KEP)
+    peer = register.peers.get(address.provider)
+    size = peer.max_message if peer is not None else None
+    return RecipientFacts(written, _DESTINATIONS[register.served(address)], size)
 
 
 def _parsed(listed: Sequence[tuple[str, Role]], register: ProviderRegister) -> tuple[Recipient, ...]:

@@ -126,7 +126,7 @@ class TakeDispatch:
         original = _original(found, arriving)
         size = await self.offload.run(_content_size, found, arriving)
         if size > self.limits.max_elsewhere:
-            return Refusal(RefusalCode.TOO_BIG, str(size))
+            return Refusal(RefusalCode.TOO_BIG_FOR_PROVIDER, str(size))
         if self.scanner is not None:
             verdict = await self.scanner.scan(original)
             if not verdict.clean:

@@ -122,6 +122,16 @@ def test_evidence_of_both_providers_needs_revocation_data_of_both():
     assert report.failing_step.name == "revocation"
 
 
+def test_a_providers_second_evidence_about_one_event_stands_beside_the_first():
+    again = seal(about(ORIGINAL, EvidenceKind.DELIVERY, evidence_id="again.1@hs91.kep.tr"))
+    evidences = (accepted(), delivered(), again)
+    data = bundle(contents(evidences=evidences, ledger=ledger_of(evidences)))
+    assert check(data).passed
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        both = {archive.read(f"delil/40-Delivery-1{more}.xml") for more in ("", ".2")}
+    assert both == {delivered().xml, again.xml}
+
+
 def test_a_crl_is_as_good_as_ocsp():
     pki = shared_pki()
     lists = [RevocationFile(f"{ca}.crl", pki.crl(ca, LATER)) for ca in ("p384", "root")]
