@@ -9,17 +9,22 @@ from contextlib import AsyncExitStack
 import pytest
 
 from tests.faults.crowd import Crowd
-from tests.faults.pair import Pair
-from tests.support.crash import Provider, Server
-from tests.support.proxy import Proxy
+from tests.faults.letters import Kind
+from tests.faults.pair import PEER, Pair
+from tests.support.crash import DOMAIN, PATIENCE, Provider, Server
+from tests.support.proxy import Cut, Proxy, Side, When
 
 KILLS = int(os.environ.get("KEPHS_PAIR_KILLS", "300"))  # of both together, in all parts together
 SEED = int(os.environ.get("KEPHS_SEED", "20260101"))
 PARTS = 4
 LONGEST_LIFE = 0.7  # seconds
+WORDS = 12  # so many times each is killed at its 250
+UNDER_WAY = 4  # letters at the same time, about
+LOOK_AGAIN = 0.1  # seconds
+
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_nothing_is_lost_doubled_or_untrue_when_both_providers_are_killed(pair: Pair, part: int):
@@ -40,6 +45,40 @@ async def test_nothing_is_lost_doubled_or_untrue_when_both_providers_are_killed(
         servers = [await stack.enter_async_context(life.result()) for life in lives]
         await pair.agree(crowds, servers, deep=part == PARTS - 1)
     assert len(pair.told.accepted) - before > kills, pair.told.summary()
+
+
+@pytest.mark.timeout(180)
+async def test_a_provider_killed_the_moment_its_250_leaves_stands_by_it(pair: Pair):
+    async with pair.wires() as wires, pair.crowds("250") as crowds, AsyncExitStack() as stack:
+        async with pair.up(crowds) as servers:
+            crowds[PEER].submit(pair.letter(pair.there, Kind.PLAIN, random.Random(SEED), to=DOMAIN))
+            await pair.quiet(crowds, servers)
+            last = wires[DOMAIN].passages[0].passed[Side.SERVER]  # of one letter: the 250 to its content
+        async with asyncio.TaskGroup() as group:
+            lives = [
+                group.create_task(_die_at_250(pair, one, crowds[one.domain], wires[one.domain], last))
+                for one in pair.both
+            ]
+        servers = [await stack.enter_async_context(life.result()) for life in lives]
+        await pair.agree(crowds, servers)
+
+
+async def _die_at_250(pair: Pair, one: Provider, crowd: Crowd, wire: Proxy, last: int) -> Server:
+    """Die again and again when the answer to a peer's content is on its way; return a server that lives."""
+    for _ in range(WORDS):
+        async with await one.start() as server, asyncio.timeout(PATIENCE):
+            wire.at_cut = server.strike
+            wire.plan([Cut(Side.SERVER, last, When.AFTER)])
+            crowd.meet(server)
+            while not server.died.is_set():
+                if pair.work_due() < UNDER_WAY:
+                    crowd.allow(1, 0)
+                await server.lives_for(LOOK_AGAIN)
+        crowd.part()
+        assert pair.broken_promises() == []
+    server = await one.start()
+    crowd.meet(server)
+    return server
 
 
 async def live_and_die(

@@ -31,7 +31,7 @@ def copy(site: Site, tmp_path: Path) -> Path:
     """A copy of the running instance that could start beside it: its own ports, the other's TEST PKI."""
     home = tmp_path / "copy"
     shutil.copytree(site.home, home, ignore=shutil.ignore_patterns("run", "clamd", "blobs"))
-    _set(home, "network", submission_port=free_port(), imap_port=free_port())
+    _set(home, "network", submission_port=free_port(), inbound_port=free_port(), imap_port=free_port())
     _set(home, "test_pki", port=0)
     return home
 
@@ -56,7 +56,9 @@ def test_an_instance_is_not_served_twice(site: Site):
 
 
 @pytest.mark.parametrize(
-    ("role", "setting"), [("submission", "submission_port"), ("imap", "imap_port")], ids=["smtp", "imap"]
+    ("role", "setting"),
+    [("submission", "submission_port"), ("inbound", "inbound_port"), ("imap", "imap_port")],
+    ids=["smtp", "inbound", "imap"],
 )
 def test_a_taken_port_is_named_and_the_server_never_says_it_is_ready(copy: Path, role: str, setting: str):
     with socket.socket() as stranger:
@@ -146,7 +148,7 @@ def test_the_copy_that_the_tests_above_spoil_is_served_and_stops_cleanly(copy: P
     try:
         until(lambda: b"serve.ready" in log.read_bytes() or server.poll() is not None, "the server")
         network = tomllib.loads((copy / FILE_NAME).read_text("utf-8"))["network"]
-        for name in ("submission_port", "imap_port"):  # ready means: both are bound
+        for name in ("submission_port", "inbound_port", "imap_port"):  # ready means: all are bound
             socket.create_connection(("127.0.0.1", network[name]), 5).close()
     finally:
         server.send_signal(signal.SIGTERM)
@@ -158,7 +160,7 @@ def test_the_copy_that_the_tests_above_spoil_is_served_and_stops_cleanly(copy: P
 def test_roles_that_do_not_exist_are_a_usage_error(copy: Path, roles: str):
     done = kephs_process("serve", copy, "--roles", roles, ok=False)
     assert done.returncode == 2
-    assert "there are smtp, imap, worker" in done.stderr
+    assert "there are smtp, inbound, imap, worker" in done.stderr
 
 
 # --------------------------------------------------------------------------- the TEST PKI

@@ -5,7 +5,7 @@ import contextlib
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
@@ -79,13 +79,14 @@ class Proxy:
     """Listens while its ``async with`` block runs. Each connection takes the next of the cuts planned.
 
     A connection whose target cannot be reached takes none. ``passages`` are all there were, oldest first;
-    ``fired`` the cuts that happened.
+    ``fired`` the cuts that happened. ``at_cut`` is called when one happens, before anything is passed on.
     """
 
     def __init__(self, port: int, target: int) -> None:
         self._port, self._target = port, target
         self.plans: deque[Cut] = deque()
         self.fired: list[Cut] = []
+        self.at_cut: Callable[[], None] = lambda: None
         self.passages: list[Passage] = []
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -169,6 +170,7 @@ class Proxy:
             await target.drain()
 
     async def _cut(self, plan: Cut, unit: bytes, target: asyncio.StreamWriter) -> None:
+        self.at_cut()
         target.write({When.BEFORE: b"", When.HALF: unit[: len(unit) // 2], When.AFTER: unit}[plan.when])
         await target.drain()
         self.fired.append(plan)
