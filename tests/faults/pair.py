@@ -191,7 +191,7 @@ class Pair:
 
         for crowd in crowds.values():
             await crowd.settled()
-        await until(over, "quiet", again=0.03)
+        await until(over, "quiet", again=0.05)
 
     async def agree(
         self,

@@ -29,7 +29,7 @@ async def feed(pair: Pair, crowds: Mapping[str, Crowd], wires: Mapping[str, Prox
             crowd.allow(UNDER_WAY // 2, 0)
         for crowd in crowds.values():
             await crowd.settled()
-        await until(lambda: fired() or pair.work_due() < UNDER_WAY, "the cuts")
+        await until(lambda: fired() or pair.work_due() < UNDER_WAY, "the cuts", again=0.05)
         if fired():
             return
     raise AssertionError([(len(wire.plans), len(wire.fired)) for wire in wires.values()])
