@@ -94,7 +94,9 @@ class StorageSettings(_Section):
     database_url: str = Field(
         description="postgresql://... of the cluster profile; empty: SQLite in storage.database"
     )
-    lease_seconds: float = Field(gt=0, description="Work a process took and did not finish is free after this")
+    lease_seconds: float = Field(
+        gt=0, description="Work a process took and did not finish is free after this"
+    )
     database: Path = Field(description="SQLite file")
     blobs: Path = Field(description="Folder of the encrypted content")
     master_key: Path = Field(

@@ -72,6 +72,9 @@ class ProviderRegister:
     suffix: str = DEFAULT_SUFFIX
     peers: Mapping[str, Peer] = field(default_factory=lambda: MappingProxyType({}))
     stale: Callable[[], bool] = lambda: False
+    doubtful: Callable[[], bool] = lambda: (
+        False
+    )  # stale, or from our clock's future: it may know less than peers
 
     def parse(self, text: str) -> KepAddress:
         """Parse an address under this register's suffix.

@@ -263,12 +263,16 @@ def open_register(settings: Settings, clock: Callable[[], datetime] | None = Non
         provider = None
     if provider != domain:
         raise SettingsError(f"provider.domain: {domain} is no provider domain; it looks like hs91.{suffix}")
-    folder = open_register_folder(settings, clock or SystemClock().now)
+    now = clock or SystemClock().now
+    folder = open_register_folder(settings, now)
     try:
         folder.load()
     except RegisterError as error:
         raise SettingsError(f"{settings.peers.directory}: {error}") from None
-    return ProviderRegister(domain, suffix, LivePeers(folder), lambda: folder.current().stale)
+    return ProviderRegister(
+        domain, suffix, LivePeers(folder),
+        stale=lambda: folder.current().stale, doubtful=lambda: folder.current().doubtful_at(now()),
+    )  # fmt: skip
 
 
 def open_issuer(settings: Settings) -> Issuer:

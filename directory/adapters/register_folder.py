@@ -61,6 +61,10 @@ class LoadedRegister:
     problem: str | None = None
     own_listed: bool = False
 
+    def doubtful_at(self, at: datetime) -> bool:
+        """Say whether peers may know more than this: it is stale, or issued in the future of our clock."""
+        return self.stale or (self.issued_at is not None and self.issued_at > at)
+
 
 @dataclass(frozen=True, slots=True)
 class Imported:

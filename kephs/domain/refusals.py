@@ -65,6 +65,7 @@ class RefusalCode(StrEnum):
     NOT_SERVED_HERE = "not-served-here"
     TLS_REQUIRED = "tls-required"
     CLOCK_DIFFERS = "clock-differs"
+    REGISTER_NOT_CURRENT = "register-not-current"
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,8 +323,8 @@ TEXTS: Final[Mapping[RefusalCode, PublicText]] = MappingProxyType(
             "5.3.4",
             _P,
             129,
-            "Message and attachments exceed 25 MB, the limit where a recipient is at another provider.",
-            "İleti ve ekleri 25 MB sınırını aşıyor; alıcılardan biri başka KEPHS'de olduğunda sınır budur.",
+            "Message and attachments exceed what a recipient's provider takes (25 MB unless agreed otherwise).",
+            "İleti ve ekleri, alıcının KEPHS'sinin kabul ettiği boyutu aşıyor (başka anlaşma yoksa 25 MB).",
         ),
         RefusalCode.DUPLICATE_ID: PublicText(
             550,
@@ -476,6 +477,14 @@ TEXTS: Final[Mapping[RefusalCode, PublicText]] = MappingProxyType(
             206,
             "The message is stamped in this server's future: a clock is wrong, most likely ours. Try again.",
             "İleti, bu sunucunun saatine göre gelecekte damgalanmış; büyük olasılıkla bizim saatimiz yanlış. Yeniden deneyin.",
+        ),
+        RefusalCode.REGISTER_NOT_CURRENT: PublicText(
+            451,
+            "4.3.0",
+            None,
+            207,
+            "This server's register of providers is out of date and may not know the sealing certificate yet. Try again.",
+            "Bu sunucunun sağlayıcı kaydı güncel değil; mühür sertifikasını henüz bilmiyor olabilir. Yeniden deneyin.",
         ),
     }
 )

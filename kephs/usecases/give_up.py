@@ -4,7 +4,7 @@ spec: KEP-EV-31, KEP-EV-41, KEP-EV-02 (index), KEP-MS-12, R-04, R-19.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evidence.records import EvidenceKind, Reason, SealedEvidence
 from evidence.sealing import Sealer
@@ -39,7 +39,8 @@ class GiveUp:
         Raises:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
         """
-        await self._end(transfer, DeliveryState.PENDING, DeliveryEvent.GIVE_UP, _reason(trouble, detail))
+        noted = replace(transfer, cause=trouble.value)
+        await self._end(noted, DeliveryState.PENDING, DeliveryEvent.GIVE_UP, _reason(trouble, detail))
 
     async def on_delivery_info(self, transfer: Transfer) -> None:
         """Make 41, reason 9, for every recipient that has 20 and neither 40 nor 41.
@@ -47,8 +48,9 @@ class GiveUp:
         Raises:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
         """
+        noted = replace(transfer, cause=RelayTrouble.NO_DELIVERY_INFO.value)
         reason = _reason(RelayTrouble.NO_DELIVERY_INFO, "")
-        await self._end(transfer, DeliveryState.RELAYED, DeliveryEvent.SILENCE, reason)
+        await self._end(noted, DeliveryState.RELAYED, DeliveryEvent.SILENCE, reason)
 
     async def _end(
         self, transfer: Transfer, state: DeliveryState, event: DeliveryEvent, reason: Reason
@@ -83,7 +85,8 @@ class GiveUp:
                 tx.deliveries.move(delivery.delivery_id, state, after, evidence.record.evidence_id, now)
             current = tx.transfers.get(transfer.transfer_id)
             assert current is not None
-            follow_deliveries(tx, current, self.times, now, gave_up=True)
+            noted = replace(current, cause=transfer.cause, attempts=max(current.attempts, transfer.attempts))
+            follow_deliveries(tx, noted, self.times, now, gave_up=True)
             close_when_decided(tx, message.message_id)
 
         await self.store.write(commit)

@@ -97,8 +97,7 @@ def inspect_sealed(
         return Refusal(RefusalCode.NOT_A_KEP_MESSAGE, step.detail if step else "one evidence is expected")
     registered = register.sealed_by(check.certificate.sha256) if check.certificate is not None else None
     if registered is None:
-        unknown = check.certificate is not None
-        return Refusal(RefusalCode.SEAL_NOT_REGISTERED if unknown else RefusalCode.SEAL_BROKEN)
+        return _unregistered(check, register)
     peer, certificate = registered
     fault = _fault(check)
     if fault is not None and fault.code is not RefusalCode.ORIGINAL_DIFFERS:
@@ -115,6 +114,14 @@ def inspect_sealed(
 def is_automatic(root: Part) -> bool:
     """Say whether the outer header declares an automatic message (RFC 3834 §5); R-17."""
     return any(decode_text(raw).strip().lower() != "no" for raw in root.all("auto-submitted"))
+
+
+def _unregistered(check: MessageCheck, register: ProviderRegister) -> Refusal:
+    if check.certificate is None:
+        return Refusal(RefusalCode.SEAL_BROKEN)
+    if register.doubtful():  # a newer one may name it: that is no fault of the peer's (rem-formats §9)
+        return Refusal(RefusalCode.REGISTER_NOT_CURRENT)
+    return Refusal(RefusalCode.SEAL_NOT_REGISTERED)
 
 
 def _fault(check: MessageCheck) -> Refusal | None:

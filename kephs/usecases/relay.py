@@ -19,7 +19,7 @@ from kephs.usecases.dispatch import DispatchMaker, label_of
 from kephs.usecases.give_up import GiveUp
 from kephs.usecases.records import RecordMaker, receipt_recipient
 
-HOLD: Final = timedelta(minutes=5)
+HOLD: Final = timedelta(seconds=30)
 """How long what waits for a fresh register of providers is left alone."""
 
 
@@ -69,7 +69,7 @@ class Relay:
         if isinstance(outcome, Handed):
             await self._handed(transfer)
         elif TROUBLES[outcome.trouble].final:
-            await self._give_up(transfer, outcome)
+            await self._give_up(replace(transfer, attempts=transfer.attempts + 1), outcome)
         else:
             await self._postpone(transfer, outcome)
 
@@ -152,10 +152,6 @@ class Wait:
 def _untried(transfer: Transfer) -> bool:
     """Say whether the deadline passed while we stood still: that is no fault of the peer (KEP-EV-31)."""
     return transfer.state is TransferState.QUEUED and not transfer.attempts
-
-
-def _grant_a_try(tx: Tx, transfer: Transfer, now: datetime) -> None:
-    tx.transfers.save(replace(transfer, next_at=now, deadline=now + HOLD), transfer.state)
 
 
 def _last_trouble(transfer: Transfer, register: ProviderRegister) -> RelayTrouble:

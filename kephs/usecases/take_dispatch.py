@@ -119,7 +119,7 @@ class TakeDispatch:
             (known is not None, RefusalCode.DUPLICATE_ID),  # another original under the same id
             (None in addresses, RefusalCode.RECIPIENT_NOT_KEP),
             (len(addresses) > self.limits.max_recipients, RefusalCode.TOO_MANY_RECIPIENTS),
-            (bool(strangers), RefusalCode.RECIPIENTS_DIFFER),
+            (bool(strangers) or len(set(addresses)) < len(addresses), RefusalCode.RECIPIENTS_DIFFER),
         ):
             if holds:
                 return Refusal(code)
@@ -167,12 +167,14 @@ class TakeDispatch:
             return _add_evidence(tx, message, sealed, contents)
 
         try:
-            return await self.store.write(commit)
+            taken = await self.store.write(commit)
         except DuplicateEvidenceError:  # this id was refused before, whatever came under it
             said = {(one.record.kind, one.record.refers_to) for one in sealed}
             earlier = await self.store.read(lambda tx: _relay_evidence(tx, message.message_id))
             first = next(one for one in earlier if (one.kind, one.number) in said)
             return Taken(first.evidence_id, message.message_id)
+        self.changes.publish(())  # nobody's folder changed, but the receipt is due
+        return taken
 
     async def _take_over(
         self, found: Sealed, arriving: Arriving, message: Submission, ours: Sequence[_Ours]

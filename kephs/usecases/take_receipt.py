@@ -8,6 +8,7 @@ spec: KEP-EV-20 to KEP-EV-61 (route S to sender), R-13, R-14, R-18, R-19.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Final
@@ -35,6 +36,8 @@ EVENTS: Final[Mapping[EvidenceKind, DeliveryEvent]] = MappingProxyType(
     }
 )
 """What a peer's evidence means for the recipients it is about; no other kind is a peer's to make."""
+CLOCKS_DIFFER: Final = timedelta(minutes=5)
+"""What the clocks of two providers may differ."""
 KEPT_PER_RECIPIENT: Final = 32
 """Evidence of one message and recipient beyond this is refused: a peer cannot fill the store."""
 
@@ -99,7 +102,7 @@ class TakeReceipt:
             return _known_already(known, found, message)
         concerned = _concerned(tx, message, found)
         if not concerned:
-            return Refusal(RefusalCode.RECEIPT_UNMATCHED, "recipients")
+            return Refusal(RefusalCode.RECEIPT_UNMATCHED, "recipients, kind or time")
         kept = sum(one.origin == found.peer.domain for one in tx.evidence.of_message(message.message_id))
         if kept >= KEPT_PER_RECIPIENT * len(message.recipients):
             return Refusal(RefusalCode.RECEIPT_UNMATCHED, "too much evidence about one message")
@@ -163,6 +166,8 @@ def _concerned(tx: Tx, message: Submission, found: Sealed) -> tuple[Delivery, ..
     if record.kind not in EVENTS or record.sender.address.lower() != message.sender.address:
         return ()
     if [p.address.lower() for p in record.recipients] != [str(r.address) for r in message.recipients]:
+        return ()
+    if record.event_time < message.submitted_at - CLOCKS_DIFFER:  # nothing happens before the submission
         return ()
     served = [d for d in tx.deliveries.of_message(message.message_id) if d.peer == found.peer.domain]
     if record.refers_to is not None:

@@ -44,7 +44,7 @@ async def test_nothing_is_lost_doubled_or_untrue_when_both_providers_are_killed(
             ]
         servers = [await stack.enter_async_context(life.result()) for life in lives]
         await pair.agree(crowds, servers, deep=part == PARTS - 1)
-    assert len(pair.told.accepted) - before > kills, pair.told.summary()
+    assert len(pair.told.accepted) - before > kills / 2, pair.told.summary()
 
 
 @pytest.mark.timeout(180)
@@ -89,7 +89,7 @@ async def live_and_die(
 ) -> Server:
     """Live and die so many times: some time after the start, or when something was said; return a server that lives."""
     for kill in range(kills):
-        crowd.allow(choice.randint(1, 4), choice.randint(0, 2))
+        crowd.allow(choice.randint(1, 3), choice.randint(0, 2))
         # once the installed command instead of a fork
         server = await one.start(wait=choice.random() < 0.95, cold=kill == kills // 2)
         crowd.strike_after(

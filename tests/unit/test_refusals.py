@@ -55,7 +55,7 @@ BETWEEN: list[tuple[int, str, int | None, set[RefusalCode]]] = [
     (554, "5.6.0", 1, {C.ORIGINAL_DIFFERS}),
     (550, "5.4.6", None, {C.MAIL_LOOP}),
     (530, "5.7.0", None, {C.TLS_REQUIRED}),
-    (451, "4.3.0", None, {C.CLOCK_DIFFERS}),
+    (451, "4.3.0", None, {C.CLOCK_DIFFERS, C.REGISTER_NOT_CURRENT}),
 ]
 
 # The connection closes before there is a message; or nobody we know answers for it (ADR 0021).
