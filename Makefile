@@ -10,11 +10,11 @@ help: ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 $(VENV)/.runtime: requirements.lock pyproject.toml
-	$(PYTHON) tools/setup_venv.py --python $(PYTHON) $(VENV) requirements.lock
+	@$(PYTHON) tools/setup_venv.py --python $(PYTHON) $(VENV) requirements.lock
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock pyproject.toml
-	$(PYTHON) tools/setup_venv.py --python $(PYTHON) $(VENV) requirements-dev.lock
+	@$(PYTHON) tools/setup_venv.py --python $(PYTHON) $(VENV) requirements-dev.lock
 	@touch $@ $(VENV)/.runtime
 
 demo: $(VENV)/.runtime ## Run the main job end to end (ARGS="--once --json" for scripts)

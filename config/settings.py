@@ -210,8 +210,11 @@ def load(directory: Path) -> Settings:
 
 
 def save(directory: Path, values: dict[str, Any]) -> None:
-    """Write an instance's own values (those that differ from the defaults)."""
-    (directory / FILE_NAME).write_text(tomli_w.dumps(values), encoding="utf-8")
+    """Write an instance's own values (those that differ from the defaults), for its owner alone."""
+    path = directory / FILE_NAME
+    path.touch(mode=0o600)
+    path.chmod(0o600)  # it may hold the database's password
+    path.write_text(tomli_w.dumps(values), encoding="utf-8")
 
 
 def defaults() -> dict[str, Any]:

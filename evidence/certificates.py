@@ -44,7 +44,7 @@ __all__ = [
 
 _CACHEABLE: Final = 16 * 1024
 
-TEST_TRANSACTION_POLICY: Final = "2.25.309561238127362817263817263545312839"
+TEST_TRANSACTION_POLICY: Final = "2.25.3095612381273628172"
 """Policy of transaction certificates of the test PKI (UUID arc; test only)."""
 
 QC_COMPLIANCE: Final = "0.4.0.1862.1.1"

@@ -34,11 +34,11 @@ from kephs.domain.policy import MIB, Limits
 from kephs.domain.relay_times import RelayTimes
 from kephs.failpoints import (
     FailingBlobs,
-    FailingCourier,
-    FailingReceive,
     FailingSealer,
     FailingStore,
     Failpoint,
+    failing_courier,
+    failing_receive,
 )
 from kephs.instance_keys import Keys, open_keys
 from kephs.metered import Meter, MeteredCourier, MeteredSealer, MeteredTimestamper
@@ -177,7 +177,7 @@ async def _open(settings: Settings, node: str, meter: Meter | None, stack: Async
             identity=identity, offload=offload, clock=clock, ids=ids, changes=changes, trust=trust,
             settings=SubmitSettings(issuer, register, limits, open_nes_policy(settings), times), fresh=fresh,
         ),
-        receive=_failing_receive(point, Receive(
+        receive=failing_receive(point, Receive(
             dispatches=TakeDispatch(
                 store, blobs, sealer, records, scanner, register, limits, offload, changes, ids
             ),
@@ -188,7 +188,7 @@ async def _open(settings: Settings, node: str, meter: Meter | None, stack: Async
         deliver=Deliver(store, blobs, sealer, records, dispatches, receipts, changes),
         receipts=FileReceipts(store, blobs, receipts, offload, clock, ids, changes, times),
         relay=Relay(
-            store, blobs, dispatches, records, register, _failing_courier(point, courier), give_up,
+            store, blobs, dispatches, records, register, failing_courier(point, courier), give_up,
             offload, clock, times,
         ),
         wait=Wait(store, give_up, register, clock),
@@ -406,11 +406,6 @@ def relay_limits(settings: Settings) -> CourierSettings:
     )
 
 
-def hand_over_most(settings: Settings) -> timedelta:
-    """Return the longest time that handing over one message can take: the lease of a transfer."""
-    return timedelta(seconds=relay_limits(settings).longest(inbound_wire(settings)))
-
-
 def inbound_wire(settings: Settings) -> int:
     """Return how many bytes a KEP message between providers may have: original, evidence and envelope."""
     return int(settings.limits.max_elsewhere_mib * MIB * settings.limits.wire_factor) + MIB
@@ -491,11 +486,3 @@ def _with_failpoint(
     if isinstance(sealer, FailingSealer):
         sealer.point = point
     return FailingStore(store, point), FailingBlobs(blobs, point), sealer
-
-
-def _failing_courier(point: Failpoint | None, courier: Courier) -> Courier:
-    return courier if point is None else FailingCourier(courier, point)
-
-
-def _failing_receive(point: Failpoint | None, receive: Receive) -> Receiving:
-    return receive if point is None else FailingReceive(receive, point)

@@ -159,3 +159,13 @@ class FailingReceive:
         outcome = await self._receive.receive(arriving)
         self._point.reach("receive.after")
         return outcome
+
+
+def failing_courier(point: Failpoint | None, courier: Courier) -> Courier:
+    """Return the courier, failing where a point is given."""
+    return courier if point is None else FailingCourier(courier, point)
+
+
+def failing_receive(point: Failpoint | None, receive: Receive) -> Receive | FailingReceive:
+    """Return the use case, failing where a point is given."""
+    return receive if point is None else FailingReceive(receive, point)

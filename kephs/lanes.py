@@ -15,20 +15,17 @@ from kephs.worker import Lane
 
 def lanes(
     node: str, *, deliver: Deliver, receipts: FileReceipts, relay: Relay, wait: Wait,
-    peers: Iterable[str], connections: int, lease: timedelta, hand_over_most: timedelta,
+    peers: Iterable[str], connections: int, lease: timedelta,
 ) -> list[Lane]:  # fmt: skip
     """Return all lanes of one process: delivery, receipts, the waits, and one per peer.
 
     ``peers``: those of the register, and those that left it while transfers to them were queued.
     ``node`` names this process in leases; ``connections`` bounds transfers to one peer at the same time;
-    ``lease`` frees what a process took and never finished; ``hand_over_most`` is the longest time that
-    handing one over can take.
+    ``lease`` frees what a process took and never finished; that of a hand-over is renewed while it goes on.
     """
     here = (_delivery(node, deliver), _receipts(node, receipts), _waits(node, wait))
-    return [
-        *(replace(lane, lease=lease) for lane in here),
-        *(_peer(node, peer, relay, connections, hand_over_most) for peer in peers),
-    ]
+    relays = (_peer(node, peer, relay, connections) for peer in peers)
+    return [replace(lane, lease=lease) for lane in (*here, *relays)]
 
 
 def take_over(node: str, tx: Tx, now: datetime) -> None:
@@ -74,14 +71,17 @@ def _waits(node: str, wait: Wait) -> Lane:
     )  # fmt: skip
 
 
-def _peer(node: str, peer: str, relay: Relay, connections: int, most: timedelta) -> Lane:
+def _peer(node: str, peer: str, relay: Relay, connections: int) -> Lane:
     def claim(tx: Tx, now: datetime, limit: int, until: datetime) -> Sequence[Transfer]:
         return tx.transfers.claim(peer, now, limit, until, node)
+
+    def renew(tx: Tx, transfer: Transfer, until: datetime) -> object:
+        return tx.transfers.renew(transfer.transfer_id, until, node)
 
     return Lane(
         f"relay {peer}", claim, lambda t: t.transfer_id, lambda t: t.attempts,
         relay.send, _postpone_transfer, lambda tx: tx.transfers.next_due(peer),
-        at_once=connections, refill=1, lease=most, patience=10.0, gather=0.01,
+        at_once=connections, refill=1, renew=renew, patience=10.0, gather=0.01,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
@@ -50,9 +51,10 @@ class Lane:
 
     ``claim`` leases at most so many due rows; ``work`` does one; ``postpone`` sets when one that failed is
     due again; ``next_due`` tells when the next row is due. At most ``at_once`` rows are worked on at the same
-    time; more are claimed when ``refill`` places are free. ``lease`` must be longer than the work can take;
-    on stopping, work gets ``patience`` seconds to end before it is cancelled (every work may be repeated).
-    ``gather``: seconds that changes are let come together before the next look, which costs a query.
+    time; more are claimed when ``refill`` places are free. ``renew`` prolongs a lease while the work goes on;
+    without it ``lease`` must be longer than the work can take. On stopping, work gets ``patience`` seconds to
+    end before it is cancelled (every work may be repeated). ``gather``: seconds that changes are let come
+    together before the next look, which costs a query.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Lane:
     at_once: int = BATCH
     refill: int = BATCH // 2
     lease: timedelta = LEASE
+    renew: Callable[[Tx, Any, datetime], object] | None = None
     patience: float = 60.0
     gather: float = 0.002
 
@@ -172,7 +175,7 @@ class Worker:
     async def _one(self, lane: Lane, row: Any) -> None:
         subject = lane.subject(row)
         try:
-            await lane.work(row)
+            await self._work(lane, row)
         except _LATER as error:
             log.warning("worker.later", kind=lane.name, subject=subject, cause=type(error).__name__)
         except Exception:
@@ -184,6 +187,34 @@ class Worker:
             await self._store.write(lambda tx: lane.postpone(tx, row, at))
         except StoreUnavailableError:
             log.warning("worker.not_postponed", kind=lane.name, subject=subject)  # the lease runs out instead
+
+    async def _work(self, lane: Lane, row: Any) -> None:
+        """Do the work, and keep its lease meanwhile where the lane has leases to renew."""
+        if lane.renew is None:
+            await lane.work(row)
+            return
+        failure: Exception | None = None
+        async with asyncio.TaskGroup() as group:
+            keeper = group.create_task(self._keep_lease(lane, row))
+            try:
+                await lane.work(row)
+            except Exception as error:  # noqa: BLE001 - raised below, not wrapped in a group
+                failure = error
+            finally:
+                keeper.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _keep_lease(self, lane: Lane, row: Any) -> None:
+        renew = lane.renew
+        assert renew is not None
+        while True:
+            await asyncio.sleep(lane.lease.total_seconds() / 3)
+            until = self._clock.now() + lane.lease
+            try:
+                await self._store.write(partial(_renewed, renew, row, until))
+            except StoreUnavailableError as error:
+                log.warning("worker.lease_not_renewed", kind=lane.name, cause=str(error))
 
     async def _pause(self, lane: Lane, waker: Waker, due: datetime | None) -> None:
         """Wait for a change, or for the next work that falls due; where places are taken, for a free one."""
@@ -200,6 +231,10 @@ class Worker:
             return await self._store.read(lane.next_due)
         except StoreUnavailableError:
             return None
+
+
+def _renewed(renew: Callable[[Tx, Any, datetime], object], row: Any, until: datetime, tx: Tx) -> None:
+    renew(tx, row, until)
 
 
 async def _until(stopping: asyncio.Event, most: timedelta) -> None:

@@ -23,14 +23,3 @@ class RelaySettings:
     idle_time: float = 30.0  # how long a connection is kept for the next message
     idle_connections: int = 4  # how many are kept for one peer
     letters_per_connection: int = 100
-
-    def longest(self, size: int) -> float:
-        """Return the seconds after which handing over content of ``size`` bytes has ended, whatever happens.
-
-        Reading the content from our own store is not counted.
-        """
-        opening = self.connect_timeout + 5 * self.opening_timeout
-        before = (
-            2 * self.envelope_timeout + opening + 2 * self.farewell_timeout
-        )  # a kept connection may be dead
-        return before + self.content_grace + size / self.content_min_rate + self.final_timeout

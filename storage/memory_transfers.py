@@ -66,6 +66,15 @@ class MemoryTransfers:
         due = (t for t in self._waiting() if t.next_at and t.next_at <= now and t.deadline <= now)
         return self._lease(sorted(due, key=_turn)[:limit], lease_until, by)
 
+    def renew(self, transfer_id: str, until: datetime, by: str) -> bool:
+        """Prolong a lease; False where ``by`` has it no more."""
+        transfer = self._t.transfers.get(transfer_id)
+        held = transfer_id in self._t.leased("transfers", by)
+        if transfer is None or not held or transfer.state is not TransferState.QUEUED:
+            return False
+        self._t.transfers.put(transfer_id, replace(transfer, next_at=until))
+        return True
+
     def take_over(self, by: str, now: datetime) -> None:
         """Make due now what ``by`` had leased."""
         for key in self._t.leased("transfers", by):

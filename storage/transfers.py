@@ -77,6 +77,11 @@ _LEASE: Final = (
     .where(_t.transfer_id == bindparam("of_transfer"))
     .values(next_at=bindparam("lease_until"), leased_by=bindparam("by"))
 )
+_RENEW: Final = (
+    update(transfers)
+    .where(_queued, _t.transfer_id == bindparam("of_transfer"), _t.leased_by == bindparam("holder"))
+    .values(next_at=bindparam("until"))
+)
 _TAKE_OVER_QUEUED: Final = (
     update(transfers)
     .where(_queued, _t.leased_by == bindparam("by"))
@@ -204,6 +209,11 @@ class SqlTransfers:
         """Return what is held, handed or answered and whose deadline has come, leased."""
         rows = self._db.rows(_CLAIMABLE_WAITING, {"now": to_micros(now), "most": limit})
         return self._lease(rows, lease_until, by)
+
+    def renew(self, transfer_id: str, until: datetime, by: str) -> bool:
+        """Prolong a lease; False where ``by`` has it no more."""
+        params = {"of_transfer": transfer_id, "until": to_micros(until), "holder": by}
+        return self._db.run(_RENEW, params) == 1
 
     def take_over(self, by: str, now: datetime) -> None:
         """Make due now what ``by`` had leased."""

@@ -17,7 +17,7 @@ import click
 import structlog
 
 from config.settings import Settings, SettingsError, load
-from kephs.bootstrap import MAIN_NODE, Core, hand_over_most, inbound_wire, open_core, open_limits, open_tls
+from kephs.bootstrap import MAIN_NODE, Core, inbound_wire, open_core, open_limits, open_tls
 from kephs.cli.output import first_of
 from kephs.cli.pki_child import pki_beside
 from kephs.imap.fetch import FetchPolicy
@@ -275,7 +275,6 @@ async def _run_worker(core: Core, _metrics: Metrics, stopping: asyncio.Event, up
             peers={*core.register.peers, *queued.known},
             connections=settings.relay.connections,
             lease=timedelta(seconds=settings.storage.lease_seconds),
-            hand_over_most=hand_over_most(settings),
         ),
         take_over=partial(take_over, node),
         tidy=tidy,

@@ -164,6 +164,10 @@ class Transfers(Protocol):
         """Return what is held, handed or answered and whose deadline has come, leased."""
         ...
 
+    def renew(self, transfer_id: str, until: datetime, by: str) -> bool:
+        """Prolong the lease of what is queued and still under way; False where ``by`` has it no more."""
+        ...
+
     def take_over(self, by: str, now: datetime) -> None:
         """Make due now what ``by`` had leased."""
         ...

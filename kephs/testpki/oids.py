@@ -4,10 +4,11 @@ from typing import Final
 
 from evidence.certificates import TEST_TRANSACTION_POLICY as TEST_TRANSACTION_POLICY  # noqa: PLC0414 - ours too
 
-# Private arcs under UUIDs (2.25): nobody else has them, no production certificate carries them.
-TEST_MARKER: Final = "2.25.286740316208553149710326547021368520741"
-TEST_NES_POLICY: Final = "2.25.172930481726350918273645546372819203"
-TEST_TSA_POLICY: Final = "2.25.98273645546372819203847561029384756"
+# Private arcs under UUIDs (2.25): nobody else has them, no production certificate carries them. The UUIDs
+# are small on purpose: GnuTLS reads no arc above 64 bits, and with it no certificate that has one.
+TEST_MARKER: Final = "2.25.2867403162085531497"
+TEST_NES_POLICY: Final = "2.25.1729304817263509182"
+TEST_TSA_POLICY: Final = "2.25.982736455463728192"
 
 QC_STATEMENTS: Final = "1.3.6.1.5.5.7.1.3"
 ETSI_QC_COMPLIANCE: Final = "0.4.0.1862.1.1"

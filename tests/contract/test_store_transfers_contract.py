@@ -154,6 +154,25 @@ async def test_what_waits_is_never_given_up_before_its_deadline(store: Any) -> N
     assert await store.read(lambda tx: tx.transfers.next_due(None)) is None
 
 
+async def test_only_its_holder_renews_a_lease_and_only_while_it_is_queued(store: Any) -> None:
+    def fill(tx: Tx) -> None:
+        filled(tx)
+        tx.transfers.add(transfer("t1"))
+        tx.transfers.claim(PEER, T0, 9, after(60), "a")
+
+    def renew(by: str, until: float, name: str = "t1") -> Any:
+        return store.write(lambda tx: tx.transfers.renew(name, after(until), by))
+
+    await store.write(fill)
+    assert await renew("b", 500) is False
+    assert await renew("a", 500, "t9") is False
+    assert await renew("a", 120) is True
+    assert await store.read(lambda tx: tx.transfers.next_due(PEER)) == after(120)
+    moved = transfer("t1", state=HANDED, next_at=after(7))
+    assert await store.write(lambda tx: tx.transfers.save(moved, TransferState.QUEUED)) is True
+    assert await renew("a", 900) is False
+
+
 async def test_transfers_leased_by_whom_starts_anew_are_due_at_once(store: Any) -> None:
     def lease(tx: Tx) -> None:
         filled(tx)

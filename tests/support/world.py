@@ -266,7 +266,7 @@ class World:
         work = lanes(
             "main", deliver=self.deliver, receipts=self.receipts, relay=self.relay,
             wait=Wait(self.store, self.give_up, register, self.clock), peers=self.peers, connections=4,
-            lease=timedelta(minutes=5), hand_over_most=timedelta(hours=1),
+            lease=timedelta(minutes=5),
         )  # fmt: skip
         self.worker = Worker(
             store=self.store, clock=self.clock,

@@ -11,7 +11,6 @@ from smtp_gateway.relay_replies import (
     LINE_MAX,
     LINES_MAX,
 )
-from smtp_gateway.relay_settings import RelaySettings
 
 EHLO = b"250-peer\r\n250-PIPELINING\r\n250-SIZE 5000\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n"
 PLAIN_EHLO = b"250 peer\r\n"
@@ -429,11 +428,3 @@ def test_where_the_network_cuts_does_not_matter(turns, data, good):
 
 def test_every_stage_that_waits_for_a_reply_has_its_rule():
     assert set(RULES) == set(Stage) - {Stage.HANDSHAKE, Stage.READY, Stage.ENDED}
-
-
-def test_the_longest_hand_over_is_longer_than_each_of_its_parts():
-    settings = RelaySettings()
-    assert settings.longest(0) > settings.final_timeout + settings.envelope_timeout + settings.connect_timeout
-    assert settings.longest(25_000_000) - settings.longest(0) == pytest.approx(
-        25_000_000 / settings.content_min_rate
-    )

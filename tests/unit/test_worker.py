@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Self
 
@@ -118,6 +118,20 @@ async def test_work_that_never_ends_takes_its_own_place_and_no_other() -> None:
     other = Rows("other", list(range(20)), clock)
     async with Running(peer, other, clock=clock):
         await until(lambda: len(peer.done) == 17 and len(other.done) == 20)
+
+
+async def test_a_lease_is_renewed_while_its_work_goes_on_and_no_longer() -> None:
+    clock = Clock()
+    rows, renewed = Rows("a", [1], clock, stuck=frozenset({1}), patience=0.0), []
+    async with Running(rows, clock=clock) as running:
+        running.lanes[0] = replace(
+            rows.lane(),
+            lease=timedelta(milliseconds=3),
+            renew=lambda _tx, row, until: renewed.append((row, until)),
+        )
+        await until(lambda: len(renewed) >= 3)
+    assert set(renewed) == {(1, clock.now() + timedelta(milliseconds=3))}
+    assert rows.running == 0
 
 
 async def test_stopping_waits_for_what_is_under_way_no_longer_than_its_patience() -> None:
