@@ -372,3 +372,12 @@ async def test_content_deleted_by_everybody_loses_its_key_while_evidence_stays(w
 def empty(tx, address, role):
     folder = tx.mailboxes.by_role(tx.accounts.by_address(address).account_id, role).folder_id
     tx.mailboxes.remove(folder, [item.uid for item in tx.mailboxes.summaries(folder)])
+
+
+async def test_a_receipt_that_two_workers_make_is_filed_once(world):
+    sent = await world.send(await signed(compose(), ayse()))
+    (ten,) = await world.store.read(lambda tx: tx.evidence.of_message(sent.message_id))
+    assert ten.receipt_due is not None
+    await world.work()  # delivery files it with its own
+    await world.receipts.file(ten)  # by one who had claimed it before
+    assert await world.count(AYSE, FolderRole.EVIDENCE) == 2
