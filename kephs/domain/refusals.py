@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import Final
 
 from evidence.records import ReasonCode
-from kephs.domain.refusal_codes import PublicText as PublicText
-from kephs.domain.refusal_codes import RefusalCode as RefusalCode
+from kephs.domain.refusal_codes import PublicText, RefusalCode
+
+__all__ = ["TEXTS", "PublicText", "Refusal", "RefusalCode"]
 
 _P = ReasonCode.POLICY_VIOLATION
 _S = ReasonCode.INVALID_USER_SIGNATURE
