@@ -40,7 +40,9 @@ def _delivery(node: str, deliver: Deliver) -> Lane:
         return tx.messages.claim(now, limit, until, node)
 
     def postpone(tx: Tx, message: Submission, at: datetime) -> None:
-        tx.messages.due(message.message_id, at, message.attempts + 1)
+        current = tx.messages.get(message.message_id)
+        if current is not None and current.next_at is not None:
+            tx.messages.due(message.message_id, at, message.attempts + 1)
 
     return Lane(
         "deliver", claim, lambda m: m.message_id, lambda m: m.attempts,
@@ -53,7 +55,9 @@ def _receipts(node: str, receipts: FileReceipts) -> Lane:
         return tx.evidence.claim_receipts(now, limit, until, node)
 
     def postpone(tx: Tx, evidence: StoredEvidence, at: datetime) -> None:
-        tx.evidence.receipt_due(evidence.evidence_id, at, evidence.attempts + 1)
+        current = tx.evidence.get(evidence.evidence_id)
+        if current is not None and current.receipt_due is not None:  # else delivery has filed it meanwhile
+            tx.evidence.receipt_due(evidence.evidence_id, at, evidence.attempts + 1)
 
     return Lane(
         "receipt", claim, lambda e: e.evidence_id, lambda e: e.attempts,

@@ -381,3 +381,15 @@ async def test_a_receipt_that_two_workers_make_is_filed_once(world):
     await world.work()  # delivery files it with its own
     await world.receipts.file(ten)  # by one who had claimed it before
     assert await world.count(AYSE, FolderRole.EVIDENCE) == 2
+
+
+async def test_a_receipt_filed_while_another_try_at_it_failed_is_not_due_again(world):
+    await world.send(await signed(compose(), ayse()))
+    world.clock.at += timedelta(minutes=1)
+    now = world.clock.now()
+    lane = next(one for one in world.worker._lanes() if one.name == "receipt")
+    (claimed,) = await world.store.write(lambda tx: lane.claim(tx, now, 9, now + lane.lease))
+    await world.work()  # delivery files it with its own
+    await world.store.write(lambda tx: lane.postpone(tx, claimed, now))  # that try found no time stamp
+    await world.work()
+    assert await world.count(AYSE, FolderRole.EVIDENCE) == 2
