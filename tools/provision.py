@@ -27,6 +27,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "/usr/lib/postgresql/*/bin/initdb": "postgresql",
     "neomutt": "neomutt",
     "offlineimap": "offlineimap3",
+    "softhsm2-util": "softhsm2",
 }
 """What must be there: a program's name, absolute path or pattern, and the Debian package that brings it."""
 
