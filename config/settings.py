@@ -7,7 +7,7 @@ not give come from ``config/defaults.toml``.
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -108,8 +108,38 @@ class StorageSettings(_Section):
     identity_key: Path = Field(description="File with the key under which identity numbers are hashed")
 
 
+class TsaAccount(_Section):
+    """How an authority knows us, and how many time stamps were bought."""
+
+    url: str = Field(description="One of seal.tsa")
+    auth: Literal["none", "basic", "kamusm"] = Field(
+        default="none", description="How it wants to be told who asks"
+    )
+    user: str = Field(default="", description="User name or number at the authority")
+    password_file: Path | None = Field(default=None, description="File whose first line is the password")
+    credits: int | None = Field(
+        default=None, ge=0, description="Time stamps bought; doctor warns before they end"
+    )
+
+
 class SealSettings(_Section):
     """Key and time stamps of evidence."""
+
+    stamping: Literal["batch", "per_evidence"] = Field(
+        description="batch: one token for many, a record (RFC 4998) beside each; per_evidence: one inside each"
+    )
+    batch_seconds: float = Field(
+        ge=0, le=5, description="Longest wait of a batch for company; 0: what came during the last one"
+    )
+    batch_most: int = Field(ge=1, le=100_000, description="Most evidence under one token")
+    unstamped_grace: bool = Field(
+        description="While no authority answers, accept and release evidence whose record follows (D16)"
+    )
+    tsa_accounts: tuple[TsaAccount, ...] = Field(description="Credentials and credits at authorities")
+    pkcs11_module: str = Field(description="PKCS#11 library of the key's device; empty: the key is a file")
+    pkcs11_token: str = Field(description="Label of the token")
+    pkcs11_key: str = Field(description="Label of the private key on it")
+    pin_file: Path = Field(description="File whose first line is the token's PIN")
 
     certificate: Path = Field(description="PEM: transaction certificate (işlem sertifikası)")
     key: Path = Field(description="PEM: its private key (software keys are for tests, KEP-SG-07)")
@@ -121,6 +151,27 @@ class SealSettings(_Section):
     transaction_policies: tuple[str, ...] = Field(
         description="Policy OIDs that mark transaction certificates"
     )
+
+
+class LogKey(_Section):
+    """Another party of the ledger: where it is, and its verifier key (C2SP signed-note)."""
+
+    vkey: str = Field(description="Verifier key: name+hash+base64")
+    url: str = Field(default="", description="A witness's address; unused for logs we cosign")
+
+
+class LedgerSettings(_Section):
+    """The public side of the evidence ledger: signed checkpoints and tiles."""
+
+    key: Path = Field(description="PEM: Ed25519 key that signs checkpoints, apart from the transaction key")
+    origin: str = Field(description="Name of the log; empty: DOMAIN/kephs-ledger")
+    host: str = Field(description="Address the read-only HTTP server binds to")
+    port: int = Field(ge=0, le=PORT_MAX, description="Its port; 0: none")
+    checkpoint_seconds: float = Field(
+        gt=0, description="A checkpoint is signed this often while evidence comes"
+    )
+    witnesses: tuple[LogKey, ...] = Field(description="Who cosigns our checkpoints")
+    witnessed: tuple[LogKey, ...] = Field(description="Logs whose checkpoints we cosign")
 
 
 class TrustSettings(_Section):
@@ -179,6 +230,7 @@ class Settings(_Section):
     relay: RelaySettings
     storage: StorageSettings
     seal: SealSettings
+    ledger: LedgerSettings
     trust: TrustSettings
     test_pki: TestPkiSettings
     limits: LimitSettings

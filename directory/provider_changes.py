@@ -26,6 +26,7 @@ class ChangeKind(StrEnum):
     CERTIFICATE_PERIOD = "certificate-period"
     LIMIT = "limit"
     PROFILE = "profile"
+    STAMPS = "stamps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def _of_entry(old: ProviderEntry, new: ProviderEntry) -> Iterable[Change]:
         (ChangeKind.ENDPOINT, f"{old.host} {old.port}", f"{new.host} {new.port}"),
         (ChangeKind.LIMIT, f"{old.max_message >> 20} MiB", f"{new.max_message >> 20} MiB"),
         (ChangeKind.PROFILE, old.profile.value, new.profile.value),
+        (ChangeKind.STAMPS, old.stamps.value, new.stamps.value),
     )
     for kind, was, is_now in pairs:
         if was != is_now:

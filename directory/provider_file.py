@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from directory.addresses import ADDRESS_MAX, DEFAULT_SUFFIX, LOCAL_PART_MAX, AddressError, KepAddress
-from directory.providers import Peer, Profile, ProviderRegister, SealingCertificate
+from directory.providers import Peer, Profile, ProviderRegister, SealingCertificate, Stamps
 
 FORMAT_VERSION: Final = 1
 MAX_FILE: Final = 1 << 20  # octets
@@ -42,6 +42,7 @@ _PROVIDER: Final = frozenset({
     "domain", "name", "service_address", "smtp", "tls_certificates", "transaction_certificates",
     "max_message_mib", "profile", "since", "until",
 })  # fmt: skip
+_PROVIDER_MAY: Final = frozenset({"stamps"})
 _PERIOD: Final = frozenset({"valid_from", "valid_until"})
 
 
@@ -81,6 +82,7 @@ class ProviderEntry:
     profile: Profile
     since: datetime
     until: datetime | None
+    stamps: Stamps = Stamps.PER_EVIDENCE
 
     def listed_at(self, at: datetime) -> bool:
         """Say whether it was a provider at a time."""
@@ -98,6 +100,7 @@ class ProviderEntry:
             certificates=self.certificates,
             max_message=self.max_message,
             profile=self.profile,
+            stamps=self.stamps,
         )
 
 
@@ -178,7 +181,7 @@ def _refuse_sharing(entries: Iterable[ProviderEntry]) -> None:
 
 
 def _entry(value: object, place: str, suffix: str) -> ProviderEntry:
-    fields = _Fields(value, place, required=_PROVIDER)
+    fields = _Fields(value, place, required=_PROVIDER, optional=_PROVIDER_MAY)
     domain = _domain(fields, suffix)
     smtp = _Fields(fields.value("smtp"), f"{place}.smtp", required=frozenset({"host", "port"}))
     pins = tuple(_pin(*one) for one in fields.array("tls_certificates", MAX_CERTIFICATES))
@@ -206,6 +209,7 @@ def _entry(value: object, place: str, suffix: str) -> ProviderEntry:
         profile=_profile(fields),
         since=since,
         until=until,
+        stamps=_stamps(fields),
     )
 
 
@@ -247,6 +251,16 @@ def _profile(fields: "_Fields") -> Profile:
         raise fields.error("profile", f"unknown; known are {known}") from None
 
 
+def _stamps(fields: "_Fields") -> Stamps:
+    if not fields.has("stamps"):
+        return Stamps.PER_EVIDENCE
+    try:
+        return Stamps(fields.text("stamps", _NAME_MAX))
+    except ValueError:
+        known = ", ".join(stamps.value for stamps in Stamps)
+        raise fields.error("stamps", f"unknown; known are {known}") from None
+
+
 def _pin(value: object, place: str) -> TlsPin:
     names = frozenset({"sha256"} if isinstance(value, dict) and "sha256" in value else {"certificate"})
     fields = _Fields(value, place, required=_PERIOD | names)
@@ -264,22 +278,27 @@ def _sealing(value: object, place: str) -> SealingCertificate:
 
 
 class _Fields:
-    """One JSON object whose keys are exactly the required ones."""
+    """One JSON object whose keys are exactly the required ones, and perhaps the optional ones."""
 
     __slots__ = ("_place", "_values")
 
-    def __init__(self, value: object, place: str, *, required: frozenset[str]) -> None:
+    def __init__(
+        self, value: object, place: str, *, required: frozenset[str], optional: frozenset[str] = frozenset()
+    ) -> None:
         if not isinstance(value, dict):
             raise ProviderFileError(f"{place or 'the file'}: an object is expected")
         self._place, self._values = place, value
         for name in sorted(required - value.keys()):
             raise self.error(name, "is missing")
-        for name in sorted(value.keys() - required):
+        for name in sorted(value.keys() - required - optional):
             raise self.error(_shown(name), "unknown key")
 
     def error(self, name: str, text: str) -> ProviderFileError:
         """Return an error at one of the keys."""
         return ProviderFileError(f"{self._place}.{name}: {text}".removeprefix("."))
+
+    def has(self, name: str) -> bool:
+        return name in self._values
 
     def value(self, name: str) -> object:
         return self._values[name]

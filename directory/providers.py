@@ -28,6 +28,13 @@ class Profile(StrEnum):
     REM_BASELINE = "rem-baseline"
 
 
+class Stamps(StrEnum):
+    """How evidence for a peer is stamped: in each XML, or by evidence records beside it (agreed with it)."""
+
+    PER_EVIDENCE = "per_evidence"
+    BATCH = "batch"
+
+
 @dataclass(frozen=True, slots=True)
 class SealingCertificate:
     """A transaction certificate registered for a peer; entries stay for ever, their end is noted."""
@@ -54,6 +61,7 @@ class Peer:
     certificates: tuple[SealingCertificate, ...]
     max_message: int  # bytes of decoded content it takes (KEP-MS-02)
     profile: Profile = Profile.KEP_TS102640
+    stamps: Stamps = Stamps.PER_EVIDENCE
 
     def sealing(self, sha256: bytes) -> SealingCertificate | None:
         """Return the registered transaction certificate with this digest."""

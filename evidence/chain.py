@@ -105,6 +105,11 @@ class TrustStore:
         """Return the configured roots."""
         return tuple(f for known in self._by_subject.values() for f in known if f.sha256 in self._roots)
 
+    @property
+    def intermediates(self) -> tuple[CertificateFacts, ...]:
+        """Return the configured helpers, which are trusted by themselves in nothing."""
+        return tuple(f for known in self._by_subject.values() for f in known if f.sha256 not in self._roots)
+
     def is_root(self, facts: CertificateFacts) -> bool:
         """Say whether this exact certificate is a configured root."""
         return facts.sha256 in self._roots

@@ -31,6 +31,7 @@ class LedgerEntry:
     evidence_sha256: bytes
     at: datetime
     hash: bytes
+    salt: bytes  # 32 random octets: the tree's leaf tells nothing without them (`evidence.merkle`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def entry_hash(number: int, previous: bytes, evidence_id: str, evidence_sha256: 
 
 
 def append(
-    last: LedgerEntry | None, *, evidence_id: str, evidence_sha256: bytes, at: datetime
+    last: LedgerEntry | None, *, evidence_id: str, evidence_sha256: bytes, at: datetime, salt: bytes
 ) -> LedgerEntry:
     """Return the entry that follows ``last`` (None: the first one)."""
     number, previous = (1, GENESIS) if last is None else (last.number + 1, last.hash)
@@ -81,6 +82,7 @@ def append(
         evidence_sha256,
         at,
         entry_hash(number, previous, evidence_id, evidence_sha256, at),
+        salt,
     )
 
 

@@ -15,7 +15,7 @@ from evidence.package import Envelope, TransferLabel, dispatch_header, receipt_h
 from evidence.records import EvidenceRecord
 from evidence.report import Step, SubIndication, Verdict
 from evidence.role import domain_of
-from evidence.verify_evidence import failed
+from evidence.stamp_check import failed
 
 _FIELD: Final = re.compile(rb"([!-9;-~]+):((?:[^\r]|\r(?!\n)|\r\n(?=[ \t]))*)\r\n")
 _BLANKS: Final = re.compile(rb"[ \t\r\n]+")

@@ -181,7 +181,7 @@ def plan_dispatch(
             _mixed_head(boundaries, label),
             _introduction(introduction.for_dispatch(record), boundaries),
             _evidence_part(evidence, boundaries.mixed),
-            *(_extension_part(part, boundaries.mixed) for part in extensions),
+            *(_extension_part(part, boundaries.mixed) for part in (*_record_of(evidence), *extensions)),
             f"\r\n--{boundaries.mixed}\r\n".encode(),
             b'Content-Type: message/rfc822; name="AttachedMimeMessage"\r\n',
             f"Content-Transfer-Encoding: {label}\r\n".encode(),
@@ -212,7 +212,7 @@ def plan_receipt(
             _mixed_head(boundaries, "7bit"),
             _introduction(introduction.for_receipt(record), boundaries),
             _evidence_part(evidence, boundaries.mixed),
-            *(_extension_part(part, boundaries.mixed) for part in extensions),
+            *(_extension_part(part, boundaries.mixed) for part in (*_record_of(evidence), *extensions)),
         )
     )
     prefix = receipt_header(envelope, record, boundaries.signed)
@@ -321,6 +321,18 @@ def _introduction(text: introduction.Introduction, boundaries: Boundaries) -> by
 def evidence_file_name(kind: EvidenceKind) -> str:
     """Return the attachment name of an evidence: ``<Event>.xml``."""
     return f"{NAMES[kind].event}.xml"
+
+
+def record_file_name(kind: EvidenceKind) -> str:
+    """Return the attachment name of the evidence record beside an evidence: ``<Event>.ers``."""
+    return f"{NAMES[kind].event}.ers"
+
+
+def _record_of(evidence: SealedEvidence) -> tuple[Attachment, ...]:
+    """Return the proof of time that travels beside an evidence of a batch."""
+    if evidence.ers is None:
+        return ()
+    return (Attachment(record_file_name(evidence.record.kind), evidence.ers),)
 
 
 def _evidence_part(evidence: SealedEvidence, boundary: str) -> bytes:

@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from mmap import mmap
 from typing import Protocol
+
+from evidence.records import EvidenceRecord, Profile, SealedEvidence
 
 
 class TimestampUnavailableError(Exception):
@@ -12,6 +16,13 @@ class TimestampUnavailableError(Exception):
 
 class SignerUnavailableError(Exception):
     """The key cannot be reached (token out, process down): the caller must wait."""
+
+
+class SignerRefusedError(SignerUnavailableError):
+    """The signer will not sign this: it is not ours to say, or not now. A defect or an attack, no outage.
+
+    For whoever waits it is the same: nothing was signed, so nothing is answered (KEP-SG-10).
+    """
 
 
 class ByteSource(Protocol):
@@ -75,5 +86,66 @@ class Timestamper(Protocol):
 
         Raises:
             TimestampUnavailableError: no authority answered with a usable token.
+        """
+        ...
+
+
+class Stamping(StrEnum):
+    """How evidence gets its proof of time (D6)."""
+
+    BATCH = "batch"
+    """One token per batch; an evidence record (RFC 4998) travels beside the XML."""
+    OWN = "per_evidence"
+    """A signature time stamp inside each XML (XAdES-B-T)."""
+
+
+class Batcher(Protocol):
+    """Stamps many digests with one token."""
+
+    async def records(self, leaves: Sequence[bytes]) -> list[bytes]:
+        """Return one evidence record (RFC 4998, DER) for each SHA-256 digest, in order.
+
+        Raises:
+            TimestampUnavailableError: no authority answered with a usable token.
+        """
+        ...
+
+
+class Sealing(Protocol):
+    """Whoever makes evidence of records: signs and stamps, in this process or in the signer's."""
+
+    async def seal_many(
+        self,
+        records: Sequence[EvidenceRecord],
+        *,
+        profile: Profile = Profile.KEP,
+        stamping: Stamping | None = None,
+    ) -> list[SealedEvidence]:
+        """Seal records, all of them or none.
+
+        Args:
+            records: what happened.
+            profile: the serialisation whoever gets it reads.
+            stamping: how it is stamped; None: as the provider does it.
+
+        Raises:
+            SignerUnavailableError, TimestampUnavailableError: nothing was sealed; try again later.
+            SignerRefusedError: not ours to seal.
+        """
+        ...
+
+    async def records(self, leaves: Sequence[bytes]) -> list[bytes]:
+        """Stamp what was released unstamped; see `Batcher.records`."""
+        ...
+
+    async def sign_entity(self, digest: bytes, at: datetime) -> bytes:
+        """Return the detached CMS signature (p7s, DER) of a KEP message, with its signature time stamp.
+
+        Args:
+            digest: SHA-256 of the signed entity.
+            at: claimed signing time, UTC.
+
+        Raises:
+            SignerUnavailableError, TimestampUnavailableError: nothing was signed; try again later.
         """
         ...

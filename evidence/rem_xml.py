@@ -1,154 +1,141 @@
 """Evidence as TS 102 640-2 v2 XML: a writer that is canonical by construction, a lenient reader.
 
-The writer emits exactly what exclusive C14N would make of its own output, so that digests are
-taken over the string itself (signing §3). The reader accepts what other writers are known to
-send: unknown elements, misspelt reasons, other versions (rem-formats §7, "lenient reading").
+The writer emits exactly what exclusive C14N would make of its own output (`evidence.xml_write`). The
+reader accepts what other writers are known to send: unknown elements, misspelt reasons, other versions
+(rem-formats §7, "lenient reading").
 """
 
-import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
-from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote
 
+from evidence.events import KIND_BY_TS, NAMES, TS_KINDS, EvidenceKind
+from evidence.reasons import TS_REASON_PREFIX, from_ts, to_ts
 from evidence.records import (
-    NAMES,
-    REASON_NAMES,
     Authentication,
-    EvidenceKind,
     EvidenceRecord,
     Issuer,
     MessageFacts,
     Party,
     Reason,
-    ReasonCode,
 )
 from evidence.xml_reader import (
     EvidenceFormatError,
     XmlElement,
     children,
-    format_time,
     parse_time,
     parse_xml,
     text_of,
 )
+from evidence.xml_write import (
+    DSIG_NAMESPACE,
+    SHA256_URI,
+    ProfileError,
+    clean_text,
+    digest_elements,
+    escape_address,
+    escape_text,
+    escape_uri,
+    timestamp,
+    xml_id,
+)
+
+__all__ = [
+    "DSIG_NAMESPACE", "EVENT_PREFIX", "REASON_PREFIX", "RECIPIENTS_MAX", "REM_NAMESPACE", "SHA256_URI",
+    "VERSION", "UnknownEventError", "b64encode", "clean_text", "escape_text", "read", "read_digest",
+    "read_root", "write", "xml_id",
+]  # fmt: skip
 
 REM_NAMESPACE: Final = "http://uri.etsi.org/02640/v2#"
-DSIG_NAMESPACE: Final = "http://www.w3.org/2000/09/xmldsig#"
-SHA256_URI: Final = "http://www.w3.org/2001/04/xmlenc#sha256"
 VERSION: Final = "2.1.1"
 EVENT_PREFIX: Final = "http:uri.etsi.org/02640/Event#"  # spec: KEP-EV-01, literally without "//"
-REASON_PREFIX: Final = "http:uri.etsi.org/REM/EventReason#"
+REASON_PREFIX: Final = TS_REASON_PREFIX
 RECIPIENTS_MAX: Final = 10_000
 
-_FORBIDDEN: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_TEXT_PLAIN: Final = re.compile("[\t\n\u0020-%'-;=?-\ud7ff\ue000-\ufffd]*")  # neither forbidden nor escaped
 _XML_BLANKS: Final = " \t\r\n"
-_NOT_NCNAME: Final = re.compile(r"[^A-Za-z0-9._-]")
-# What an e-mail address may hold and a URI may not; percent-encoded so that anyURI stays valid.
-_NOT_URI: Final = re.compile(r"[\x00-\x20\"<>\\^`{|}%\[\]\x7f]")
-
-_KINDS: Final[Mapping[tuple[str, str], EvidenceKind]] = MappingProxyType(
-    {(names.root, names.event_code): kind for kind, names in NAMES.items()}
-    | {("DeliveryNonDeliveryToRecipient", "NonDelivery"): EvidenceKind.NON_DELIVERY}
+_ISSUERS_REMEMBERED: Final = 64
+_ADDRESS_HEAD: Final = '<AttributedElectronicAddress scheme="mailto">'
+_ADDRESS_END: Final = "</AttributedElectronicAddress>"
+_NAME_HEAD: Final = "<NamesPostalAddresses><NamePostalAddress><EntityName><Name>"
+_NAME_END: Final = "</Name></EntityName></NamePostalAddress></NamesPostalAddresses>"
+_HEADS: Final[Mapping[EvidenceKind, str]] = MappingProxyType(
+    {kind: f'<{NAMES[kind].root} xmlns="{REM_NAMESPACE}" Id="' for kind in TS_KINDS}
 )
-_REASONS: Final[Mapping[str, ReasonCode]] = MappingProxyType(
-    {name: code for code, name in REASON_NAMES.items()}
-    | {
-        "AttachmentFormatNotAccepted": ReasonCode.ATTACHMENT_FORMAT_NOT_ACCEPTED,
-        "R_REMMD_NotIdenified": ReasonCode.R_REMMD_NOT_IDENTIFIED,  # sic, seen at peers
-        "DuplicateMsgID": ReasonCode.POLICY_VIOLATION,
+_CODES: Final[Mapping[EvidenceKind, str]] = MappingProxyType(
+    {
+        kind: f'" version="{VERSION}"><EventCode>{EVENT_PREFIX}{NAMES[kind].event_code}</EventCode>'
+        for kind in TS_KINDS
+    }
+)
+# A delivery of a notification proves nothing about the content: it is another event.
+_OF_NOTIFICATIONS: Final[Mapping[EvidenceKind, EvidenceKind]] = MappingProxyType(
+    {
+        EvidenceKind.DELIVERY: EvidenceKind.CONSIGNMENT_NOTIFICATION,
+        EvidenceKind.NON_DELIVERY: EvidenceKind.CONSIGNMENT_NOTIFICATION_FAILURE,
     }
 )
 
 
-def clean_text(text: str) -> str:
-    """Return the text as evidence can carry it: characters that XML forbids become U+FFFD."""
-    return _FORBIDDEN.sub("\ufffd", text)
-
-
-def escape_text(text: str) -> str:
-    """Escape character data as canonical XML does; characters XML forbids become U+FFFD."""
-    if _TEXT_PLAIN.fullmatch(text):
-        return text
-    clean = clean_text(text)
-    return clean.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\r", "&#xD;")
-
-
-def xml_id(evidence_id: str) -> str:
-    """Return the root's ``Id``, an NCName: ``ev-`` and the local part of the evidence id."""
-    return "ev-" + _NOT_NCNAME.sub("_", evidence_id.partition("@")[0])
+class UnknownEventError(EvidenceFormatError):
+    """A well-formed evidence about an event we do not know, of a later edition perhaps."""
 
 
 def write(record: EvidenceRecord) -> bytes:
     """Write the evidence body: canonical, UTF-8, no declaration, no signature.
 
     Fields and their order follow the schema's REMEvidenceType (KEP-EC-01..14).
+
+    Raises:
+        ProfileError: an event without a TS root, or relay evidence about a part of the recipients, which
+            TS cannot say.
     """
-    names = NAMES[record.kind]
-    parts = [
-        f'<{names.root} xmlns="{REM_NAMESPACE}" Id="{xml_id(record.evidence_id)}" version="{VERSION}">',
-        f"<EventCode>{EVENT_PREFIX}{names.event_code}</EventCode>",
-        _reasons(record.reasons),
-        f"<EvidenceIdentifier>{escape_text(record.evidence_id)}</EvidenceIdentifier>",
-        _issuer(record.issuer),
-        _authentication("SenderAuthenticationDetails", record.sender_authentication),
-        _authentication("RecipientAuthenticationDetails", record.recipient_authentication),
-        f"<EventTime>{format_time(record.event_time)}</EventTime>",
-        f"<SubmissionTime>{format_time(record.submission_time)}</SubmissionTime>",
-        f"<SenderDetails>{_party(record.sender)}</SenderDetails>",
-        "<RecipientsDetails>",
-        *(f"<EntityDetails>{_party(party)}</EntityDetails>" for party in record.recipients),
-        "</RecipientsDetails>",
-        _delegate(record),
-        ""
-        if record.refers_to is None
-        else f"<EvidenceRefersToRecipient>{record.refers_to}</EvidenceRefersToRecipient>",
-        _message(record.message),
-        f"</{names.root}>",
-    ]
-    return "".join(parts).encode()
-
-
-def _reasons(reasons: tuple[Reason, ...]) -> str:
-    if not reasons:
-        return ""
-    listed = "".join(
-        f"<EventReason><Code>{REASON_PREFIX}{REASON_NAMES[reason.code]}</Code>"
-        + (f"<Details>{escape_text(reason.details)}</Details>" if reason.details else "")
-        + "</EventReason>"
-        for reason in reasons
-    )
-    return f"<EventReasons>{listed}</EventReasons>"
-
-
-def _name(name: str | None) -> str:
-    return f"<EntityName><Name>{escape_text(name)}</Name></EntityName>" if name else ""
-
-
-def _address(address: str) -> str:
-    if not address:
-        return ""
-    escaped = address
-    if _NOT_URI.search(address):
-        escaped = _NOT_URI.sub(lambda found: f"%{ord(found.group()):02X}", address)
+    head = _HEADS.get(record.kind)
+    if head is None:
+        raise ProfileError(f"TS 102 640-2 has no {NAMES[record.kind].event}")
+    if record.covers:
+        raise ProfileError("TS 102 640-2 cannot name a part of the recipients")
+    recipients = "".join([f"<EntityDetails>{_party(party)}</EntityDetails>" for party in record.recipients])
+    sender, reader = record.sender_authentication, record.recipient_authentication
     return (
-        f'<AttributedElectronicAddress scheme="mailto">{escape_text(escaped)}</AttributedElectronicAddress>'
+        f"{head}{xml_id(record.evidence_id)}{_CODES[record.kind]}"
+        f"{_reasons(record) if record.reasons else ''}"
+        f"<EvidenceIdentifier>{escape_text(record.evidence_id)}</EvidenceIdentifier>"
+        f"{_issuer(record.issuer)}"
+        f"{'' if sender is None else _authentication('SenderAuthenticationDetails', sender)}"
+        f"{'' if reader is None else _authentication('RecipientAuthenticationDetails', reader)}"
+        f"<EventTime>{timestamp(record.event_time)}</EventTime>"
+        f"<SubmissionTime>{timestamp(record.submission_time)}</SubmissionTime>"
+        f"<SenderDetails>{_party(record.sender)}</SenderDetails>"
+        f"<RecipientsDetails>{recipients}</RecipientsDetails>"
+        f"{'' if record.delegate is None else _delegate(record.delegate, record.refers_to or 1)}"
+        f"{_index(record.refers_to)}{_message(record.message)}{_outside(record.forwarded_to)}"
+        f"</{NAMES[record.kind].root}>"
+    ).encode()
+
+
+def _reasons(record: EvidenceRecord) -> str:
+    stated = [to_ts(record.kind, reason) for reason in record.reasons]
+    listed = "".join(
+        f"<EventReason><Code>{escape_uri(code)}</Code>"
+        + (f"<Details>{escape_text(details)}</Details>" if details else "")
+        + "</EventReason>"
+        for code, details in filter(None, stated)
     )
+    return f"<EventReasons>{listed}</EventReasons>" if listed else ""
 
 
 def _party(party: Party) -> str:
-    if not party.name:
-        return _address(party.address)
-    return (
-        f"<NamesPostalAddresses><NamePostalAddress>{_name(party.name)}</NamePostalAddress>"
-        f"</NamesPostalAddresses>{_address(party.address)}"
-    )
+    name = f"{_NAME_HEAD}{escape_text(party.name)}{_NAME_END}" if party.name else ""
+    if not party.address:
+        return name
+    return f"{name}{_ADDRESS_HEAD}{escape_address(party.address)}{_ADDRESS_END}"
 
 
+@lru_cache(maxsize=_ISSUERS_REMEMBERED)
 def _issuer(issuer: Issuer) -> str:
     postal = ""
     if issuer.street and issuer.locality and issuer.postal_code and issuer.country:
@@ -159,35 +146,40 @@ def _issuer(issuer: Issuer) -> str:
             f"<CountryName>{escape_text(issuer.country)}</CountryName></PostalAddress>"
         )
     policy = (
-        f"<EvidenceIssuerPolicyID><PolicyID>{escape_text(issuer.policy_id)}</PolicyID>"
+        f"<EvidenceIssuerPolicyID><PolicyID>{escape_uri(issuer.policy_id)}</PolicyID>"
         "</EvidenceIssuerPolicyID>"
         if issuer.policy_id
         else ""
     )
+    name = f"<EntityName><Name>{escape_text(issuer.name)}</Name></EntityName>" if issuer.name else ""
     return (
-        f"{policy}<EvidenceIssuerDetails><NamesPostalAddresses><NamePostalAddress>{_name(issuer.name)}"
-        f"{postal}</NamePostalAddress></NamesPostalAddresses>{_address(issuer.address)}"
+        f"{policy}<EvidenceIssuerDetails><NamesPostalAddresses><NamePostalAddress>{name}"
+        f"{postal}</NamePostalAddress></NamesPostalAddresses>{_party(Party(issuer.address))}"
         "</EvidenceIssuerDetails>"
     )
 
 
-def _authentication(element: str, details: Authentication | None) -> str:
-    if details is None:
-        return ""
+def _authentication(element: str, details: Authentication) -> str:
     person = f"<AdditionalDetails>{escape_text(details.person)}</AdditionalDetails>" if details.person else ""
     return (
-        f"<{element}><AuthenticationTime>{format_time(details.at)}</AuthenticationTime>"
-        f"<AuthenticationMethod>{escape_text(details.method)}</AuthenticationMethod>{person}</{element}>"
+        f"<{element}><AuthenticationTime>{timestamp(details.at)}</AuthenticationTime>"
+        f"<AuthenticationMethod>{escape_uri(details.method)}</AuthenticationMethod>{person}</{element}>"
     )
 
 
-def _delegate(record: EvidenceRecord) -> str:
-    if record.delegate is None:
-        return ""
+def _delegate(delegate: Party, index: int) -> str:
     return (
-        f"<RecipientsDelegatesDetails><DelegateDetails>{_party(record.delegate)}</DelegateDetails>"
-        f"<DelegatingRecipients>{record.refers_to or 1}</DelegatingRecipients></RecipientsDelegatesDetails>"
+        f"<RecipientsDelegatesDetails><DelegateDetails>{_party(delegate)}</DelegateDetails>"
+        f"<DelegatingRecipients>{index}</DelegatingRecipients></RecipientsDelegatesDetails>"
     )
+
+
+def _index(refers_to: int | None) -> str:
+    return "" if refers_to is None else f"<EvidenceRefersToRecipient>{refers_to}</EvidenceRefersToRecipient>"
+
+
+def _outside(system: str | None) -> str:
+    return f"<ForwardedToExternalSystem>{escape_text(system)}</ForwardedToExternalSystem>" if system else ""
 
 
 def _message(facts: MessageFacts) -> str:
@@ -200,14 +192,25 @@ def _message(facts: MessageFacts) -> str:
         f'<SenderMessageDetails isNotification="false"><MessageSubject>{escape_text(facts.subject)}'
         f"</MessageSubject>{user_id}"
         f"<MessageIdentifierByREMMD>{escape_text(facts.kep_message_id)}</MessageIdentifierByREMMD>"
-        f'<ds:DigestMethod xmlns:ds="{DSIG_NAMESPACE}" Algorithm="{SHA256_URI}"></ds:DigestMethod>'
-        f'<ds:DigestValue xmlns:ds="{DSIG_NAMESPACE}">{b64encode(facts.digest_sha256).decode()}'
-        "</ds:DigestValue></SenderMessageDetails>"
+        f"{digest_elements(facts.digest_sha256)}</SenderMessageDetails>"
     )
+
+
+# --------------------------------------------------------------------------- reading
 
 
 def _q(name: str) -> str:
     return f"{{{REM_NAMESPACE}}}{name}"
+
+
+_PREFIX: Final = _q("")
+_NAME_PATH: Final = tuple(map(_q, ("NamesPostalAddresses", "NamePostalAddress", "EntityName", "Name")))
+_POSTAL_PATH: Final = tuple(map(_q, ("NamesPostalAddresses", "NamePostalAddress", "PostalAddress")))
+_ADDRESS: Final = _q("AttributedElectronicAddress")
+_ENTITY: Final = _q("EntityDetails")
+_DIGEST_METHOD: Final = f"{{{DSIG_NAMESPACE}}}DigestMethod"
+_DIGEST_VALUE: Final = f"{{{DSIG_NAMESPACE}}}DigestValue"
+_TRUE: Final = frozenset({"true", "1"})
 
 
 def read(xml: bytes) -> EvidenceRecord:
@@ -217,124 +220,136 @@ def read(xml: bytes) -> EvidenceRecord:
         EvidenceFormatError: not XML within the caps, an unknown root or event, or a field without
             which an evidence says nothing (identifier, event time, sender, recipients, digest).
     """
-    root = parse_xml(xml)
-    event_time = _time(root, "EventTime")
-    if event_time is None:
-        raise EvidenceFormatError("no EventTime")
+    return read_root(parse_xml(xml))
+
+
+def read_root(root: XmlElement) -> EvidenceRecord:
+    """Read an evidence that is parsed already; see `read`."""
+    name = str(root.tag)
+    if not name.startswith(_PREFIX):
+        raise EvidenceFormatError(f"unknown root element {name[:120]}")
+    fields: dict[str, XmlElement] = {}
+    for child in root:
+        fields.setdefault(str(child.tag).removeprefix(_PREFIX), child)
+    event_time = parse_time(_needed(fields, "EventTime"))
+    submitted = fields.get("SubmissionTime")
     recipients = tuple(
         _read_party(entity)
-        for entity in children(root.find(_q("RecipientsDetails")), _q("EntityDetails"))[: RECIPIENTS_MAX + 1]
+        for entity in children(fields.get("RecipientsDetails"), _ENTITY)[: RECIPIENTS_MAX + 1]
     )
     if not recipients or len(recipients) > RECIPIENTS_MAX:
         raise EvidenceFormatError("no recipients, or too many")
-    sender = root.find(_q("SenderDetails"))
-    if sender is None:
-        raise EvidenceFormatError("no SenderDetails")
-    delegate = root.find(f"{_q('RecipientsDelegatesDetails')}/{_q('DelegateDetails')}")
+    details = _part(fields, "SenderMessageDetails")
+    kind = _read_kind(name.removeprefix(_PREFIX), fields.get("EventCode"), details)
+    delegate = _down(fields.get("RecipientsDelegatesDetails"), _q("DelegateDetails"))
     return EvidenceRecord(
-        kind=_read_kind(root),
-        evidence_id=_needed(root, "EvidenceIdentifier"),
+        kind=kind,
+        evidence_id=_needed(fields, "EvidenceIdentifier"),
         event_time=event_time,
-        submission_time=_time(root, "SubmissionTime") or event_time,
-        issuer=_read_issuer(root),
-        sender=_read_party(sender),
+        submission_time=event_time if submitted is None else parse_time(text_of(submitted) or ""),
+        issuer=_read_issuer(fields),
+        sender=_read_party(_part(fields, "SenderDetails")),
         recipients=recipients,
-        message=_read_message(root),
-        reasons=_read_reasons(root),
-        refers_to=_read_index(root, len(recipients)),
-        sender_authentication=_read_authentication(root, "SenderAuthenticationDetails"),
-        recipient_authentication=_read_authentication(root, "RecipientAuthenticationDetails"),
+        message=_read_message(details),
+        reasons=_read_reasons(kind, fields.get("EventReasons")),
+        refers_to=_read_index(fields.get("EvidenceRefersToRecipient"), len(recipients)),
+        sender_authentication=_read_authentication(fields.get("SenderAuthenticationDetails")),
+        recipient_authentication=_read_authentication(fields.get("RecipientAuthenticationDetails")),
         delegate=None if delegate is None else _read_party(delegate),
+        forwarded_to=text_of(fields.get("ForwardedToExternalSystem")) or None,
     )
 
 
-def _read_kind(root: XmlElement) -> EvidenceKind:
-    namespace, _, name = str(root.tag).rpartition("}")
-    if namespace != "{" + REM_NAMESPACE:
-        raise EvidenceFormatError(f"unknown root element {str(root.tag)[:120]}")
-    code = (text_of(root.find(_q("EventCode"))) or "").strip().rpartition("#")[2]
-    kind = _KINDS.get((name, code))
+def _read_kind(root: str, event_code: XmlElement | None, details: XmlElement) -> EvidenceKind:
+    code = (text_of(event_code) or "").strip().rpartition("#")[2]
+    kind = KIND_BY_TS.get((root, code))
     if kind is None:
-        raise EvidenceFormatError(f"unknown event {name[:60]}/{code[:60]}")
+        raise UnknownEventError(f"unknown event {root[:60]}/{code[:60]}")
+    if details.get("isNotification", "").strip() in _TRUE:
+        return _OF_NOTIFICATIONS.get(kind, kind)
     return kind
 
 
-def _needed(parent: XmlElement, name: str) -> str:
-    text = text_of(parent.find(_q(name)))
+def _part(fields: Mapping[str, XmlElement], name: str) -> XmlElement:
+    part = fields.get(name)
+    if part is None:
+        raise EvidenceFormatError(f"no {name}")
+    return part
+
+
+def _needed(fields: Mapping[str, XmlElement], name: str) -> str:
+    text = text_of(fields.get(name))
     if not text:
         raise EvidenceFormatError(f"no {name}")
     return text
 
 
-def _time(parent: XmlElement, name: str) -> datetime | None:
-    text = text_of(parent.find(_q(name)))
-    return None if text is None else parse_time(text)
+def _first(parent: XmlElement, name: str) -> XmlElement | None:
+    """Return the first child of this name; ``find`` would parse the name as a path."""
+    return next(parent.iterchildren(name), None)
+
+
+def _down(element: XmlElement | None, *names: str) -> XmlElement | None:
+    """Follow the first child of each name; a path expression would cost several times as much."""
+    for name in names:
+        if element is None:
+            return None
+        element = _first(element, name)
+    return element
 
 
 def _read_party(entity: XmlElement) -> Party:
-    address = unquote((text_of(entity.find(_q("AttributedElectronicAddress"))) or "").strip(_XML_BLANKS))
+    address = (text_of(_first(entity, _ADDRESS)) or "").strip(_XML_BLANKS)
+    if "%" in address:
+        address = unquote(address)
     return Party(
         address=address[7:] if address[:7].lower() == "mailto:" else address,
-        name=text_of(
-            entity.find(
-                "/".join(map(_q, ("NamesPostalAddresses", "NamePostalAddress", "EntityName", "Name")))
-            )
-        )
-        or None,
+        name=text_of(_down(entity, *_NAME_PATH)) or None,
     )
 
 
-def _read_issuer(root: XmlElement) -> Issuer:
-    details = root.find(_q("EvidenceIssuerDetails"))
-    if details is None:
-        raise EvidenceFormatError("no EvidenceIssuerDetails")
+def _read_issuer(fields: Mapping[str, XmlElement]) -> Issuer:
+    details = _part(fields, "EvidenceIssuerDetails")
     party = _read_party(details)
-    postal = details.find("/".join(map(_q, ("NamesPostalAddresses", "NamePostalAddress", "PostalAddress"))))
-
-    def field(name: str) -> str:
-        return "" if postal is None else text_of(postal.find(_q(name))) or ""
-
+    postal = _down(details, *_POSTAL_PATH)
+    found = {} if postal is None else {str(child.tag).removeprefix(_PREFIX): child for child in postal}
     return Issuer(
         name=party.name or "",
         address=party.address,
-        policy_id=text_of(root.find(f"{_q('EvidenceIssuerPolicyID')}/{_q('PolicyID')}")) or "",
-        street=field("StreetAddress"),
-        locality=field("Locality"),
-        postal_code=field("PostalCode"),
-        country=field("CountryName"),
+        policy_id=text_of(_down(fields.get("EvidenceIssuerPolicyID"), _q("PolicyID"))) or "",
+        street=text_of(found.get("StreetAddress")) or "",
+        locality=text_of(found.get("Locality")) or "",
+        postal_code=text_of(found.get("PostalCode")) or "",
+        country=text_of(found.get("CountryName")) or "",
     )
 
 
-def _read_reasons(root: XmlElement) -> tuple[Reason, ...]:
-    found = []
-    for reason in children(root.find(_q("EventReasons")), _q("EventReason")):
-        name = (text_of(reason.find(_q("Code"))) or "").strip().rpartition("#")[2]
-        details = text_of(reason.find(_q("Details"))) or ""
-        code = _REASONS.get(name)
-        found.append(
-            Reason(ReasonCode.OTHER, f"{name}: {details}" if details else name)
-            if code is None
-            else Reason(code, details)
+def _read_reasons(kind: EvidenceKind, listed: XmlElement | None) -> tuple[Reason, ...]:
+    return tuple(
+        from_ts(
+            kind,
+            (text_of(_first(reason, _q("Code"))) or "").strip(),
+            text_of(_first(reason, _q("Details"))) or "",
         )
-    return tuple(found)
+        for reason in children(listed, _q("EventReason"))
+    )
 
 
-def _read_authentication(root: XmlElement, name: str) -> Authentication | None:
-    details = root.find(_q(name))
+def _read_authentication(details: XmlElement | None) -> Authentication | None:
     if details is None:
         return None
-    at = _time(details, "AuthenticationTime")
+    at = text_of(_first(details, _q("AuthenticationTime")))
     if at is None:
         return None  # a SAML assertion stands in its place; the bytes keep it
     return Authentication(
-        at=at,
-        method=text_of(details.find(_q("AuthenticationMethod"))) or "",
-        person=text_of(details.find(_q("AdditionalDetails"))) or None,
+        at=parse_time(at),
+        method=text_of(_first(details, _q("AuthenticationMethod"))) or "",
+        person=text_of(_first(details, _q("AdditionalDetails"))) or None,
     )
 
 
-def _read_index(root: XmlElement, recipients: int) -> int | None:
-    text = text_of(root.find(_q("EvidenceRefersToRecipient")))
+def _read_index(element: XmlElement | None, recipients: int) -> int | None:
+    text = text_of(element)
     if text is None:
         return None
     digits = text.strip()
@@ -343,22 +358,31 @@ def _read_index(root: XmlElement, recipients: int) -> int | None:
     return int(digits)
 
 
-def _read_message(root: XmlElement) -> MessageFacts:
-    details = root.find(_q("SenderMessageDetails"))
-    if details is None:
-        raise EvidenceFormatError("no SenderMessageDetails")
-    method = details.find(f"{{{DSIG_NAMESPACE}}}DigestMethod")
+def _read_message(details: XmlElement) -> MessageFacts:
+    message_id = text_of(_first(details, _q("MessageIdentifierByREMMD")))
+    if not message_id:
+        raise EvidenceFormatError("no MessageIdentifierByREMMD")
+    return MessageFacts(
+        subject=text_of(_first(details, _q("MessageSubject"))) or "",
+        user_message_id=text_of(_first(details, _q("UAMessageIdentifier"))) or None,
+        kep_message_id=message_id,
+        digest_sha256=read_digest(details),
+    )
+
+
+def read_digest(parent: XmlElement) -> bytes:
+    """Return the SHA-256 digest that ds:DigestMethod and ds:DigestValue below an element state.
+
+    Raises:
+        EvidenceFormatError: none, or no SHA-256.
+    """
+    method = _first(parent, _DIGEST_METHOD)
     if method is None or method.get("Algorithm") != SHA256_URI:
         raise EvidenceFormatError("the message digest is not SHA-256")
     try:
-        digest = b64decode(text_of(details.find(f"{{{DSIG_NAMESPACE}}}DigestValue")) or "")
+        digest = b64decode(text_of(_first(parent, _DIGEST_VALUE)) or "")
     except (Base64Error, ValueError) as error:
         raise EvidenceFormatError("the message digest is not base64") from error
     if len(digest) != 32:
         raise EvidenceFormatError("the message digest has a wrong length")
-    return MessageFacts(
-        subject=text_of(details.find(_q("MessageSubject"))) or "",
-        user_message_id=text_of(details.find(_q("UAMessageIdentifier"))) or None,
-        kep_message_id=_needed(details, "MessageIdentifierByREMMD"),
-        digest_sha256=digest,
-    )
+    return digest

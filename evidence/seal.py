@@ -12,7 +12,7 @@ from evidence.cms import ID_DATA, SIGNATURE_TIME_STAMP, SignedData, SignerInfo, 
 from evidence.cms_frame import frame_problem
 from evidence.report import Step, SubIndication, Verdict
 from evidence.role import SealPolicy
-from evidence.verify_evidence import StampCheck, chain_step, check_stamps, failed, token_problem
+from evidence.stamp_check import StampCheck, chain_step, check_stamps, failed, token_problem
 
 _NOT_LOOKED_AT: Final = "not looked at"
 

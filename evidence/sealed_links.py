@@ -14,7 +14,7 @@ from evidence.chain import Chain, TrustStore, build_chain
 from evidence.crl import check_crl
 from evidence.report import Step, SubIndication, Verdict
 from evidence.revocation import RevocationAnswer, RevocationError, RevocationStatus, check_ocsp
-from evidence.verify_evidence import failed
+from evidence.stamp_check import failed
 
 
 class SealedThing(Protocol):
@@ -43,6 +43,7 @@ def revocation_step(
     trust: TrustStore,
     *,
     number: str,
+    near: Sequence[CertificateFacts] = (),
 ) -> Step:
     """Check every certificate behind some seals against revocation data.
 
@@ -52,8 +53,9 @@ def revocation_step(
         times: when the data may have been fresh, beside the stamps: export, now.
         trust: the roots; gives the algorithm table too.
         number: of the step.
+        near: certificates that may lead from an authority to a root, beside the signers'.
     """
-    sealed = _sealed(things, trust)
+    sealed = _sealed(things, trust, near)
     stamps = [time for _, proven, _ in sealed for time in proven if time is not None]
     moments = sorted({*times, *([min(stamps), max(stamps)] if stamps else [])}, reverse=True)
     known: dict[tuple[bytes, bytes], list[RevocationAnswer]] = {}
@@ -79,7 +81,7 @@ def revocation_step(
 
 
 def _sealed(
-    things: Iterable[SealedThing], trust: TrustStore
+    things: Iterable[SealedThing], trust: TrustStore, near: Sequence[CertificateFacts]
 ) -> list[tuple[Chain, set[datetime | None], bool]]:
     """Return each signer's and each authority's path once, with every proven time; the last says needed."""
     found: dict[bytes, tuple[Chain, set[datetime | None], bool]] = {}
@@ -89,7 +91,7 @@ def _sealed(
         found.setdefault(thing.chain.leaf.sha256, (thing.chain, set(), True))[1].add(thing.stamped_at)
         if thing.tsa is None or thing.stamped_at is None:
             continue
-        path = build_chain(thing.tsa, thing.chain.certificates, trust, thing.stamped_at)
+        path = build_chain(thing.tsa, [*thing.chain.certificates, *near], trust, thing.stamped_at)
         if isinstance(path, Chain):
             found.setdefault(path.leaf.sha256, (path, set(), False))[1].add(thing.stamped_at)
     return list(found.values())

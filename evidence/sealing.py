@@ -1,33 +1,50 @@
 """Sign and time-stamp evidence and KEP messages with the provider's transaction certificate.
 
-Every evidence leaves here as XAdES-B-T; there is no unstamped way out: when the key or the
-time-stamping authority is silent the error goes up and the caller waits (KEP-SG-10). So it does when the
-certificate does not count at the claimed time: it may expire while the server runs, and what it would
-sign then verifies nowhere.
+Every evidence gets its own signature. Its proof of time is either a signature time stamp inside (XAdES-B-T)
+or an evidence record beside it, made with the others of its batch (D6). There is no way out without one:
+when the key or the time-stamping authority is silent the error goes up and the caller waits (KEP-SG-10),
+unless the provider allows a grace (D16). So it does when the certificate does not count at the claimed
+time: it may expire while the server runs, and what it would sign then verifies nowhere.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
 
-from evidence import rem_xml
+from evidence import serialise
 from evidence.certificates import certificate_facts
 from evidence.cms import CmsSigner
-from evidence.ports import Signer, SignerUnavailableError, Timestamper
-from evidence.records import EvidenceRecord, SealedEvidence
+from evidence.ports import (
+    Batcher,
+    Signer,
+    SignerUnavailableError,
+    Stamping,
+    Timestamper,
+    TimestampUnavailableError,
+)
+from evidence.records import EvidenceRecord, Profile, SealedEvidence
 from evidence.seal_check import lifetime_problem
-from evidence.xades import XadesSigner
+from evidence.xades import XadesSigned, XadesSigner
 
 
 class Sealer:
-    """Makes sealed evidence and message signatures; templates are prepared once per key."""
+    """Makes sealed evidence and message signatures; templates are prepared once per key and profile."""
 
-    def __init__(self, signer: Signer, timestamper: Timestamper) -> None:
-        """Prepare both templates.
+    def __init__(
+        self,
+        signer: Signer,
+        timestamper: Timestamper,
+        batcher: Batcher | None = None,
+        *,
+        unstamped_grace: bool = False,
+    ) -> None:
+        """Prepare the templates.
 
         Args:
             signer: the key behind the transaction certificate.
             timestamper: client of the time-stamping authorities.
+            batcher: stamps in batches; without it each evidence gets a token of its own.
+            unstamped_grace: release evidence without its record while no authority answers (D16).
 
         Raises:
             evidence.xades.XadesKeyError: the key makes no XML signatures.
@@ -36,56 +53,57 @@ class Sealer:
         self._certificate = certificate_facts(signer.certificate)
         self._signer = signer
         self._timestamper = timestamper
-        self._xades = XadesSigner(signer.certificate, signer.chain)
+        self._batcher = batcher
+        self._grace = unstamped_grace
+        self._xades = {
+            profile: XadesSigner(signer.certificate, signer.chain, profile=profile) for profile in Profile
+        }
         self._cms = CmsSigner(signer.certificate, signer.chain)
 
-    async def seal(self, record: EvidenceRecord, *, at: datetime | None = None) -> SealedEvidence:
-        """Return the record with its signed, stamped XML.
-
-        Args:
-            record: what happened.
-            at: claimed signing time, UTC; the event time where left out.
-
-        Raises:
-            SignerUnavailableError, TimestampUnavailableError: nothing was sealed; try again later.
-        """
-        (sealed,) = await self.seal_many((record,), at=at)
+    async def seal(self, record: EvidenceRecord) -> SealedEvidence:
+        """Seal one record in the provider's way; see `seal_many`."""
+        (sealed,) = await self.seal_many((record,))
         return sealed
 
     async def seal_many(
-        self, records: Sequence[EvidenceRecord], *, at: datetime | None = None
+        self,
+        records: Sequence[EvidenceRecord],
+        *,
+        profile: Profile = Profile.KEP,
+        stamping: Stamping | None = None,
     ) -> list[SealedEvidence]:
-        """Seal several records with one call of the key; all of them or none.
-
-        This is the seam for batch time stamps: a batch changes how tokens are fetched, nothing else.
-
-        Raises:
-            SignerUnavailableError, TimestampUnavailableError: nothing was sealed; try again later.
-        """
-        times = [record.event_time if at is None else at for record in records]
-        self._check_lifetime(times)
+        """Seal several records with one call of the key; see `evidence.ports.Sealing`."""
+        self._check_lifetime([record.event_time for record in records])
+        xades = self._xades[profile]
         drafts = [
-            self._xades.to_be_signed(rem_xml.write(record), time)
-            for record, time in zip(records, times, strict=True)
+            xades.to_be_signed(serialise.write(record, profile), record.event_time) for record in records
         ]
         signatures = await self._signer.sign_many([draft.digest for draft in drafts])
-        sealed = []
-        for record, draft, signature in zip(records, drafts, signatures, strict=True):
-            signed = self._xades.with_signature(draft, signature)
-            token = await self._timestamper.stamp(signed.imprint)
-            sealed.append(SealedEvidence(record, self._xades.assemble(signed, token)))
-        return sealed
+        signed = [
+            xades.with_signature(draft, signature)
+            for draft, signature in zip(drafts, signatures, strict=True)
+        ]
+        if self._batcher is None or stamping is Stamping.OWN:
+            return [await self._stamped(record, xades, one) for record, one in _pairs(records, signed)]
+        contents = [xades.assemble(one, None) for one in signed]
+        proofs = await self._proofs(self._batcher, contents)
+        return [
+            SealedEvidence(record, xml, ers)
+            for record, xml, ers in zip(records, contents, proofs, strict=True)
+        ]
 
-    async def sign_entity(self, digest: bytes, at: datetime) -> bytes:
-        """Return the detached CMS signature (p7s, DER) of a KEP message, with signature time stamp.
-
-        Args:
-            digest: SHA-256 of the signed entity, `evidence.package.MessagePlan`.
-            at: claimed signing time, UTC.
+    async def records(self, leaves: Sequence[bytes]) -> list[bytes]:
+        """Stamp digests of evidence that was released unstamped; see `evidence.ports.Batcher`.
 
         Raises:
-            SignerUnavailableError, TimestampUnavailableError: nothing was signed; try again later.
+            TimestampUnavailableError: no authority answered, or this provider makes no batches.
         """
+        if self._batcher is None:
+            raise TimestampUnavailableError("this provider stamps each evidence by itself")
+        return await self._batcher.records(leaves)
+
+    async def sign_entity(self, digest: bytes, at: datetime) -> bytes:
+        """Return the detached CMS signature of a KEP message; see `evidence.ports.Sealing`."""
         self._check_lifetime((at,))
         draft = self._cms.to_be_signed(digest, at)
         (signature,) = await self._signer.sign_many([draft.digest])
@@ -93,8 +111,28 @@ class Sealer:
         token = await self._timestamper.stamp(sha256(signature).digest())
         return self._cms.assemble(draft, signature, timestamp_token=token)
 
+    async def _stamped(
+        self, record: EvidenceRecord, xades: XadesSigner, signed: XadesSigned
+    ) -> SealedEvidence:
+        token = await self._timestamper.stamp(signed.imprint)
+        return SealedEvidence(record, xades.assemble(signed, token))
+
+    async def _proofs(self, batcher: Batcher, contents: Sequence[bytes]) -> Sequence[bytes | None]:
+        try:
+            return await batcher.records([sha256(xml).digest() for xml in contents])
+        except TimestampUnavailableError:
+            if not self._grace:
+                raise
+            return [None] * len(contents)
+
     def _check_lifetime(self, times: Sequence[datetime]) -> None:
         for time in times:
             problem = lifetime_problem(self._certificate, time)
             if problem is not None:
                 raise SignerUnavailableError(f"the transaction certificate does not count: {problem}")
+
+
+def _pairs(
+    records: Sequence[EvidenceRecord], signed: Sequence[XadesSigned]
+) -> list[tuple[EvidenceRecord, XadesSigned]]:
+    return list(zip(records, signed, strict=True))

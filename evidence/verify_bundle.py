@@ -7,11 +7,18 @@ The steps, in this order; the earliest failing one decides:
 3. manifest signature: value, chain, algorithms (as steps 2 to 5 of `evidence.verify_message`), and time stamp
 4. manifest role: a transaction certificate of a provider whose evidence is inside
 5. files: exactly those listed, with their sizes and digests
-6. evidence: each verified, named by what it says, with a time stamp
+6. evidence: each verified, with the evidence record beside it, named by what it says, with a time stamp
 7. message: evidence, original and KEP message are about one message and one digest
 8. KEP message: verified, and the acceptance evidence inside it is the one in the folder
 9. ledger: every entry's hash holds and its digest is that of the evidence in the folder
 10. revocation: every transaction certificate was good when its stamp was made (`evidence.sealed_links`)
+11. ledger proofs: every evidence stands in the checkpoint's tree; 11.1 the checkpoint's own signature, where
+    the log's key was given from outside (without it: a note)
+12. files for common tools: tokens and paths say what the evidence records say
+13. roots inside: their fingerprints are theirs; they are information, never trust
+14. holder's signature: ``imza.p7s`` is the one in the original
+
+Format kephs-bundle-1 (no evidence records, no proofs) is read alike, without steps 11 to 14.
 """
 
 import hashlib
@@ -27,33 +34,57 @@ from evidence.bundle import (
     DISPATCH,
     EVIDENCE_FOLDER,
     FORMAT,
+    LEDGER_FOLDER,
     MANIFEST,
     MANIFEST_SIGNATURE,
-    MARK,
+    MEDIA_TYPE,
+    MIMETYPE,
+    OLD_FORMAT,
     ORIGINAL,
+    PATH_ENDING,
     REVOCATION_FOLDER,
-    digest_of,
+    ROOT_FOLDER,
+    SENDER_REPORT,
+    SENDER_SIGNATURE,
 )
+from evidence.certificates import CertificateError, CertificateFacts, certificate_facts
 from evidence.chain import TrustStore
 from evidence.cms import parse_signed_data
 from evidence.der import DerError
-from evidence.ledger import entry_hash
+from evidence.ers import MAX_RECORD
+from evidence.ledger_proof import MAX_FILE as PROOF_MAX
+from evidence.mime import MimeLimitError, scan
+from evidence.notes import NoteVerifier
 from evidence.ports import ByteSource
 from evidence.records import EvidenceKind, EvidenceRecord, file_stem
 from evidence.report import Report, Step, SubIndication, Verdict, conclude
 from evidence.role import DEFAULT_SEAL_POLICY, SealPolicy, domain_of, transaction_problem
 from evidence.seal import Seal, check_seal, uncovered_problem
 from evidence.sealed_links import revocation_step
-from evidence.verify_evidence import EvidenceCheck, check_evidence, failed
+from evidence.smime import SmimeError, locate
+from evidence.stamp_check import failed
+from evidence.timestamp_messages import MAX_RESPONSE
+from evidence.verify_bundle_parts import (
+    PATH_MAX,
+    LedgerFacts,
+    entries_step,
+    helper_step,
+    proofs_step,
+    roots_step,
+)
+from evidence.verify_evidence import EvidenceCheck, check_evidence
 from evidence.verify_message import MessageCheck, check_kep_message
 from evidence.xml_reader import XML_SIZE_MAX
-from evidence.zip_store import Archive, ArchiveError, Member, read_archive
+from evidence.zip_store import Archive, ArchiveError, Measure, Member, measure, read_archive
 
 _AGAIN: Final = re.compile(r"\.[2-9][0-9]{0,3}\.xml\Z")  # a provider's repeated evidence about one event
 MANIFEST_MAX: Final = 4 << 20
 SIGNATURE_MAX: Final = 1 << 20
+REPORT_MAX: Final = 4 << 20
 REVOCATION_MAX: Final = 20 << 20
 REVOCATION_FILES_MAX: Final = 200
+FOLDER_MAX: Final = 64 << 20
+"""Octets of all small files of one folder together: they are held in memory."""
 
 
 @dataclass(slots=True)
@@ -64,6 +95,7 @@ class _Bundle:
     trust: TrustStore
     at: datetime
     policy: SealPolicy
+    log_key: NoteVerifier | None
     members: dict[str, Member]
     manifest: Mapping[str, Any] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -71,7 +103,7 @@ class _Bundle:
     seal: Seal | None = None
     evidences: dict[str, EvidenceCheck] = field(default_factory=dict)
     message: MessageCheck | None = None
-    digests: dict[str, bytes] = field(default_factory=dict)
+    measures: dict[str, Measure] = field(default_factory=dict)
 
     def source(self, name: str) -> ByteSource:
         return self.archive.open(self.members[name])
@@ -82,18 +114,29 @@ class _Bundle:
             raise ArchiveError(f"{name} is missing or too large")
         return self.archive.open(member).read(0, member.size)
 
-    def in_folder(self, folder: str) -> list[str]:
-        return sorted(name for name in self.members if name.startswith(folder))
+    def in_folder(self, folder: str, ending: str = "") -> list[str]:
+        return sorted(name for name in self.members if name.startswith(folder) and name.endswith(ending))
+
+    def contents(self, names: list[str], limit: int) -> dict[str, bytes]:
+        """Return small files, each within ``limit`` and together within `FOLDER_MAX`."""
+        if sum(self.members[name].size for name in names) > FOLDER_MAX:
+            raise ArchiveError(f"{names[0]} and others are too large together")
+        return {name: self.content(name, limit) for name in names}
 
     def digest(self, name: str) -> bytes | None:
         """Return a member's SHA-256, None where there is no such member."""
-        if name in self.members and name not in self.digests:
-            self.digests[name] = digest_of(self.source(name))
-        return self.digests.get(name)
+        if name in self.members and name not in self.measures:
+            self.measures[name] = measure(self.source(name))
+        return self.measures[name].sha256 if name in self.measures else None
 
 
 def verify_bundle(
-    source: ByteSource, trust: TrustStore | None, at: datetime, policy: SealPolicy = DEFAULT_SEAL_POLICY
+    source: ByteSource,
+    trust: TrustStore | None,
+    at: datetime,
+    policy: SealPolicy = DEFAULT_SEAL_POLICY,
+    *,
+    log_key: NoteVerifier | None = None,
 ) -> Report:
     """Verify a bundle and return the report; see the module's docstring for the steps.
 
@@ -102,6 +145,7 @@ def verify_bundle(
         trust: configured roots; None or empty: at best INDETERMINATE. Roots inside are never trusted.
         at: the verification time, UTC.
         policy: which certificates seal.
+        log_key: the public key of the provider's ledger, got from elsewhere than the bundle.
     """
     try:
         archive = read_archive(source)
@@ -110,6 +154,7 @@ def verify_bundle(
             TrustStore(()) if trust is None else trust,
             at,
             policy,
+            log_key,
             {member.name: member for member in archive.members},
         )
         _check(bundle)
@@ -126,16 +171,18 @@ def verify_bundle(
 
 
 def _check(bundle: _Bundle) -> None:
-    bundle.steps.append(_container_step(bundle.archive))
     manifest_step = _read_manifest(bundle)
-    bundle.steps.append(manifest_step)
+    bundle.steps += [_container_step(bundle), manifest_step]
     if not manifest_step.ok:
         return
     bundle.steps += _manifest_signature_steps(bundle)
     bundle.steps.append(_files_step(bundle))
-    for name in bundle.in_folder(EVIDENCE_FOLDER):
-        content = bundle.content(name, XML_SIZE_MAX)
-        check = check_evidence(content, bundle.trust, bundle.at, bundle.policy, subject=name)
+    for name in bundle.in_folder(EVIDENCE_FOLDER, ".xml"):
+        record = f"{name.removesuffix('.xml')}.ers"
+        check = check_evidence(
+            bundle.content(name, XML_SIZE_MAX), bundle.trust, bundle.at, bundle.policy, subject=name,
+            ers=bundle.content(record, MAX_RECORD) if record in bundle.members else None,
+        )  # fmt: skip
         bundle.evidences[name] = check
         bundle.parts.append(check.report)
     bundle.steps += [_role_step(bundle), _evidence_step(bundle), _message_step(bundle)]
@@ -145,14 +192,28 @@ def _check(bundle: _Bundle) -> None:
         )
         bundle.parts.append(bundle.message.report)
         bundle.steps.append(_dispatch_step(bundle, bundle.message))
-    bundle.steps += [_ledger_step(bundle), _revocation_step(bundle)]
+    facts = _ledger_facts(bundle)
+    bundle.steps += [entries_step(facts, number="9"), _revocation_step(bundle)]
+    if bundle.manifest.get("format") != OLD_FORMAT:
+        bundle.steps += proofs_step(facts, bundle.log_key, number="11")
+        bundle.steps += [_helper_step(bundle), _roots_step(bundle), _holder_step(bundle)]
 
 
 # --------------------------------------------------------------------------- container and manifest
 
 
-def _container_step(archive: Archive) -> Step:
-    if archive.exact and archive.comment == MARK:
+def _container_step(bundle: _Bundle) -> Step:
+    """Check the archive's form; each content is read once for it, and for the files' digests."""
+    archive = bundle.archive
+    for member in archive.members:
+        bundle.digest(member.name)
+        if bundle.measures[member.name].crc != member.crc:
+            return failed("1", "container", f"{member.name}: damaged")
+    current = bundle.manifest.get("format") == FORMAT
+    if current and bundle.content(MIMETYPE, len(MEDIA_TYPE)) != MEDIA_TYPE:
+        return failed("1", "container", "not of the media type that it must have")
+    named = bundle.manifest.get("format", archive.comment.decode("ascii", "replace"))
+    if archive.exact and archive.comment == str(named).encode():
         return Step("1", "container", ok=True)
     if archive.comment:
         return failed("1", "container", "the archive is not as its mark says")
@@ -164,7 +225,7 @@ def _read_manifest(bundle: _Bundle) -> Step:
         manifest = json.loads(bundle.content(MANIFEST, MANIFEST_MAX))
     except (ArchiveError, ValueError, RecursionError) as error:
         return failed("2", "manifest", f"not readable: {error}", SubIndication.SIGNED_DATA_NOT_FOUND)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") not in (FORMAT, OLD_FORMAT):
         return failed("2", "manifest", "unknown format")
     bundle.manifest = manifest
     return Step("2", "manifest", ok=True, detail=str(manifest.get("created_at")))
@@ -237,24 +298,40 @@ def _records(bundle: _Bundle) -> list[EvidenceRecord]:
 def _evidence_step(bundle: _Bundle) -> Step:
     if not bundle.evidences:
         return failed("6", "evidence", "no evidence inside", SubIndication.SIGNED_DATA_NOT_FOUND)
-    for name, check in bundle.evidences.items():
-        if not check.passed:
-            step = check.report.failing_step
-            sub = check.report.sub_indication or SubIndication.GENERIC
-            detail = f"{name}: {step.name}: {step.detail}" if step else name
-            return failed("6", "evidence", detail, sub, check.report.verdict)
-        record = check.record
-        if record is None or _AGAIN.sub(".xml", name) != (
-            f"{EVIDENCE_FOLDER}{file_stem(record.kind, record.refers_to)}.xml"
-        ):
-            return failed("6", "evidence", f"{name} is not what its name says")
-        if check.stamped_at is None:
-            detail = f"{name} has no time stamp"
-            return failed("6", "evidence", detail, SubIndication.NO_POE, Verdict.INDETERMINATE)
+    stray = next(iter(_strays(bundle)), None)
+    if stray is not None:
+        return failed("6", "evidence", f"{stray} belongs to no evidence inside")
+    problem = next(filter(None, (_evidence_problem(*item) for item in bundle.evidences.items())), None)
+    if problem is not None:
+        return problem
     ids = [record.evidence_id for record in _records(bundle)]
     if len(set(ids)) != len(ids):
         return failed("6", "evidence", "one evidence stands under two names")
     return Step("6", "evidence", ok=True, detail=str(len(bundle.evidences)))
+
+
+def _evidence_problem(name: str, check: EvidenceCheck) -> Step | None:
+    if not check.passed:
+        step = check.report.failing_step
+        sub = check.report.sub_indication or SubIndication.GENERIC
+        detail = f"{name}: {step.name}: {step.detail}" if step else name
+        return failed("6", "evidence", detail, sub, check.report.verdict)
+    record = check.record
+    if record is None or _AGAIN.sub(".xml", name) != (
+        f"{EVIDENCE_FOLDER}{file_stem(record.kind, record.refers_to)}.xml"
+    ):
+        return failed("6", "evidence", f"{name} is not what its name says")
+    if check.stamped_at is None:
+        detail = f"{name} has no time stamp"
+        return failed("6", "evidence", detail, SubIndication.NO_POE, Verdict.INDETERMINATE)
+    return None
+
+
+def _strays(bundle: _Bundle) -> list[str]:
+    """Return what stands in the evidence folder without belonging to an evidence."""
+    stems = {name.removesuffix(".xml") for name in bundle.evidences}
+    known = {f"{stem}{ending}" for stem in stems for ending in (".xml", ".ers", PATH_ENDING)}
+    return sorted(set(bundle.in_folder(EVIDENCE_FOLDER)) - known)
 
 
 def _message_step(bundle: _Bundle) -> Step:
@@ -291,37 +368,17 @@ def _dispatch_step(bundle: _Bundle, message: MessageCheck) -> Step:
     return Step("8", name, ok=True)
 
 
-def _ledger_step(bundle: _Bundle) -> Step:
-    """Check each entry by itself: the whole chain is the provider's, a bundle has single links of it."""
-    listed = bundle.manifest.get("ledger")
-    if not listed:
-        return Step("9", "ledger", ok=None, detail="no entries inside")
-    digests = {
-        check.record.evidence_id: bundle.digest(name)
+def _ledger_facts(bundle: _Bundle) -> LedgerFacts:
+    names = [name for name in bundle.in_folder(LEDGER_FOLDER) if name not in {MANIFEST, MANIFEST_SIGNATURE}]
+    evidence = {
+        name: (check.record.evidence_id if check.record else None, bundle.digest(name) or b"")
         for name, check in bundle.evidences.items()
-        if check.record is not None
     }
-    try:
-        for item in listed:
-            digest = bytes.fromhex(item["evidence_sha256"])
-            if digests.get(item["evidence_id"]) != digest:
-                return failed("9", "ledger", "an entry is about other evidence", SubIndication.HASH_FAILURE)
-            made = entry_hash(
-                item["number"],
-                bytes.fromhex(item["previous"]),
-                item["evidence_id"],
-                digest,
-                datetime.fromisoformat(item["at"]),
-            )
-            if made.hex() != item["hash"]:
-                return failed("9", "ledger", "an entry's hash does not hold", SubIndication.HASH_FAILURE)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        return failed("9", "ledger", f"not readable: {error}")
-    return Step("9", "ledger", ok=True, detail=str(len(listed)))
+    return LedgerFacts(bundle.manifest.get("ledger"), evidence, bundle.contents(names, PROOF_MAX))
 
 
 def _revocation_step(bundle: _Bundle) -> Step:
-    names = bundle.in_folder(REVOCATION_FOLDER)
+    names = [name for ending in (".ocsp", ".crl") for name in bundle.in_folder(REVOCATION_FOLDER, ending)]
     if len(names) > REVOCATION_FILES_MAX:
         return failed("10", "revocation", "too many files")
     files = [(name, bundle.content(name, REVOCATION_MAX)) for name in names]
@@ -330,4 +387,61 @@ def _revocation_step(bundle: _Bundle) -> Step:
     times = [
         time for time in (bundle.seal.stamped_at if bundle.seal else None, bundle.at) if time is not None
     ]
-    return revocation_step(checks, files, times, bundle.trust, number="10")
+    return revocation_step(checks, files, times, bundle.trust, number="10", near=_embedded(bundle))
+
+
+def _embedded(bundle: _Bundle) -> list[CertificateFacts]:
+    """Return what the tokens carry: the authorities' intermediates stand nowhere else."""
+    tokens = [token for check in bundle.evidences.values() if check.ers for token in check.ers.tokens]
+    if bundle.seal is not None and bundle.seal.stamps.best is not None:
+        tokens.append(bundle.seal.stamps.best)
+    ders = {der for one in tokens if one.token is not None for der in one.token.signed.certificates}
+    found = []
+    for der in sorted(ders):
+        try:
+            found.append(certificate_facts(der))
+        except CertificateError:
+            continue  # the token's own check says so
+    return found
+
+
+# --------------------------------------------------------------------------- what is there for strangers
+
+
+def _helper_step(bundle: _Bundle) -> Step:
+    files = bundle.contents(bundle.in_folder(EVIDENCE_FOLDER, PATH_ENDING), PATH_MAX)
+    files |= bundle.contents(bundle.in_folder(REVOCATION_FOLDER, ".tsr"), MAX_RESPONSE)
+    evidence = {
+        name: (
+            bundle.digest(name) or b"",
+            check.ers.record.der if check.ers is not None and check.ers.record is not None else None,
+        )
+        for name, check in bundle.evidences.items()
+    }
+    return helper_step(files, evidence, number="12")
+
+
+def _roots_step(bundle: _Bundle) -> Step:
+    return roots_step(bundle.contents(bundle.in_folder(ROOT_FOLDER), SIGNATURE_MAX), number="13")
+
+
+def _holder_step(bundle: _Bundle) -> Step:
+    """Compare ``imza.p7s`` with the original; the verdict at reception is the provider's word (sealed)."""
+    name = "holder's signature"
+    if SENDER_SIGNATURE not in bundle.members:
+        return Step("14", name, ok=None, detail="not taken out of the original")
+    original = bundle.source(ORIGINAL)
+    try:
+        inside: bytes | None = locate(original, scan(original)).der
+    except (SmimeError, DerError, MimeLimitError):
+        inside = None
+    if inside is None or sha256(inside).digest() != bundle.digest(SENDER_SIGNATURE):
+        detail = f"{SENDER_SIGNATURE} is not the signature in the original"
+        return failed("14", name, detail, SubIndication.HASH_FAILURE)
+    if SENDER_REPORT not in bundle.members:
+        return Step("14", name, ok=True, detail="no verdict at reception inside")
+    try:
+        verdict = json.loads(bundle.content(SENDER_REPORT, REPORT_MAX))["verdict"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return failed("14", name, f"{SENDER_REPORT} is not readable")
+    return Step("14", name, ok=True, detail=f"at reception: {str(verdict)[:40]}")

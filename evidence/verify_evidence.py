@@ -7,32 +7,43 @@ The steps, in this order; the earliest failing one decides (spec: EN319102-1#5, 
 3. signing certificate: SigningCertificate digest and IssuerSerial match a certificate of KeyInfo
 4. signature value
 5. byte identity: our own evidence equals, byte for byte, what our writer makes of it
-6. time stamp over the signature value (none: a warning, "no proof of time")
+6. time stamp: over the signature value inside (XAdES-T), or an evidence record over the whole file beside
+   it (RFC 4998), or both, and then both must hold (none: a warning, "no proof of time"); 6.1 and 6.2 say
+   what each of them found
 7. chain to a given root, at the stamp's time or else at the verification time
 8. algorithms allowed; 8.1 for our own evidence: the bytes no signature covers (embedded certificates,
    versions and sets inside the token)
 9. content readable from the bytes that were hashed
 10. role: a transaction certificate of the provider named as issuer
 11. order of times: event, signature and stamp do not contradict each other
+
+An evidence record proves that the whole file, its embedded stamp included, existed at its time: the
+embedded stamp is then judged for that time and may have expired since.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import new as new_hash
 from typing import Final
 
-from evidence import rem_xml
+from evidence import serialise
 from evidence.algorithms import Role
-from evidence.certificates import CertificateError, CertificateFacts, certificate_facts
-from evidence.chain import Chain, ChainFailure, TrustStore, build_chain
-from evidence.cms_frame import frame_problem
+from evidence.certificates import CertificateFacts
+from evidence.chain import Chain, TrustStore
 from evidence.records import NAMES, EvidenceRecord
 from evidence.report import Report, Step, SubIndication, Verdict, conclude
 from evidence.role import DEFAULT_SEAL_POLICY, SealPolicy, domain_of, transaction_problem
-from evidence.timestamps import TokenReport, verify_token
+from evidence.stamp_check import NO_PROOF, StampCheck, chain_step, check_stamps, failed, token_problem
+from evidence.timestamps import TokenReport
+from evidence.verify_ers import RecordCheck, check_record
 from evidence.xades_verify import XadesSignature, open_signature
 from evidence.xml_canonical import XadesError
 from evidence.xml_reader import EvidenceFormatError, format_time
+
+__all__ = [
+    "CLOCK_TOLERANCE", "EvidenceCheck", "StampCheck", "chain_step", "check_evidence", "check_stamps",
+    "failed", "token_problem", "verify_evidence",
+]  # fmt: skip
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 
@@ -47,6 +58,7 @@ class EvidenceCheck:
     stamped_at: datetime | None = None
     tsa: CertificateFacts | None = None
     own: bool = False
+    ers: RecordCheck | None = None  # what the evidence record beside the file says
 
     @property
     def passed(self) -> bool:
@@ -54,28 +66,13 @@ class EvidenceCheck:
         return self.report.passed
 
 
-@dataclass(frozen=True, slots=True)
-class StampCheck:
-    """The outcome of looking at the time stamps: a step, their reports, and the earliest good time."""
-
-    step: Step
-    reports: tuple[Report, ...]
-    best: TokenReport | None
-
-
-def failed(
-    number: str,
-    name: str,
-    detail: str,
-    sub: SubIndication = SubIndication.FORMAT_FAILURE,
-    verdict: Verdict = Verdict.FAILED,
-) -> Step:
-    """Return a failing step."""
-    return Step(number, name, ok=False, detail=detail, sub_indication=sub, verdict=verdict)
-
-
 def verify_evidence(
-    xml: bytes, trust: TrustStore | None, at: datetime, policy: SealPolicy = DEFAULT_SEAL_POLICY
+    xml: bytes,
+    trust: TrustStore | None,
+    at: datetime,
+    policy: SealPolicy = DEFAULT_SEAL_POLICY,
+    *,
+    ers: bytes | None = None,
 ) -> Report:
     """Verify an evidence and return the report; see the module's docstring for the steps.
 
@@ -84,8 +81,9 @@ def verify_evidence(
         trust: configured roots; None or empty: at best INDETERMINATE.
         at: the verification time, UTC.
         policy: which certificates seal.
+        ers: the evidence record (RFC 4998, DER) over exactly these bytes, where one came along; untrusted.
     """
-    return check_evidence(xml, trust, at, policy).report
+    return check_evidence(xml, trust, at, policy, ers=ers).report
 
 
 def check_evidence(
@@ -95,6 +93,7 @@ def check_evidence(
     policy: SealPolicy = DEFAULT_SEAL_POLICY,
     *,
     subject: str = "evidence",
+    ers: bytes | None = None,
 ) -> EvidenceCheck:
     """Verify an evidence and return the report with what was read; see `verify_evidence`."""
     trust = TrustStore(()) if trust is None else trust
@@ -114,14 +113,14 @@ def check_evidence(
         return EvidenceCheck(conclude(subject, steps, at))
     if certificate is None:
         return EvidenceCheck(conclude(subject, steps, at))
-    stamps = check_stamps(signature.tokens, signature.stamped, trust, at, number="6")
-    stamped_at = stamps.best.gen_time if stamps.best else None
-    steps += [_identity_step(signature), stamps.step]
+    stamps = _stamps(signature, ers, trust, at)
+    stamped_at = stamps.stamped_at
+    steps += [_identity_step(signature), *stamps.steps]
     chain, step = chain_step(certificate, signature.certificates, trust, at, stamped_at, number="7")
     steps += [step, _algorithm_step(signature, certificate, policy, stamped_at or at)]
     if chain is not None and signature.own:
-        steps.append(_frame_step(signature, chain, stamps.best, trust))
-    record, step = _content_step(signature.body)
+        steps.append(_frame_step(signature, chain, stamps.embedded.best, trust))
+    record, step = _content_step(signature)
     steps.append(step)
     if record is not None:
         steps += [
@@ -130,8 +129,7 @@ def check_evidence(
         ]
     facts = _facts(record, certificate, stamped_at)
     report = conclude(subject, steps, at, facts=facts, parts=stamps.reports)
-    tsa = stamps.best.certificate if stamps.best else None
-    return EvidenceCheck(report, record, chain, stamped_at, tsa, signature.own)
+    return EvidenceCheck(report, record, chain, stamped_at, stamps.tsa, signature.own, stamps.record)
 
 
 def _integrity(signature: XadesSignature, steps: list[Step]) -> CertificateFacts | None:
@@ -162,55 +160,68 @@ def _identity_step(signature: XadesSignature) -> Step:
     return Step("5", "byte identity", ok=True)
 
 
-def check_stamps(
-    tokens: tuple[bytes, ...], stamped: bytes, trust: TrustStore, at: datetime, *, number: str
-) -> StampCheck:
-    """Verify signature time stamps: none is a warning, a broken one fails, the earliest counts."""
-    if not tokens:
-        return StampCheck(Step(number, "time stamp", ok=None, detail="no proof of time"), (), None)
-    checks = [
-        verify_token(token, imprint=lambda name: new_hash(name, stamped).digest(), trust=trust, at=at)
-        for token in tokens
-    ]
-    reports = tuple(check.report for check in checks)
-    bad = next((report for report in reports if not report.passed), None)
-    if bad is not None:
-        step = bad.failing_step
-        sub = bad.sub_indication or SubIndication.GENERIC
-        detail = f"{step.name}: {step.detail}" if step else "not valid"
-        return StampCheck(failed(number, "time stamp", detail, sub, bad.verdict), reports, None)
-    best = min(checks, key=lambda check: (check.gen_time is None, check.gen_time))
-    detail = format_time(best.gen_time) if best.gen_time else ""
-    return StampCheck(Step(number, "time stamp", ok=True, detail=detail), reports, best)
+@dataclass(frozen=True, slots=True)
+class _Stamps:
+    """Both kinds of stamps together."""
+
+    embedded: StampCheck
+    record: RecordCheck | None
+
+    @property
+    def best(self) -> TokenReport | None:
+        """Return the earliest stamp that holds."""
+        found = [] if self.embedded.best is None else [self.embedded.best]
+        if self.record is not None and self.record.passed:
+            found += self.record.tokens[:1]
+        return min(found, key=lambda token: (token.gen_time is None, token.gen_time), default=None)
+
+    @property
+    def stamped_at(self) -> datetime | None:
+        """Return the earliest proven time."""
+        return None if self.best is None else self.best.gen_time
+
+    @property
+    def tsa(self) -> CertificateFacts | None:
+        """Return the certificate of the authority whose stamp proves the time."""
+        return None if self.best is None else self.best.certificate
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """Return the reports of all stamps."""
+        return self.embedded.reports if self.record is None else (*self.embedded.reports, self.record.report)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Return step 6; with both kinds of stamps 6.1 and 6.2."""
+        if self.record is None:
+            return (self.embedded.step,)
+        found = _record_step(self.record)
+        if self.embedded.step.detail == NO_PROOF:
+            return (found,)
+        return (replace(self.embedded.step, number="6.1"), replace(found, number="6.2"))
 
 
-def chain_step(
-    certificate: CertificateFacts,
-    offered: tuple[bytes, ...],
-    trust: TrustStore,
-    at: datetime,
-    stamped_at: datetime | None,
-    *,
-    number: str,
-) -> tuple[Chain | None, Step]:
-    """Build the chain at the proven time, or at ``at``; expired without proof of time is no failure."""
-    candidates = []
-    for der in offered:
-        try:
-            candidates.append(certificate_facts(der))
-        except CertificateError:
-            continue
-    found = build_chain(certificate, candidates, trust, stamped_at or at)
-    if isinstance(found, Chain):
-        return found, Step(number, "chain", ok=True, detail=found.root.subject_text)
-    return None, _chain_failure(found, number, proven=stamped_at is not None)
+def _stamps(signature: XadesSignature, ers: bytes | None, trust: TrustStore, at: datetime) -> _Stamps:
+    record, proven = None, at
+    if ers is not None:
+        document = signature.document
+        record = check_record(
+            ers, lambda name: new_hash(name, document).digest(), trust, at, ours=signature.own
+        )
+        if record.passed and record.proven_at is not None:
+            proven = min(record.proven_at, at)
+    return _Stamps(check_stamps(signature.tokens, signature.stamped, trust, proven, number="6"), record)
 
 
-def _chain_failure(found: ChainFailure, number: str, *, proven: bool) -> Step:
-    if found.sub_indication is SubIndication.EXPIRED and not proven:
-        sub, verdict = SubIndication.OUT_OF_BOUNDS_NO_POE, Verdict.INDETERMINATE
-        return failed(number, "chain", found.detail, sub, verdict)
-    return failed(number, "chain", found.detail, found.sub_indication, found.verdict)
+def _record_step(record: RecordCheck) -> Step:
+    if record.passed:
+        detail = (
+            f"{format_time(record.proven_at)}, evidence record" if record.proven_at else "evidence record"
+        )
+        return Step("6", "time stamp", ok=True, detail=detail)
+    step, sub = record.report.failing_step, record.report.sub_indication or SubIndication.GENERIC
+    detail = f"evidence record: {step.name}: {step.detail}" if step else "the evidence record does not hold"
+    return failed("6", "time stamp", detail, sub, record.report.verdict)
 
 
 def _frame_step(
@@ -226,17 +237,6 @@ def _frame_step(
     return Step("8.1", name, ok=True)
 
 
-def token_problem(stamp: TokenReport, trust: TrustStore) -> str | None:
-    """Return what stands in a verified token's uncovered bytes that should not."""
-    if stamp.certificate is None or stamp.gen_time is None or stamp.token is None:
-        return "not verified"
-    embedded = stamp.token.signed.certificates
-    chain, _ = chain_step(stamp.certificate, embedded, trust, stamp.gen_time, None, number="0")
-    if chain is None:
-        return "no path"
-    return frame_problem(stamp.token.der, [facts.der for facts in chain.certificates])
-
-
 def _algorithm_step(
     signature: XadesSignature, certificate: CertificateFacts, policy: SealPolicy, at: datetime
 ) -> Step:
@@ -248,9 +248,10 @@ def _algorithm_step(
     return failed("8", "algorithms", refusal, sub, Verdict.INDETERMINATE)
 
 
-def _content_step(body: bytes) -> tuple[EvidenceRecord | None, Step]:
+def _content_step(signature: XadesSignature) -> tuple[EvidenceRecord | None, Step]:
+    again = signature.made_again
     try:
-        record = rem_xml.read(body)
+        record = serialise.read(signature.body) if again is None else serialise.read_root(again.root)
     except EvidenceFormatError as error:
         return None, failed("9", "content", str(error))
     return record, Step("9", "content", ok=True, detail=f"{record.kind.value} {NAMES[record.kind].event}")

@@ -7,7 +7,8 @@ The steps, in this order; the earliest failing one decides:
 3. time stamp over the signature (none: a warning; an unknown unsigned attribute fails)
 4. chain to a given root, at the stamp's time or else at the verification time
 5. algorithms allowed
-6. evidence: every one inside is verified as in `evidence.verify_evidence`; their reports are parts
+6. evidence: every one inside is verified as in `evidence.verify_evidence`, with the evidence record (RFC
+   4998) that travels beside it in an extension; their reports are parts. A record that fits none fails
 7. issuer: the signer is the transaction certificate of the provider whose evidence is inside, or,
    for a forwarded receipt, of the sender's provider
 8. original: its SHA-256 equals the digest in the evidence; no original beside a receipt's evidence
@@ -17,15 +18,17 @@ The steps, in this order; the earliest failing one decides:
 12. unsigned text before or after the signed part (reported, shown by no careful program)
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import new as new_hash
 from typing import Final
 
 from evidence.certificates import CertificateFacts
 from evidence.chain import Chain, TrustStore
 from evidence.cms import parse_signed_data
 from evidence.der import DerError
-from evidence.kep_message import KepMessage, KepMessageError, digest_of_range, parse_kep_message
+from evidence.kep_message import EvidenceFile, KepMessage, KepMessageError, digest_of_range, parse_kep_message
 from evidence.mime import Part
 from evidence.outer_headers import outer_steps
 from evidence.package import MessagePlan
@@ -34,11 +37,13 @@ from evidence.records import NAMES, EvidenceKind, EvidenceRecord
 from evidence.report import Report, Step, SubIndication, conclude
 from evidence.role import DEFAULT_SEAL_POLICY, SealPolicy, domain_of, provider_domains, transaction_problem
 from evidence.seal import Seal, check_seal, uncovered_problem
-from evidence.verify_evidence import EvidenceCheck, check_evidence, failed
+from evidence.stamp_check import failed
+from evidence.verify_evidence import EvidenceCheck, check_evidence
 from evidence.xml_reader import format_time
 
 _DIRECT: Final = frozenset({EvidenceKind.SUBMISSION_ACCEPTANCE})
 """Evidence that stands in a dispatch."""
+_RECORD_HASHES: Final = ("sha256", "sha384", "sha512")
 NOT_OURS: Final = Step(
     "10", "byte identity", ok=None, detail="another writer's message: only signed parts are covered"
 )
@@ -103,15 +108,16 @@ def check_kep_message(
     except (KepMessageError, DerError) as error:
         return MessageCheck(conclude(subject, [failed("1", "format", str(error))], at))
     steps = [Step("1", "format", ok=True, detail="dispatch" if message.is_dispatch else "receipt")]
+    matched, strays = match_records(message.evidences, message.extensions)
     evidences = tuple(
-        check_evidence(file.content, trust, at, policy, subject=file.name or "evidence")
-        for file in message.evidences
+        check_evidence(file.content, trust, at, policy, subject=file.name or "evidence", ers=ers)
+        for file, ers in zip(message.evidences, matched, strict=True)
     )
     seal = check_seal(
         signed, lambda name: digest_of_range(source, message.signed_entity, name), trust, at, policy
     )
     steps += seal.steps
-    steps.append(_evidence_step(message, evidences))
+    steps.append(_evidence_step(message, evidences, strays))
     records = [check.record for check in evidences if check.record is not None]
     records.sort(key=lambda record: record.kind not in _DIRECT)  # a dispatch is described by its acceptance
     if records:
@@ -135,6 +141,38 @@ def check_kep_message(
         tsa=seal.stamps.best.certificate if seal.stamps.best else None,
         original_sha256=original,
     )
+
+
+def match_records(
+    evidences: Sequence[EvidenceFile], extensions: Iterable[EvidenceFile]
+) -> tuple[list[bytes | None], tuple[str, ...]]:
+    """Return each evidence's record, in order, and the names of records that belong to none.
+
+    ``<Event>.ers`` belongs to ``<Event>.xml``. Where several carry that name, or none does, the digest of
+    the evidence inside the record tells; extensions of other kinds are left alone.
+    """
+    matched: list[bytes | None] = [None] * len(evidences)
+    digests: dict[int, list[bytes]] = {}
+    strays = []
+
+    def could_be_about(record: bytes, index: int) -> bool:
+        if index not in digests:  # each file is hashed once, however many records there are
+            digests[index] = [new_hash(name, evidences[index].content).digest() for name in _RECORD_HASHES]
+        return any(digest in record for digest in digests[index])
+
+    for record in extensions:
+        stem, dot, ending = record.name.rpartition(".")
+        if not dot or ending.lower() != "ers":
+            continue
+        free = [index for index, found in enumerate(matched) if found is None]
+        named = [index for index in free if evidences[index].name.rpartition(".")[0] == stem]
+        if len(named) != 1:
+            named = [index for index in named or free if could_be_about(record.content, index)]
+        if named:
+            matched[named[0]] = record.content
+        else:
+            strays.append(record.name)
+    return matched, tuple(strays)
 
 
 # --------------------------------------------------------------------------- what it holds together
@@ -163,7 +201,9 @@ def _content_steps(
     ]
 
 
-def _evidence_step(message: KepMessage, evidences: tuple[EvidenceCheck, ...]) -> Step:
+def _evidence_step(
+    message: KepMessage, evidences: tuple[EvidenceCheck, ...], strays: tuple[str, ...]
+) -> Step:
     if not evidences:
         return failed("6", "evidence", "no evidence inside", SubIndication.SIGNED_DATA_NOT_FOUND)
     bad = next((check for check in evidences if not check.passed), None)
@@ -172,6 +212,9 @@ def _evidence_step(message: KepMessage, evidences: tuple[EvidenceCheck, ...]) ->
         sub = bad.report.sub_indication or SubIndication.GENERIC
         detail = f"{bad.report.subject}: {step.name}: {step.detail}" if step else bad.report.subject
         return failed("6", "evidence", detail, sub, bad.report.verdict)
+    if strays:
+        detail = f"fits no evidence inside, or one that has a record: {', '.join(strays)}"
+        return failed("6", "evidence", detail, SubIndication.HASH_FAILURE)
     kinds = {check.record.kind for check in evidences if check.record is not None}
     if message.is_dispatch and not kinds & _DIRECT:
         return failed("6", "evidence", "a dispatch needs the evidence of acceptance")

@@ -7,7 +7,9 @@ Three phases, so that keys and time stamps can be asked for in between (habit 11
 3. ``assemble(signed, token)`` gives the document.
 
 Every hashed fragment is a string already in exclusive-C14N form; the same strings stand in the
-document (spec: rem-formats §1.4, signing §3). `evidence.xades_verify` reads the result back.
+document, but for declarations that C14N drops (`evidence.erds_xml`; spec: rem-formats §1.4, signing §3).
+Both serialisations are signed alike and carry the mark of this writer. `evidence.xades_verify` reads
+the result back.
 """
 
 from base64 import b64encode
@@ -21,8 +23,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from evidence.rem_xml import DSIG_NAMESPACE, SHA256_URI, escape_text
-from evidence.xml_reader import format_time
+from evidence.erds_xml import ROOT_START, document_form
+from evidence.records import Profile
+from evidence.xml_write import DSIG_NAMESPACE, SHA256_URI, escape_text, timestamp
 
 XADES_NAMESPACE: Final = "http://uri.etsi.org/01903/v1.3.2#"
 SIGNED_PROPERTIES_TYPE: Final = "http://uri.etsi.org/01903#SignedProperties"
@@ -46,11 +49,12 @@ _REFERENCE_BODY: Final = (
 _REFERENCE_PROPERTIES: Final = (
     f'</ds:DigestValue></ds:Reference><ds:Reference Type="{SIGNED_PROPERTIES_TYPE}" URI="#sp-1">'
     f"<ds:Transforms>{_C14N_TRANSFORM}</ds:Transforms>{_SHA256_METHOD}<ds:DigestValue>"
-)
-_SIGNED_INFO_END: Final = "</ds:DigestValue></ds:Reference></ds:SignedInfo>"
-_PROPERTIES_HEAD: Final = (
-    ' Id="sp-1"><xades:SignedSignatureProperties><xades:SigningTime>'  # after the element name and xmlns
-)
+).encode()
+_SIGNED_INFO_START: Final = len(f"<ds:SignedInfo{_DS}")  # in the document ds:Signature declares the prefix
+_SIGNED_INFO_END: Final = b"</ds:DigestValue></ds:Reference></ds:SignedInfo>"
+_HASHED_PROPERTIES: Final = f"<xades:SignedProperties{_XADES}".encode()
+# after the element name and xmlns
+_PROPERTIES_HEAD: Final = b' Id="sp-1"><xades:SignedSignatureProperties><xades:SigningTime>'
 _PROPERTIES_END: Final = (
     "</xades:SignedSignatureProperties><xades:SignedDataObjectProperties>"
     f'<xades:DataObjectFormat ObjectReference="#ref-1"><xades:Description>{WRITER_MARK}</xades:Description>'
@@ -79,9 +83,14 @@ class XadesDraft:
     """A body with its SignedInfo; ``digest`` is what the key signs (SHA-256)."""
 
     body: bytes
-    signed_info: str
-    signed_properties: str
+    to_sign: bytes  # SignedInfo in canonical form: what ``digest`` is the digest of
+    signed_properties: bytes  # after the element's name and namespace
     digest: bytes
+
+    @property
+    def signed_info(self) -> str:
+        """Return SignedInfo as text, canonical."""
+        return self.to_sign.decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,32 +103,32 @@ class XadesSigned:
 
 
 class XadesSigner:
-    """The template of one key. Constants are made once, a signature costs string joins and hashes."""
+    """The template of one key. Constants are made once, a signature costs byte joins and hashes."""
 
-    def __init__(self, certificate: bytes, chain: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self, certificate: bytes, chain: Sequence[bytes] = (), *, profile: Profile | None = None
+    ) -> None:
         """Prepare the template.
 
         Args:
             certificate: the signer's certificate, DER.
             chain: intermediates, DER, issuer first, without the root.
+            profile: how the certificate is named. KEP: SigningCertificate (v1, all that its schema knows);
+                REM baseline: SigningCertificateV2 (rem-formats §1.4). None: as each body's root asks for.
 
         Raises:
             XadesKeyError: the key is neither ECDSA (P-256 or larger) nor RSA.
         """
         parsed = x509.load_der_x509_certificate(certificate)
-        self._method, self._integer_size = _signature_method(parsed)
-        self._signing_certificate = (
-            "</xades:SigningTime><xades:SigningCertificate><xades:Cert><xades:CertDigest>"
-            f'<ds:DigestMethod{_DS} Algorithm="{SHA256_URI}"></ds:DigestMethod>'
-            f"<ds:DigestValue{_DS}>{_b64(sha256(certificate).digest())}</ds:DigestValue></xades:CertDigest>"
-            f"<xades:IssuerSerial><ds:X509IssuerName{_DS}>{escape_text(issuer_name(parsed))}"
-            f"</ds:X509IssuerName><ds:X509SerialNumber{_DS}>{parsed.serial_number}</ds:X509SerialNumber>"
-            f"</xades:IssuerSerial></xades:Cert></xades:SigningCertificate>{_PROPERTIES_END}"
-        )
-        self._signed_info_head = (
-            f'><ds:CanonicalizationMethod Algorithm="{EXCLUSIVE_C14N}"></ds:CanonicalizationMethod>'
-            f'<ds:SignatureMethod Algorithm="{self._method}"></ds:SignatureMethod>{_REFERENCE_BODY}'
-        )
+        method, self._integer_size = _signature_method(parsed)
+        kep, baseline = _named_v1(certificate, parsed), _named_v2(certificate)
+        self._kep = baseline if profile is Profile.REM_BASELINE else kep
+        self._baseline = kep if profile is Profile.KEP else baseline
+        self._to_sign_head = (
+            f'<ds:SignedInfo{_DS}><ds:CanonicalizationMethod Algorithm="{EXCLUSIVE_C14N}">'
+            f'</ds:CanonicalizationMethod><ds:SignatureMethod Algorithm="{method}"></ds:SignatureMethod>'
+            f"{_REFERENCE_BODY}"
+        ).encode()
         self._after_value = (
             "</ds:SignatureValue><ds:KeyInfo><ds:X509Data>"
             + "".join(
@@ -133,17 +142,19 @@ class XadesSigner:
         """Return the draft over a canonical body.
 
         Args:
-            body: exclusive-C14N bytes of the unsigned document, as `evidence.rem_xml.write` makes them.
+            body: exclusive-C14N bytes of the unsigned document, as `evidence.serialise.write` makes them.
             at: the claimed signing time, UTC.
         """
-        properties = f"{_PROPERTIES_HEAD}{format_time(at)}{self._signing_certificate}"
-        hashed_properties = f"<xades:SignedProperties{_XADES}{properties}"
-        signed_info = (
-            f"{self._signed_info_head}{_b64(sha256(body).digest())}{_REFERENCE_PROPERTIES}"
-            f"{_b64(sha256(hashed_properties.encode()).digest())}{_SIGNED_INFO_END}"
+        named = self._baseline if body.startswith(ROOT_START) else self._kep
+        properties = b"%b%b%b" % (_PROPERTIES_HEAD, timestamp(at).encode(), named)
+        to_sign = b"%b%b%b%b%b" % (
+            self._to_sign_head,
+            b64encode(sha256(body).digest()),
+            _REFERENCE_PROPERTIES,
+            b64encode(sha256(_HASHED_PROPERTIES + properties).digest()),
+            _SIGNED_INFO_END,
         )
-        digest = sha256(f"<ds:SignedInfo{_DS}{signed_info}".encode()).digest()
-        return XadesDraft(body, signed_info, properties, digest)
+        return XadesDraft(body, to_sign, properties, sha256(to_sign).digest())
 
     def with_signature(self, draft: XadesDraft, signature: bytes) -> XadesSigned:
         """Add the key's answer (ECDSA: DER SEQUENCE; RSA: raw) and return what the stamp must cover."""
@@ -162,21 +173,22 @@ class XadesSigner:
             token: RFC 3161 token (DER ContentInfo) over ``signed.imprint``.
         """
         draft = signed.draft
-        cut = draft.body.rindex(b"</")
+        body = document_form(draft.body)
+        cut = body.rindex(b"</")
         stamp = b"" if token is None else b"".join((_STAMP_HEAD, b64encode(token), _STAMP_END))
         return b"".join(
             (
                 DECLARATION,
-                draft.body[:cut],
+                body[:cut],
                 _SIGNATURE_HEAD,
-                draft.signed_info.encode(),
+                draft.to_sign[_SIGNED_INFO_START:],
                 b"<ds:SignatureValue>",
                 signed.signature_value.encode(),
                 self._after_value,
-                draft.signed_properties.encode(),
+                draft.signed_properties,
                 stamp,
                 _SIGNATURE_END,
-                draft.body[cut:],
+                body[cut:],
             )
         )
 
@@ -184,6 +196,30 @@ class XadesSigner:
 def issuer_name(certificate: x509.Certificate) -> str:
     """Return the issuer as XML signatures name it: RFC 4514, most specific part first."""
     return certificate.issuer.rfc4514_string()
+
+
+def _named_v1(der: bytes, certificate: x509.Certificate) -> bytes:
+    """Return the rest of SignedProperties with SigningCertificate, which needs IssuerSerial."""
+    issuer_serial = (
+        f"<xades:IssuerSerial><ds:X509IssuerName{_DS}>{escape_text(issuer_name(certificate))}"
+        f"</ds:X509IssuerName><ds:X509SerialNumber{_DS}>{certificate.serial_number}</ds:X509SerialNumber>"
+        "</xades:IssuerSerial>"
+    )
+    return _named("SigningCertificate", der, issuer_serial)
+
+
+def _named_v2(der: bytes) -> bytes:
+    """Return the rest of SignedProperties with SigningCertificateV2; IssuerSerialV2 would add a hint."""
+    return _named("SigningCertificateV2", der, "")
+
+
+def _named(element: str, der: bytes, issuer_serial: str) -> bytes:
+    return (
+        f"</xades:SigningTime><xades:{element}><xades:Cert><xades:CertDigest>"
+        f'<ds:DigestMethod{_DS} Algorithm="{SHA256_URI}"></ds:DigestMethod>'
+        f"<ds:DigestValue{_DS}>{_b64(sha256(der).digest())}</ds:DigestValue></xades:CertDigest>"
+        f"{issuer_serial}</xades:Cert></xades:{element}>{_PROPERTIES_END}"
+    ).encode()
 
 
 def _signature_method(certificate: x509.Certificate) -> tuple[str, int]:

@@ -4,7 +4,8 @@ Generic verifiers accept a document whose signed element was moved under a forge
 shape is fixed (signing §2.7): one ``ds:Signature``, the root's last child; one reference with
 ``URI=""``, one to the SignedProperties inside that signature, at most a third to its KeyInfo; unique
 Ids; every algorithm from a short list. Callers read business data from `XadesSignature.body`, the
-very bytes that were hashed.
+very bytes that were hashed. What our own writer made is recognised first, by making it again
+(`evidence.xades_own`).
 """
 
 import re
@@ -17,12 +18,12 @@ from types import MappingProxyType
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from lxml import etree
 
 from evidence.algorithms import Family, SignatureAlgorithm, verify_signature
 from evidence.certificates import CertificateError, CertificateFacts, certificate_facts
-from evidence.rem_xml import DSIG_NAMESPACE
 from evidence.report import SubIndication
 from evidence.xades import (
     ENVELOPED,
@@ -34,6 +35,7 @@ from evidence.xades import (
     XadesSigned,
     XadesSigner,
 )
+from evidence.xades_own import OwnSignature, open_own
 from evidence.xml_canonical import (
     XadesError,
     base64_content,
@@ -42,6 +44,7 @@ from evidence.xml_canonical import (
     inclusive_text,
 )
 from evidence.xml_reader import EvidenceFormatError, XmlElement, parse_time, parse_xml, text_of
+from evidence.xml_write import DSIG_NAMESPACE
 
 FILTER2: Final = "http://www.w3.org/2002/06/xmldsig-filter2"
 CERTIFICATES_MAX: Final = 16
@@ -103,6 +106,7 @@ class XadesSignature:
     signing_time: datetime | None
     tokens: tuple[bytes, ...]
     own: bool  # carries our writer's signed mark: byte identity is demanded
+    made_again: OwnSignature | None = None  # byte identity is shown already, and with it both digests
 
     def signing_certificate(self) -> CertificateFacts:
         """Return the certificate of KeyInfo that the signed SigningCertificate names.
@@ -110,6 +114,8 @@ class XadesSignature:
         Raises:
             XadesError: none is named, or its issuer or serial number differ.
         """
+        if self.made_again is not None:
+            return self.made_again.certificate
         name, digest = self.certificate_hash
         for der in self.certificates:
             if new_hash(name, der).digest() != digest:
@@ -143,11 +149,13 @@ class XadesSignature:
 
         For our own evidence this must equal the document byte for byte.
         """
+        if self.made_again is not None:
+            return self.document
         if not self.certificates or self.signing_time is None or len(self.tokens) > 1:
             return None
         try:
             writer = XadesSigner(self.certificates[0], self.certificates[1:])
-        except (XadesKeyError, ValueError):
+        except (XadesKeyError, UnsupportedAlgorithm, ValueError):
             return None
         draft = writer.to_be_signed(self.body, self.signing_time)
         signed = XadesSigned(draft, b64encode(self.value).decode(), b"")
@@ -163,11 +171,34 @@ def open_signature(xml: bytes) -> XadesSignature:
     Raises:
         XadesError: not the one shape this library accepts (see the module's docstring).
     """
+    own = open_own(xml)
+    if own is not None:
+        return _made_again(xml, own)
     try:
         root = parse_xml(xml)
         return _open(xml, root)
     except EvidenceFormatError as error:
         raise XadesError(str(error)) from error
+
+
+def _made_again(xml: bytes, own: OwnSignature) -> XadesSignature:
+    family = own.certificate.key.family or Family.ECDSA
+    return XadesSignature(
+        document=xml,
+        body=own.body,
+        references=(),
+        signed_info=own.signed_info,
+        algorithm=SignatureAlgorithm(family, "sha256"),
+        value=own.value,
+        stamped=own.stamped,
+        certificates=own.certificates,
+        certificate_hash=("sha256", own.certificate.sha256),
+        issuer_serial=own.issuer_serial,
+        signing_time=own.signing_time,
+        tokens=() if own.token is None else (own.token,),
+        own=True,
+        made_again=own,
+    )
 
 
 def _open(xml: bytes, root: XmlElement) -> XadesSignature:

@@ -5,9 +5,9 @@ from binascii import Error as Base64Error
 
 from lxml import etree
 
-from evidence.rem_xml import DSIG_NAMESPACE
 from evidence.report import SubIndication
 from evidence.xml_reader import XmlElement, text_of
+from evidence.xml_write import DSIG_NAMESPACE
 
 
 class XadesError(Exception):

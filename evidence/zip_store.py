@@ -7,10 +7,12 @@ people repack archives; it never trusts a size it did not check (spec: PKWARE AP
 
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import pairwise
 from struct import Struct
+from types import MappingProxyType
 from typing import Any, BinaryIO, Final
 
 from evidence.ports import ByteSource, BytesSource
@@ -63,7 +65,11 @@ class RangeSource:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An opened archive; ``exact`` says that the container is byte for byte what `write_archive` makes."""
+    """An opened archive.
+
+    ``exact`` says that the container is byte for byte what `write_archive` makes of these names, sizes and
+    checksums; whether the contents have those checksums is for `measure` to say.
+    """
 
     source: ByteSource
     members: tuple[Member, ...]
@@ -106,29 +112,65 @@ def pieces(source: ByteSource) -> Iterator[bytes]:
         at += len(piece)
 
 
-def write_archive(out: BinaryIO, members: Sequence[tuple[str, ByteSource]], *, comment: bytes = b"") -> None:
-    """Write an archive: members stored in the order given, everything else fixed.
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What is known of a content after one pass over it."""
+
+    sha256: bytes
+    crc: int
+
+
+def measure(source: ByteSource) -> Measure:
+    """Read a source once and return its digest and its checksum.
 
     Raises:
-        ArchiveError: a name or size that the reader would refuse.
+        ArchiveError: the source ends early.
+    """
+    hasher, crc = sha256(), 0
+    for piece in pieces(source):
+        hasher.update(piece)
+        crc = zlib.crc32(piece, crc)
+    return Measure(hasher.digest(), crc)
+
+
+def write_archive(
+    out: BinaryIO,
+    members: Sequence[tuple[str, ByteSource]],
+    *,
+    comment: bytes = b"",
+    crcs: Mapping[str, int] = MappingProxyType({}),
+) -> None:
+    """Write an archive: members stored in the order given, everything else fixed.
+
+    Args:
+        out: where to; written from its position on.
+        members: names and contents.
+        comment: of the archive.
+        crcs: checksums known from an earlier pass; without one a content is read twice.
+
+    Raises:
+        ArchiveError: a name or size that the reader would refuse, or a content that is not the one whose
+            checksum was known.
     """
     if len(members) > MEMBERS_MAX or len({name.casefold() for name, _ in members}) != len(members):
         raise ArchiveError("too many members, or a name twice")
+    if any(not _good_name(name) or source.size > MEMBER_MAX for name, source in members):
+        raise ArchiveError("unusable name or size")
+    if sum(source.size + len(name) + _LOCAL.size for name, source in members) > TOTAL_MAX:
+        raise ArchiveError("too large")
     offset, listed = 0, []
     for name, source in members:
-        if not _good_name(name) or source.size > MEMBER_MAX:
-            raise ArchiveError(f"{name[:80]!r}: unusable name or size")
-        crc = 0
-        for piece in pieces(source):
-            crc = zlib.crc32(piece, crc)
-        listed.append((name, crc, source.size, offset))
+        crc = crcs[name] if name in crcs else measure(source).crc
         header = _local_header(name, crc, source.size)
         out.write(header)
+        written = 0
         for piece in pieces(source):
+            written = zlib.crc32(piece, written)
             out.write(piece)
+        if written != crc:
+            raise ArchiveError(f"{name}: changed while it was written")
+        listed.append((name, crc, source.size, offset))
         offset += len(header) + source.size
-    if offset > TOTAL_MAX:
-        raise ArchiveError("too large")
     out.write(_tail(listed, offset, comment))
 
 
@@ -248,22 +290,7 @@ def _is_exact(
         listed.append((member.name, member.crc, member.size, offset))
         at += len(header) + member.size
     tail = _tail(listed, directory_at, comment)
-    return (
-        at == directory_at
-        and at + len(tail) == source.size
-        and source.read(at, len(tail)) == tail
-        and _crcs_hold(source, members)
-    )
-
-
-def _crcs_hold(source: ByteSource, members: list[Member]) -> bool:
-    for member in members:
-        crc = 0
-        for piece in pieces(RangeSource(source, member.start, member.size)):
-            crc = zlib.crc32(piece, crc)
-        if crc != member.crc:
-            return False
-    return True
+    return at == directory_at and at + len(tail) == source.size and source.read(at, len(tail)) == tail
 
 
 def _good_name(name: str) -> bool:

@@ -24,9 +24,8 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from directory.providers import Peer
-from evidence.ports import ByteSource
-from evidence.records import EvidenceRecord, SealedEvidence
-from evidence.sealing import Sealer
+from evidence.ports import ByteSource, Sealing, Stamping
+from evidence.records import EvidenceRecord, Profile, SealedEvidence
 from kephs.domain.relay import Handed, Letter, NotHanded
 from kephs.ports import Blob, BlobStore, Courier, Spool, Store, Tx
 from kephs.usecases.receive import Receive
@@ -117,19 +116,32 @@ class FailingBlobs:
         return self._blobs.open(blob)
 
 
-class FailingSealer(Sealer):
+class FailingSealing:
     """A sealer that may die around signing."""
 
-    point: Failpoint
+    def __init__(self, inner: Sealing, point: Failpoint) -> None:
+        self._inner, self._point = inner, point
 
     async def seal_many(
-        self, records: Sequence[EvidenceRecord], *, at: datetime | None = None
+        self,
+        records: Sequence[EvidenceRecord],
+        *,
+        profile: Profile = Profile.KEP,
+        stamping: Stamping | None = None,
     ) -> list[SealedEvidence]:
         """Seal; perhaps die before or after."""
-        self.point.reach("seal.before")
-        sealed = await super().seal_many(records, at=at)
-        self.point.reach("seal.after")
+        self._point.reach("seal.before")
+        sealed = await self._inner.seal_many(records, profile=profile, stamping=stamping)
+        self._point.reach("seal.after")
         return sealed
+
+    async def records(self, leaves: Sequence[bytes]) -> list[bytes]:
+        """Stamp; nothing dies here."""
+        return await self._inner.records(leaves)
+
+    async def sign_entity(self, digest: bytes, at: datetime) -> bytes:
+        """Sign; nothing dies here."""
+        return await self._inner.sign_entity(digest, at)
 
 
 class FailingCourier:

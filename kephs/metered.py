@@ -4,7 +4,8 @@ Apart from `kephs.metrics`, so that commands which open an instance need not loa
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -12,9 +13,9 @@ import structlog
 
 from directory.providers import Peer
 from evidence.der import DerError
-from evidence.ports import Signer, Timestamper, TimestampUnavailableError
-from evidence.records import EvidenceKind, EvidenceRecord, SealedEvidence
-from evidence.sealing import Sealer
+from evidence.ers import ErsError, split_record
+from evidence.ports import Sealing, Stamping, TimestampUnavailableError
+from evidence.records import EvidenceKind, EvidenceRecord, Profile, SealedEvidence
 from evidence.timestamps import read_token
 from kephs.domain.relay import Handed, Letter, NotHanded
 from kephs.ports import Clock, Courier
@@ -37,10 +38,6 @@ class Meter(Protocol):
         """Note a KEP message that was signed and stamped."""
         ...
 
-    def stamped(self, seconds: float) -> None:
-        """Note a time stamp."""
-        ...
-
     def not_stamped(self) -> None:
         """Note that no authority gave a time stamp."""
         ...
@@ -58,64 +55,63 @@ class Meter(Protocol):
         ...
 
 
-class MeteredSealer(Sealer):
-    """A `Sealer` whose work is timed."""
+class MeteredSealing:
+    """A `Sealing` whose work is timed, and whose time stamps are compared with our clock."""
 
     def __init__(
-        self, signer: Signer, timestamper: Timestamper, meter: Meter, *, timer: Timer = time.perf_counter
-    ) -> None:
-        """See `Sealer`; ``timer`` gives seconds."""
-        super().__init__(signer, timestamper)
-        self._meter, self._timer = meter, timer
-
-    async def seal_many(
-        self, records: Sequence[EvidenceRecord], *, at: datetime | None = None
-    ) -> list[SealedEvidence]:
-        """Seal and count; see `Sealer.seal_many`."""
-        began = self._timer()
-        sealed = await super().seal_many(records, at=at)
-        if sealed:
-            self._meter.sealed([one.record.kind for one in sealed], self._timer() - began)
-        return sealed
-
-    async def sign_entity(self, digest: bytes, at: datetime) -> bytes:
-        """Sign and count; see `Sealer.sign_entity`."""
-        began = self._timer()
-        signature = await super().sign_entity(digest, at)
-        self._meter.signed(self._timer() - began)
-        return signature
-
-
-class MeteredTimestamper:
-    """A `Timestamper` whose answers are timed and compared with our clock."""
-
-    def __init__(
-        self, inner: Timestamper, meter: Meter, clock: Clock, *, timer: Timer = time.perf_counter
+        self, inner: Sealing, meter: Meter, clock: Clock, *, timer: Timer = time.perf_counter
     ) -> None:
         self._inner, self._meter, self._clock, self._timer = inner, meter, clock, timer
         self._compared: datetime | None = None
 
-    async def stamp(self, digest: bytes) -> bytes:
-        """Stamp and count; see `Timestamper.stamp`."""
+    async def seal_many(
+        self,
+        records: Sequence[EvidenceRecord],
+        *,
+        profile: Profile = Profile.KEP,
+        stamping: Stamping | None = None,
+    ) -> list[SealedEvidence]:
+        """Seal and count; see `Sealing.seal_many`."""
         began, before = self._timer(), self._clock.now()
+        with self._counted():
+            sealed = await self._inner.seal_many(records, profile=profile, stamping=stamping)
+        if sealed:
+            self._meter.sealed([one.record.kind for one in sealed], self._timer() - began)
+            if sealed[0].ers is not None:
+                self._compare(sealed[0].ers, before, self._clock.now())
+        return sealed
+
+    async def records(self, leaves: Sequence[bytes]) -> list[bytes]:
+        """Stamp; see `Sealing.records`."""
+        with self._counted():
+            return await self._inner.records(leaves)
+
+    async def sign_entity(self, digest: bytes, at: datetime) -> bytes:
+        """Sign and count; see `Sealing.sign_entity`."""
+        began = self._timer()
+        with self._counted():
+            signature = await self._inner.sign_entity(digest, at)
+        self._meter.signed(self._timer() - began)
+        return signature
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count and log what cannot be stamped."""
         try:
-            token = await self._inner.stamp(digest)
+            yield
         except TimestampUnavailableError as error:
             self._meter.not_stamped()
             log.warning("stamp.unavailable", cause=str(error))
             raise
-        self._meter.stamped(self._timer() - began)
-        self._compare(token, before, self._clock.now())
-        return token
 
-    def _compare(self, token: bytes, before: datetime, after: datetime) -> None:
+    def _compare(self, ers: bytes, before: datetime, after: datetime) -> None:
         """Compare the authority's time with the middle of the time it had for its answer."""
         if self._compared is not None and after - self._compared < _CLOCK_EVERY:
             return
         self._compared = after
         try:
-            gen_time = read_token(token).info.gen_time
-        except DerError:  # who gave it has checked it; a figure is not worth a failure
+            gen_time = read_token(split_record(ers)[1]).info.gen_time
+        except (DerError, ErsError):  # who made it has checked it; a figure is not worth a failure
             return
         if not gen_time.microsecond:  # most likely told to the second: the middle of it is the best guess
             gen_time += _HALF_SECOND

@@ -121,9 +121,6 @@ class Metrics:
             "kephs_seal_seconds", "Signing and stamping, by what was sealed.", ("what",),
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
-        self._stamping = Histogram(
-            "kephs_stamp_seconds", "One time stamp.", buckets=_SECONDS, registry=registry
-        )
         self._not_stamped = Counter(
             "kephs_stamp_failures", "Times no authority gave a time stamp.", registry=registry
         )
@@ -170,10 +167,6 @@ class Metrics:
     def signed(self, seconds: float) -> None:
         """Note a KEP message that was signed and stamped."""
         self._sealing.labels("message").observe(seconds)
-
-    def stamped(self, seconds: float) -> None:
-        """Note a time stamp."""
-        self._stamping.observe(seconds)
 
     def not_stamped(self) -> None:
         """Note that no authority gave a time stamp."""

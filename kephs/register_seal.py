@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from directory.addresses import DEFAULT_SUFFIX
 from directory.provider_file import FORMAT_VERSION, RegisterSignatureError, parse_provider_file
-from directory.providers import Profile
+from directory.providers import Profile, Stamps
 from evidence.certificates import CertificateError, certificate_facts
 from evidence.cms import (
     ID_DATA,
@@ -144,6 +144,7 @@ def register_entry(
     since: datetime,
     until: datetime | None = None,
     profile: Profile = Profile.KEP_TS102640,
+    stamps: Stamps = Stamps.PER_EVIDENCE,
 ) -> dict[str, Any]:
     """Return one provider's entry as the file has it; certificates (DER) count as long as they are valid.
 
@@ -159,6 +160,7 @@ def register_entry(
         "transaction_certificates": [_certificate(der) for der in transaction_certificates],
         "max_message_mib": max_message_mib,
         "profile": profile.value,
+        "stamps": stamps.value,
         "since": _time(since),
         "until": None if until is None else _time(until),
     }

@@ -3,10 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from hashlib import sha256
+from secrets import token_bytes
 from typing import Final
 
-from sqlalchemy import bindparam, func, insert, literal_column, null, select, update
+from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, update
 
+from evidence.ers import split_record
 from evidence.ledger import GENESIS, LedgerEntry, entry_hash
 from evidence.records import EvidenceKind
 from kephs.domain.messages import StoredEvidence
@@ -14,18 +17,19 @@ from kephs.ports import DuplicateEvidenceError
 from storage.blob_rows import SqlBlobs
 from storage.statements import Database, ListStatement, Row
 from storage.survey import UnreadableRow, survey
-from storage.tables import evidence, ledger, messages
+from storage.tables import bundle_appendices, evidence, ledger, messages, time_stamps
 from storage.values import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 
+_COLUMNS: Final = [column for column in evidence.c if column.name not in ("proof", "stamp")]
 _ADD: Final = insert(evidence)
-_GET: Final = select(evidence).where(evidence.c.evidence_id == bindparam("evidence_id"))
+_GET: Final = select(*_COLUMNS).where(evidence.c.evidence_id == bindparam("evidence_id"))
 _OF_MESSAGE: Final = (
-    select(evidence)
+    select(*_COLUMNS)
     .where(evidence.c.message_id == bindparam("message_id"))
     .order_by(evidence.c.event_time, evidence.c.kind, evidence.c.number, evidence.c.evidence_id)
 )
 _CLAIMABLE: Final = (
-    select(evidence)
+    select(*_COLUMNS)
     .where(evidence.c.receipt_due <= bindparam("now"))
     .order_by(evidence.c.receipt_due, evidence.c.evidence_id)
     .limit(bindparam("most"))
@@ -48,20 +52,20 @@ _TAKE_OVER: Final = (
 )
 _NEXT_DUE: Final = select(func.min(evidence.c.receipt_due)).where(evidence.c.receipt_due.is_not(None))
 _PAGE: Final = (
-    select(evidence)
+    select(*_COLUMNS)
     .where(evidence.c.evidence_id > bindparam("after"))
     .order_by(evidence.c.evidence_id)
     .limit(literal_column("500"))
 )
 _OF_MESSAGES: Final = ListStatement(
     lambda values: (
-        select(evidence)
+        select(*_COLUMNS)
         .where(evidence.c.message_id.in_(values))
         .order_by(evidence.c.event_time, evidence.c.kind, evidence.c.number, evidence.c.evidence_id)
     )
 )
 _STRAYS: Final = (
-    select(evidence)
+    select(*_COLUMNS)
     .select_from(evidence.outerjoin(messages, messages.c.message_id == evidence.c.message_id))
     .where(messages.c.message_id.is_(None), evidence.c.evidence_id > bindparam("after"))
     .order_by(evidence.c.evidence_id)
@@ -70,6 +74,24 @@ _STRAYS: Final = (
 _TAIL: Final = select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(literal_column("1"))
 _APPEND: Final = insert(ledger)
 _ENTRY: Final = select(ledger).where(ledger.c.evidence_id == bindparam("evidence_id"))
+_ADD_STAMP: Final = insert(time_stamps)
+_ERS: Final = (
+    select(evidence.c.proof, time_stamps.c.token)
+    .select_from(evidence.join(time_stamps, time_stamps.c.sha256 == evidence.c.stamp))
+    .where(evidence.c.evidence_id == bindparam("evidence_id"))
+)
+_SET_ERS: Final = (
+    update(evidence)
+    .where(evidence.c.evidence_id == bindparam("of_evidence"), evidence.c.unstamped.is_(True))
+    .values(proof=bindparam("head"), stamp=bindparam("token"), unstamped=bindparam("waiting"))
+)
+_APPENDIX: Final = select(bundle_appendices.c.inputs, bundle_appendices.c.content).where(
+    bundle_appendices.c.message_id == bindparam("message_id")
+)
+_DROP_APPENDIX: Final = delete(bundle_appendices).where(
+    bundle_appendices.c.message_id == bindparam("message_id")
+)
+_ADD_APPENDIX: Final = insert(bundle_appendices)
 _LEDGER: Final = (
     select(ledger).where(ledger.c.seq > bindparam("after")).order_by(ledger.c.seq).limit(bindparam("most"))
 )
@@ -82,13 +104,14 @@ class SqlEvidences:
         self._db = database
         self._blobs = blobs
 
-    def add(self, evidence: StoredEvidence) -> LedgerEntry:
-        """Store an evidence and its ledger entry; received ones are entered too.
+    def add(self, evidence: StoredEvidence, ers: bytes | None = None) -> LedgerEntry:
+        """Store an evidence with its record and its ledger entry; received ones are entered too.
 
         Raises:
             DuplicateEvidenceError: this event already has its evidence of ours, or the id is taken.
             ConflictError: its message or its bytes do not exist.
         """
+        head, stamp = self._stamp(ers)
         added = self._db.run_quiet(
             _ADD,
             {
@@ -103,6 +126,9 @@ class SqlEvidences:
                 "attempts": evidence.attempts,
                 "origin": evidence.origin,
                 "leased_by": None,
+                "proof": head,
+                "stamp": stamp,
+                "unstamped": evidence.unstamped,
             },
         )
         if not added:
@@ -114,6 +140,30 @@ class SqlEvidences:
         """Return an evidence."""
         row = self._db.row(_GET, {"evidence_id": evidence_id})
         return None if row is None else _evidence(row)
+
+    def ers(self, evidence_id: str) -> bytes | None:
+        """Return the evidence record that travels beside an evidence, exactly as it was added."""
+        row = self._db.row(_ERS, {"evidence_id": evidence_id})
+        return None if row is None else row[0] + row[1]
+
+    def set_ers(self, evidence_id: str, ers: bytes) -> bool:
+        """Store the record of what was released without one; False where it has its stamp already."""
+        head, stamp = self._stamp(ers)
+        params = {"of_evidence": evidence_id, "head": head, "token": stamp, "waiting": False}
+        return self._db.run(_SET_ERS, params) == 1
+
+    def appendix(self, message_id: str) -> tuple[bytes, bytes] | None:
+        """Return what a message's bundle was sealed with: digest of its inputs, content."""
+        row = self._db.row(_APPENDIX, {"message_id": message_id})
+        if row is None:
+            return None
+        return row[0], self._db.vault.unseal(row[1], _appendix_place(message_id))
+
+    def set_appendix(self, message_id: str, inputs: bytes, content: bytes) -> None:
+        """Keep what a message's bundle is sealed with; an earlier one is replaced."""
+        self._db.run(_DROP_APPENDIX, {"message_id": message_id})
+        sealed = self._db.vault.seal(content, _appendix_place(message_id))
+        self._db.run(_ADD_APPENDIX, {"message_id": message_id, "inputs": inputs, "content": sealed})
 
     def of_message(self, message_id: str) -> list[StoredEvidence]:
         """Return a message's evidence in the order of the events."""
@@ -180,11 +230,20 @@ class SqlEvidences:
             yield from survey("ledger", rows, _link)
             after = rows[-1][0]
 
+    def _stamp(self, ers: bytes | None) -> tuple[bytes | None, bytes | None]:
+        """Note a record's token, once for all its batch; return the record's head and the token's digest."""
+        if ers is None:
+            return None, None
+        head, token = split_record(ers)
+        digest = sha256(token).digest()
+        self._db.run_quiet(_ADD_STAMP, {"sha256": digest, "token": token})
+        return head, digest
+
     def _append(self, evidence_id: str, digest: bytes, at: datetime) -> LedgerEntry:
         self._db.serialise("ledger")  # two writers that read the same tail would break the chain
         tail = self._db.row(_TAIL, {})
         seq, previous = (1, GENESIS) if tail is None else (tail[0] + 1, tail[1])
-        link = entry_hash(seq, previous, evidence_id, digest, at)
+        link, salt = entry_hash(seq, previous, evidence_id, digest, at), token_bytes(32)
         self._db.run(
             _APPEND,
             {
@@ -194,13 +253,14 @@ class SqlEvidences:
                 "at": to_micros(at),
                 "previous": previous,
                 "hash": link,
+                "salt": salt,
             },
         )
-        return LedgerEntry(seq, previous, evidence_id, digest, at, link)
+        return LedgerEntry(seq, previous, evidence_id, digest, at, link, salt)
 
 
 def _evidence(row: Row) -> StoredEvidence:
-    evidence_id, message_id, kind, number, account_id, blob, event_time, due, attempts, origin, _ = row
+    evidence_id, message_id, kind, number, account_id, blob, event_time, due, attempts, origin = row[:10]
     return StoredEvidence(
         evidence_id,
         EvidenceKind(kind),
@@ -212,9 +272,14 @@ def _evidence(row: Row) -> StoredEvidence:
         from_micros_or_none(due),
         attempts,
         origin,
+        bool(row[11]),
     )
 
 
+def _appendix_place(message_id: str) -> str:
+    return f"bundle_appendices:{message_id}"
+
+
 def _link(row: Row) -> LedgerEntry:
-    seq, evidence_id, digest, at, previous, link = row
-    return LedgerEntry(seq, previous, evidence_id, digest, from_micros(at), link)
+    seq, evidence_id, digest, at, previous, link, salt = row
+    return LedgerEntry(seq, previous, evidence_id, digest, from_micros(at), link, salt)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeVar
 
-from evidence.rem_xml import read as read_record
+from evidence.serialise import read as read_record
 from evidence.xml_reader import XML_SIZE_MAX, EvidenceFormatError
 from kephs.domain.lifecycle import MessageState, TransferState
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
 from storage.fsck_evidence import makers, other_facts
 from storage.fsck_findings import Finding, FindingCode, unreadable
+from storage.fsck_proofs import proof_of
 from storage.fsck_relay import delivered_elsewhere, transfers_of
 from storage.fsck_scope import PAGE, ContentAlteredError, ContentGoneError, Scope
 from storage.fsck_states import addressed, delivered_here, in_mailbox, message_states
@@ -169,7 +170,8 @@ class MessageCheck:
             if row.evidence_id not in self._scope.entered:
                 yield Finding(FindingCode.EVIDENCE_NOT_IN_LEDGER, row.evidence_id)
             try:
-                record = read_record(self._scope.look(row.blob, keep=XML_SIZE_MAX))
+                xml = self._scope.look(row.blob, keep=XML_SIZE_MAX)
+                record = read_record(xml)
             except ContentGoneError as error:
                 yield Finding(FindingCode.EVIDENCE_CONTENT_MISSING, row.evidence_id, str(error))
             except ContentAlteredError as error:
@@ -177,6 +179,7 @@ class MessageCheck:
             except EvidenceFormatError as error:
                 yield Finding(FindingCode.EVIDENCE_NOT_XML, row.evidence_id, str(error))
             else:
+                yield from proof_of(row, xml, self._tx.evidence.ers(row.evidence_id))
                 others = other_facts(record, row, message, by_number)
                 if others:
                     yield Finding(FindingCode.EVIDENCE_OTHER_FACTS, row.evidence_id, ", ".join(others))

@@ -15,6 +15,7 @@ from storage.memory_evidence import MemoryEvidences
 from storage.memory_mailboxes import MemoryMailboxes
 from storage.memory_tables import Tables
 from storage.memory_transfers import MemoryTransfers
+from storage.memory_tree import MemoryTree
 from storage.memory_tx import MemoryAccounts, MemoryBlobs, MemoryDeliveries, MemoryMessages
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ class MemoryTx:
         self.messages = MemoryMessages(tables)
         self.deliveries = MemoryDeliveries(tables)
         self.evidence = MemoryEvidences(tables)
+        self.tree = MemoryTree(tables)
         self.transfers = MemoryTransfers(tables)
         self.mailboxes = MemoryMailboxes(tables)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from secrets import token_bytes
 
 from evidence.ledger import GENESIS, LedgerEntry, entry_hash
 from kephs.domain.messages import StoredEvidence
@@ -17,8 +18,8 @@ class MemoryEvidences:
     def __init__(self, tables: Tables) -> None:
         self._t = tables
 
-    def add(self, evidence: StoredEvidence) -> LedgerEntry:
-        """Store an evidence and its ledger entry."""
+    def add(self, evidence: StoredEvidence, ers: bytes | None = None) -> LedgerEntry:
+        """Store an evidence with its record and its ledger entry."""
         same = (e for e in self.of_message(evidence.message_id) if _event(e) == _event(evidence))
         said = evidence.origin is None and any(e.origin is None for e in same)
         if said or evidence.evidence_id in self._t.evidence:
@@ -26,16 +27,43 @@ class MemoryEvidences:
         if evidence.message_id not in self._t.messages or evidence.blob not in self._t.blobs:
             raise ConflictError("the evidence's message or content does not exist")
         self._t.evidence.put(evidence.evidence_id, evidence)
+        if ers is not None:
+            self._t.records.put(evidence.evidence_id, ers)
         last = self._t.ledger.get(len(self._t.ledger))
         seq, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
         link = entry_hash(seq, previous, evidence.evidence_id, evidence.blob, evidence.event_time)
-        entry = LedgerEntry(seq, previous, evidence.evidence_id, evidence.blob, evidence.event_time, link)
+        entry = LedgerEntry(
+            seq, previous, evidence.evidence_id, evidence.blob, evidence.event_time, link, token_bytes(32)
+        )
         self._t.ledger.put(seq, entry)
         return entry
 
     def get(self, evidence_id: str) -> StoredEvidence | None:
         """Return an evidence."""
         return self._t.evidence.get(evidence_id)
+
+    def ers(self, evidence_id: str) -> bytes | None:
+        """Return the evidence record that travels beside an evidence."""
+        return self._t.records.get(evidence_id)
+
+    def set_ers(self, evidence_id: str, ers: bytes) -> bool:
+        """Store the record of what was released without one; False where it has its stamp already."""
+        row = self._t.evidence.get(evidence_id)
+        if row is None or not row.unstamped:
+            return False
+        self._t.evidence.put(evidence_id, replace(row, unstamped=False))
+        self._t.records.put(evidence_id, ers)
+        return True
+
+    def appendix(self, message_id: str) -> tuple[bytes, bytes] | None:
+        """Return what a message's bundle was sealed with."""
+        return self._t.appendices.get(message_id)
+
+    def set_appendix(self, message_id: str, inputs: bytes, content: bytes) -> None:
+        """Keep what a message's bundle is sealed with."""
+        if message_id not in self._t.messages:
+            raise ConflictError("there is no such message")
+        self._t.appendices.put(message_id, (inputs, content))
 
     def of_message(self, message_id: str) -> list[StoredEvidence]:
         """Return a message's evidence in the order of the events."""

@@ -8,7 +8,7 @@ from directory.accounts import Account, AppPassword, Operator
 from evidence.ledger import LedgerEntry
 from kephs.domain.mailboxes import Folder, NewItem
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
-from kephs.ports import Blob
+from kephs.ports import Blob, StoredCheckpoint
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -89,6 +89,11 @@ class Tables:
     deliveries: Table[str, Delivery] = field(init=False)
     evidence: Table[str, StoredEvidence] = field(init=False)
     ledger: Table[int, LedgerEntry] = field(init=False)
+    records: Table[str, bytes] = field(init=False)  # RFC 4998, by evidence id
+    appendices: Table[str, tuple[bytes, bytes]] = field(init=False)  # by message: digest of inputs, content
+    tiles: Table[tuple[int, int], bytes] = field(init=False)  # by level and number
+    checkpoints: Table[int, StoredCheckpoint] = field(init=False)  # by size
+    witnessed: Table[str, StoredCheckpoint] = field(init=False)  # by origin
     transfers: Table[str, Transfer] = field(init=False)
     leases: Table[tuple[str, str], str] = field(init=False)  # by table and id: which process holds it
     validities: Table[str, int] = field(init=False)  # by account: the highest UIDVALIDITY ever
@@ -107,6 +112,11 @@ class Tables:
         self.deliveries = Table(self.undo)
         self.evidence = Table(self.undo)
         self.ledger = Table(self.undo)
+        self.records = Table(self.undo)
+        self.appendices = Table(self.undo)
+        self.tiles = Table(self.undo)
+        self.checkpoints = Table(self.undo)
+        self.witnessed = Table(self.undo)
         self.transfers = Table(self.undo)
         self.leases = Table(self.undo)
         self.validities = Table(self.undo)

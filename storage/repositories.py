@@ -8,6 +8,7 @@ from storage.mailboxes import SqlMailboxes
 from storage.messages import SqlMessages
 from storage.statements import Database
 from storage.transfers import SqlTransfers
+from storage.tree_rows import SqlTree
 
 
 class SqlTx:
@@ -20,6 +21,7 @@ class SqlTx:
         self.messages = SqlMessages(database, blobs)
         self.deliveries = SqlDeliveries(database)
         self.evidence = SqlEvidences(database, blobs)
+        self.tree = SqlTree(database)
         self.transfers = SqlTransfers(database, blobs)
         self.mailboxes = SqlMailboxes(database, blobs)
 

@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core metadata for SQLite and PostgreSQL.
 
-Times are UTC in integer microseconds since 1970 (`storage.values`). Columns named ``personal``, ``label``
-and ``message_index`` are sealed (`storage.crypto.Vault`): subjects, names, addresses of messages, what
+Times are UTC in integer microseconds since 1970 (`storage.values`). Columns named ``personal``, ``label``,
+``message_index`` and ``content`` are sealed (`storage.crypto.Vault`): subjects, names, addresses of messages, what
 a message's index shows. Ids, digests, sizes, states and times stay readable for keys and queries.
 """
 
@@ -171,6 +171,9 @@ evidence: Final = Table(
     Column("attempts", Integer, nullable=False),
     Column("origin", Text),  # domain of the peer that made it; none: we did
     Column("leased_by", Text),
+    Column("proof", LargeBinary),  # its evidence record (RFC 4998) up to the token at its end
+    Column("stamp", LargeBinary),  # SHA-256 of that token
+    Column("unstamped", Boolean, nullable=False),  # released in the grace of D16: the record follows
 )
 Index("ix_evidence_message_id", evidence.c.message_id)
 # What peers say of an event, repeated or contradictory, is all kept (R-19); ours is said once.
@@ -196,6 +199,53 @@ ledger: Final = Table(
     Column("at", BigInteger, nullable=False),
     Column("previous", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
+    Column("salt", LargeBinary, nullable=False),  # of the tree's leaf; never published by itself
+)
+
+# Tokens of batches, each once: an evidence record is its row's ``proof`` with the token behind it.
+time_stamps: Final = Table(
+    "time_stamps",
+    metadata,
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("token", LargeBinary, nullable=False),
+)
+
+# The Merkle tree over the ledger in tiles of up to 256 hashes, and its signed checkpoints.
+ledger_tiles: Final = Table(
+    "ledger_tiles",
+    metadata,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),
+)
+
+checkpoints: Final = Table(
+    "checkpoints",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("note", Text, nullable=False),  # with every signature that was gathered
+    Column("at", BigInteger, nullable=False),
+)
+
+# The newest checkpoint of other logs that we cosigned.
+witnessed: Final = Table(
+    "witnessed",
+    metadata,
+    Column("origin", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+# What a bundle was sealed with, so that the same contents give the same bytes again.
+bundle_appendices: Final = Table(
+    "bundle_appendices",
+    metadata,
+    Column("message_id", Text, ForeignKey("messages.message_id"), primary_key=True),
+    Column("inputs", LargeBinary, nullable=False),
+    Column("content", LargeBinary, nullable=False),
 )
 
 transfers: Final = Table(

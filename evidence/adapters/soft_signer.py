@@ -52,7 +52,7 @@ class SoftSigner:
             raise KeyMaterialError("the certificate is not this key's")
         self._key = key
         self._certificate = certificate
-        self._chain = tuple(_der(found) for found in _path(leaf, others))
+        self._chain = tuple(der_of(found) for found in issuing_path(leaf, others))
 
     @classmethod
     def from_pem(cls, certificate: Path, key: Path, chain: Sequence[Path] = ()) -> "SoftSigner":
@@ -68,7 +68,7 @@ class SoftSigner:
             others = [one for text in texts if text.strip() for one in x509.load_pem_x509_certificates(text)]
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise KeyMaterialError(f"key or certificate cannot be read: {error}") from error
-        return cls(_usable(found), _der(leaf), map(_der, others))
+        return cls(_usable(found), der_of(leaf), map(der_of, others))
 
     @classmethod
     def from_p12(cls, path: Path, password: str) -> "SoftSigner":
@@ -83,8 +83,8 @@ class SoftSigner:
             raise KeyMaterialError(f"PKCS#12 cannot be read (wrong password?): {error}") from error
         if store.cert is None:
             raise KeyMaterialError("PKCS#12 holds no certificate for its key")
-        others = [_der(extra.certificate) for extra in store.additional_certs]
-        return cls(_usable(store.key), _der(store.cert.certificate), others)
+        others = [der_of(extra.certificate) for extra in store.additional_certs]
+        return cls(_usable(store.key), der_of(store.cert.certificate), others)
 
     @property
     def certificate(self) -> bytes:
@@ -125,8 +125,8 @@ def _usable(key: object) -> PrivateKey:
     raise KeyMaterialError("neither an EC nor an RSA key")
 
 
-def _path(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> list[x509.Certificate]:
-    """Order the intermediates from the leaf's issuer upwards; self-issued ones are roots and stay out."""
+def issuing_path(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    """Return the intermediates from the leaf's issuer upwards; self-issued ones are roots and stay out."""
     by_subject = {other.subject: other for other in others if other.subject != other.issuer}
     found: list[x509.Certificate] = []
     current = leaf
@@ -136,5 +136,6 @@ def _path(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> list[x5
     return found
 
 
-def _der(certificate: x509.Certificate) -> bytes:
+def der_of(certificate: x509.Certificate) -> bytes:
+    """Return a certificate's DER."""
     return certificate.public_bytes(Encoding.DER)

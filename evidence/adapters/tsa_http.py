@@ -1,28 +1,78 @@
 """Time stamps over HTTP from several authorities, checked before anybody uses them.
 
-(spec: RFC3161#3.4, signing.md 4 TSA client)
+(spec: RFC3161#3.4, signing.md 4 TSA client; who asks: `evidence.adapters.tsa_identity`)
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import errno
+import fcntl
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeAlias
 
 import aiohttp
+import structlog
+from yarl import URL
 
-from evidence.chain import TrustStore
+from evidence.adapters.tsa_identity import SALT_OCTETS, TsaEndpoint, refusal_text, shown
+from evidence.certificates import CertificateError, CertificateFacts, certificate_facts
+from evidence.chain import Chain, ChainFailure, TrustStore, build_chain
 from evidence.ports import TimestampUnavailableError
 from evidence.timestamps import (
     MAX_RESPONSE,
     TimestampRefusedError,
+    Token,
     build_request,
     check_response,
+    parse_response,
     verify_token,
 )
+from evidence.token_budget import (
+    Counter,
+    CreditFileError,
+    CreditLine,
+    CreditState,
+    Spending,
+    added,
+    decode_counts,
+    encode_counts,
+)
 
-_QUERY: Final = "application/timestamp-query"
-_REPLY: Final = "application/timestamp-reply"
-_HEADERS: Final = {"Content-Type": _QUERY, "Accept": _REPLY, "Accept-Encoding": "identity"}
+_REPLIES: Final = frozenset(
+    {"application/timestamp-reply", "application/timestamp-response", "application/octet-stream"}
+)
+"""The registered type, one that some servers use instead, and "bytes" (also where no type is named)."""
+_HEADERS: Final = {
+    "Content-Type": "application/timestamp-query",
+    "Accept": "application/timestamp-reply",
+    "Accept-Encoding": "identity",
+    "User-Agent": "kephs",
+}
+_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+_64_BITS: Final = (1 << 64) - 1
+_CERTIFICATES_KEPT: Final = 64
+_REVOCATION_SECONDS: Final = 3.0
+
+RevocationCheck: TypeAlias = Callable[[Chain], Awaitable[str | None]]
+"""Says why a TSA's chain must not be used (revoked), or None. Silence of OCSP and CRL is its to judge."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Authority:
+    endpoint: TsaEndpoint
+    url: URL
+    policy: str | None
+
+    @property
+    def name(self) -> str:
+        return self.endpoint.url
 
 
 class HttpTimestamper:
@@ -32,21 +82,28 @@ class HttpTimestamper:
     time-out at every stamp.
 
     Args:
-        endpoints: addresses of authorities, the preferred one first.
+        endpoints: the authorities, the preferred one first; a bare address is one without credentials.
         session: the HTTP client, which keeps connections alive; it stays the caller's.
         clock: the current time, aware.
         trust: anchors of the authorities; every token is verified up to one of them.
         nonces: gives 64 random bits at each call.
-        timeout: for one authority's answer, connecting included.
-        max_skew: how far genTime may lie from our clock; further off, one of the two is wrong.
+        timeout: for one authority's whole answer, connecting included: drips do not stretch it.
+        max_skew: how far genTime may lie outside the time between question and answer; further off, one
+            of the two clocks is wrong.
         avoid_for: how long an authority that failed is asked last.
-        policy: the TSA policy that requests name and tokens must carry; None takes any.
+        policy: the TSA policy that requests name and tokens must carry, for endpoints that name none
+            themselves; None takes any.
         intermediates: certificates that complete chains of tokens without them, DER.
+        spent: told the address and the time of every token that an authority gave, good or bad: each was
+            paid for. It may not block, and its failures are logged, never raised.
+        revocation: asked about the chain of a TSA certificate before its first token is used and again
+            after ``revocation_for``; None: nobody is asked.
+        revocation_for: how long its word about one certificate counts.
     """
 
     def __init__(
         self,
-        endpoints: Sequence[str],
+        endpoints: Sequence[str | TsaEndpoint],
         *,
         session: aiohttp.ClientSession,
         clock: Callable[[], datetime],
@@ -57,17 +114,24 @@ class HttpTimestamper:
         avoid_for: timedelta = timedelta(seconds=30),
         policy: str | None = None,
         intermediates: Sequence[bytes] = (),
+        spent: Callable[[str, datetime], None] | None = None,
+        revocation: RevocationCheck | None = None,
+        revocation_for: timedelta = timedelta(minutes=5),
     ) -> None:
-        self._endpoints = tuple(endpoints)
+        given = [TsaEndpoint(one) if isinstance(one, str) else one for one in endpoints]
+        self._authorities = tuple(_Authority(one, URL(one.url), one.policy or policy) for one in given)
         self._session = session
         self._clock = clock
         self._trust = trust
         self._nonces = nonces
-        self._timeout = timeout
+        self._timeout = timeout.total_seconds()
         self._max_skew = max_skew
         self._avoid_for = avoid_for
-        self._policy = policy
         self._intermediates = tuple(intermediates)
+        self._spent = spent
+        self._revocation = revocation
+        self._revocation_for = revocation_for
+        self._asked_about: dict[bytes, tuple[datetime, str | None]] = {}
         self._avoid_until: dict[str, datetime] = {}
 
     async def stamp(self, digest: bytes) -> bytes:
@@ -78,58 +142,303 @@ class HttpTimestamper:
             ValueError: the digest is not of 32 octets.
         """
         failures: list[str] = []
-        for endpoint in self._in_order():
+        for authority in self._in_order():
             try:
-                token = await self._ask(endpoint, digest)
-            except (aiohttp.ClientError, OSError, TimeoutError, TimestampRefusedError) as error:
-                failures.append(f"{endpoint}: {type(error).__name__} {error}")
-                self._avoid_until[endpoint] = self._clock() + self._avoid_for
+                token = await self._ask(authority, digest)
+            except TimestampRefusedError as error:
+                failure = str(error)
+            except TimeoutError:
+                failure = f"no answer within {self._timeout:g} s"
+            except (aiohttp.ClientError, OSError) as error:
+                failure = f"{type(error).__name__} {shown(str(error))}"
             else:
-                self._avoid_until.pop(endpoint, None)
+                self._avoid_until.pop(authority.name, None)
                 return token
+            failures.append(f"{authority.name}: {failure}")
+            self._avoid_until[authority.name] = self._clock() + self._avoid_for
+            _log.warning("stamp.authority_failed", url=authority.name, detail=failure)
         raise TimestampUnavailableError("; ".join(failures) or "no authority is configured")
 
-    def _in_order(self) -> list[str]:
+    def _in_order(self) -> Sequence[_Authority]:
         if not self._avoid_until:
-            return list(self._endpoints)
+            return self._authorities
         now = self._clock()
-        failed = {endpoint for endpoint, until in self._avoid_until.items() if until > now}
-        return sorted(self._endpoints, key=lambda endpoint: endpoint in failed)
+        failed = {name for name, until in self._avoid_until.items() if until > now}
+        return sorted(self._authorities, key=lambda authority: authority.name in failed)
 
-    async def _ask(self, endpoint: str, digest: bytes) -> bytes:
-        nonce = self._nonces()
-        body = build_request(digest, nonce, policy=self._policy)
-        async with asyncio.timeout(self._timeout.total_seconds()):
-            answer = await self._post(endpoint, body)
-        token = check_response(answer, digest=digest, nonce=nonce, policy=self._policy)
-        now = self._clock()
-        if abs(token.info.gen_time - now) > self._max_skew:
-            raise TimestampRefusedError(f"genTime {token.info.gen_time.isoformat()} is far from our clock")
+    async def _ask(self, authority: _Authority, digest: bytes) -> bytes:
+        nonce = self._nonces() & _64_BITS
+        body = build_request(digest, nonce, policy=authority.policy)
+        before = self._clock()
+        headers = self._headers(authority.endpoint, digest)
+        async with asyncio.timeout(self._timeout):
+            answer = await self._post(authority.url, body, headers)
+        token = self._read(authority, answer, digest, nonce)
+        now, gen_time = self._clock(), token.info.gen_time
+        if not before - self._max_skew <= gen_time <= now + self._max_skew:
+            raise TimestampRefusedError(f"genTime {gen_time.isoformat()} is far from our clock")
+        at = max(now, gen_time)
         verified = verify_token(
-            token,
-            imprint=digest,
-            trust=self._trust,
-            at=max(now, token.info.gen_time),
-            candidates=self._intermediates,
+            token, imprint=digest, trust=self._trust, at=at, candidates=self._intermediates
         )
-        if not verified.passed:
+        if not verified.passed or verified.certificate is None:
             step = verified.report.failing_step
             raise TimestampRefusedError(f"{step.name}: {step.detail}" if step else "not verified")
+        if self._revocation is not None:
+            await self._check_revocation(self._revocation, verified.certificate, token, now)
         return token.der
 
-    async def _post(self, endpoint: str, body: bytes) -> bytes:
-        """Post a request and return the answer, at most 64 KiB; redirects are not followed."""
+    def _headers(self, endpoint: TsaEndpoint, digest: bytes) -> Mapping[str, str]:
+        if endpoint.user is None:
+            return _HEADERS
+        bits = (self._nonces() & _64_BITS) << 64 | self._nonces() & _64_BITS
+        return {**_HEADERS, **endpoint.headers(digest, bits.to_bytes(SALT_OCTETS, "big"))}
+
+    def _read(self, authority: _Authority, answer: bytes, digest: bytes, nonce: int) -> Token:
+        """Return the token of an answer, and count it: a bad one costs as much as a good one."""
+        try:
+            token = check_response(answer, digest=digest, nonce=nonce, policy=authority.policy)
+        except TimestampRefusedError as error:
+            if (words := refusal_text(answer)) is not None:
+                raise TimestampRefusedError(f"{error} (it says: {words})") from error
+            if _is_granted(answer):
+                self._count(authority)
+            raise
+        self._count(authority)
+        return token
+
+    def _count(self, authority: _Authority) -> None:
+        if self._spent is None:
+            return
+        try:
+            self._spent(authority.name, self._clock())
+        except Exception:  # noqa: BLE001 - a count is an aid: whatever breaks in it, the stamp is good
+            _log.warning("stamp.count_failed", url=authority.name, exc_info=True)
+
+    # ------------------------------------------------------------------ HTTP
+
+    async def _post(self, url: URL, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """Post a request and return the answer, at most 64 KiB; redirects are not followed.
+
+        A server may close a kept connection in the moment we use it. Asking again then is right: at worst
+        a token is paid for that nobody sees.
+        """
+        try:
+            return await self._post_once(url, body, headers)
+        except (aiohttp.ClientError, OSError) as error:
+            if not _was_cut(error):
+                raise
+        return await self._post_once(url, body, headers)
+
+    async def _post_once(self, url: URL, body: bytes, headers: Mapping[str, str]) -> bytes:
         async with self._session.post(
-            endpoint, data=body, headers=_HEADERS, allow_redirects=False
+            url, data=body, headers=headers, allow_redirects=False, timeout=_NO_TIMEOUT
         ) as response:
             if response.status != 200:
-                raise TimestampRefusedError(f"HTTP {response.status}")
-            if response.content_type != _REPLY:
-                raise TimestampRefusedError(f"content type {response.content_type}")
-            answer = bytearray()
-            async for chunk in response.content.iter_any():
-                answer += chunk
-                if len(answer) > MAX_RESPONSE:
-                    response.close()
-                    raise TimestampRefusedError(f"answer larger than {MAX_RESPONSE} octets")
-            return bytes(answer)
+                moved = " (redirects are not followed)" if 300 <= response.status < 400 else ""
+                raise TimestampRefusedError(f"HTTP {response.status}{moved}")
+            encoding = response.headers.get("Content-Encoding", "identity")
+            if encoding.strip().lower() != "identity":  # bombs are cheap, and we asked for none
+                raise TimestampRefusedError(f"content encoding {shown(encoding)}")
+            answer = await _limited(response)
+            if response.content_type not in _REPLIES:
+                words = refusal_text(answer) or "a token, under a wrong name"
+                raise TimestampRefusedError(f"content type {response.content_type} (it says: {words})")
+            return answer
+
+    # ------------------------------------------------------------------ revocation
+
+    async def _check_revocation(
+        self, check: RevocationCheck, certificate: CertificateFacts, token: Token, now: datetime
+    ) -> None:
+        """Refuse a revoked authority; what was said about one certificate counts for a while.
+
+        Raises:
+            TimestampRefusedError: it is revoked.
+        """
+        known = self._asked_about.get(certificate.sha256)
+        if known is None or not timedelta(0) <= now - known[0] < self._revocation_for:
+            offered = _readable((*token.signed.certificates, *self._intermediates))
+            chain = build_chain(certificate, offered, self._trust, token.info.gen_time)
+            if isinstance(chain, ChainFailure):
+                raise TimestampRefusedError(f"chain: {chain.detail}")
+            known = (now, await _word_on(chain, check))
+            if len(self._asked_about) >= _CERTIFICATES_KEPT:
+                self._asked_about.clear()
+            self._asked_about[certificate.sha256] = known
+        if known[1] is not None:
+            raise TimestampRefusedError(f"its certificate: {shown(known[1])}")
+
+
+async def _word_on(chain: Chain, check: RevocationCheck) -> str | None:
+    """Ask about a chain; who is silent too long has said nothing against it."""
+    try:
+        async with asyncio.timeout(_REVOCATION_SECONDS):
+            return await check(chain)
+    except TimeoutError:
+        _log.warning("stamp.revocation_silent", tsa=chain.leaf.subject_text)
+        return None
+
+
+def _readable(certificates: Sequence[bytes]) -> list[CertificateFacts]:
+    """Return the certificates that can be read; others cannot help a chain."""
+    found = []
+    for der in certificates:
+        with suppress(CertificateError):
+            found.append(certificate_facts(der))
+    return found
+
+
+def _was_cut(error: Exception) -> bool:
+    """Say whether an open connection ended before an answer began; failing to connect is another matter."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return False
+    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError):
+        return True
+    return isinstance(error, OSError) and error.errno in {errno.ECONNRESET, errno.EPIPE}
+
+
+async def _limited(response: aiohttp.ClientResponse) -> bytes:
+    """Return a body, at most 64 KiB of it.
+
+    Raises:
+        TimestampRefusedError: it is larger; the connection is given up.
+    """
+    parts: list[bytes] = []
+    size = 0
+    while piece := await response.content.readany():
+        parts.append(piece)
+        size += len(piece)
+        if size > MAX_RESPONSE:
+            response.close()
+            raise TimestampRefusedError(f"answer larger than {MAX_RESPONSE} octets")
+    return b"".join(parts)
+
+
+def _is_granted(answer: bytes) -> bool:
+    try:
+        parse_response(answer)
+    except TimestampRefusedError:
+        return False
+    return True
+
+
+# --------------------------------------------------------------------------- counting what is paid for
+
+
+class CreditFile:
+    """Counts the tokens that authorities gave, in a small file that outlives the process.
+
+    Give `spent` to a `HttpTimestamper`. The file is read once and written after every few tokens, in a
+    thread, and at `close`; a crash forgets ``every - 1`` tokens at most. Several processes may count in one
+    file: each adds what it spent, under a lock. Nothing that goes wrong here holds up a stamp; it is logged.
+
+    Args:
+        path: the file; it need not exist yet, its folder must.
+        endpoints: the authorities, with the credits bought.
+        every: after how many tokens the file is written.
+    """
+
+    def __init__(self, path: Path, endpoints: Sequence[str | TsaEndpoint], *, every: int = 20) -> None:
+        self._path = path
+        self._every = every
+        self._due = every
+        self._counter = Counter(_bought(endpoints), _read_counts(path))
+        self._writing: asyncio.Future[dict[str, Spending]] | None = None
+        for line in self._counter.report():
+            _tell(line)
+
+    def report(self) -> tuple[CreditLine, ...]:
+        """Return what there is to tell about every authority."""
+        return self._counter.report()
+
+    def spent(self, endpoint: str, at: datetime) -> None:
+        """Count a token; warn where 20 %, 5 % or nothing is left. Never raises, never waits."""
+        line = self._counter.spend(endpoint, at)
+        if line is not None:
+            _tell(line)
+        if self._counter.pending_tokens >= self._due and self._writing is None:
+            self._start_writing()
+
+    async def close(self) -> None:
+        """Write down what is not yet written."""
+        if self._writing is not None:
+            await asyncio.wait((self._writing,))
+        if self._counter.pending:
+            self._start_writing()
+            if self._writing is not None:
+                await asyncio.wait((self._writing,))
+
+    def _start_writing(self) -> None:
+        pending = self._counter.pending
+        self._due = self._counter.pending_tokens + self._every  # if it fails: not again at the next token
+        loop = asyncio.get_running_loop()
+        self._writing = loop.run_in_executor(None, _add_to_file, self._path, pending)
+        self._writing.add_done_callback(partial(self._written, pending))
+
+    def _written(self, pending: Mapping[str, Spending], done: asyncio.Future[dict[str, Spending]]) -> None:
+        self._writing = None
+        if done.cancelled():
+            return
+        if (error := done.exception()) is not None:
+            _log.warning("stamp.credits_not_kept", path=str(self._path), detail=str(error))
+            return
+        self._counter.settle(pending, done.result())
+        self._due = self._every
+
+
+def read_credits(path: Path, endpoints: Sequence[str | TsaEndpoint]) -> tuple[CreditLine, ...]:
+    """Return what there is to tell about every authority, from the file alone, as `kephs doctor` does.
+
+    A file that cannot be read counts as none; why is logged.
+    """
+    return Counter(_bought(endpoints), _read_counts(path)).report()
+
+
+def _bought(endpoints: Sequence[str | TsaEndpoint]) -> dict[str, int | None]:
+    given = (TsaEndpoint(one) if isinstance(one, str) else one for one in endpoints)
+    return {endpoint.url: endpoint.credits for endpoint in given}
+
+
+def _tell(line: CreditLine) -> None:
+    if not line.state.worries:
+        return
+    tell = _log.warning if line.state is CreditState.LOW else _log.error
+    tell("stamp.credits_low", url=line.endpoint, state=line.state.value, left=line.left, bought=line.bought)
+
+
+def _read_counts(path: Path) -> dict[str, Spending]:
+    try:
+        return decode_counts(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, CreditFileError) as error:
+        _log.warning("stamp.credits_unreadable", path=str(path), detail=str(error))
+        return {}
+
+
+def _add_to_file(path: Path, more: Mapping[str, Spending]) -> dict[str, Spending]:
+    """Add counts to the file, whole or not at all, and return what it holds now. Runs in a thread.
+
+    A file that is damaged is kept beside for a person to look at.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with path.with_name(f"{path.name}.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            kept = decode_counts(path.read_bytes())
+        except FileNotFoundError:
+            kept = {}
+        except CreditFileError:
+            kept = {}
+            path.replace(path.with_name(f"{path.name}.damaged"))
+        sums = added(kept, more)
+        partial_file = path.with_name(f"{path.name}.new")
+        with partial_file.open("wb") as file:
+            file.write(encode_counts(sums))
+            file.flush()
+            os.fsync(file.fileno())
+        partial_file.replace(path)
+        return sums

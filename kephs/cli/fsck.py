@@ -76,6 +76,12 @@ SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
             "an evidence was never on its way to the sender's provider",
             _TELL,
         ),
+        FindingCode.EVIDENCE_UNSTAMPED: (
+            "an evidence waits for its time stamp",
+            "released in the grace of seal.unstamped_grace; it is stamped before its receipt leaves",
+        ),
+        FindingCode.EVIDENCE_WITHOUT_PROOF: ("an evidence has no time stamp", _RESTORE),
+        FindingCode.EVIDENCE_PROOF_BROKEN: ("an evidence's time stamp is not about it", _RESTORE),
         FindingCode.EVIDENCE_NOT_IN_LEDGER: ("an evidence is not in the ledger", _TELL),
         FindingCode.TRANSFER_WITHOUT_MESSAGE: ("the message of a transfer is gone", _RESTORE),
         FindingCode.TRANSFER_WITHOUT_EVIDENCE: ("a receipt on its way is about no evidence of ours", _TELL),

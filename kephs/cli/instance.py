@@ -8,6 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from config import settings as config_settings
 from directory.addresses import AddressError, KepAddress
 from kephs.instance_keys import key_check_file, read_keys
@@ -61,6 +64,7 @@ def make_instance(
         (directory / name).mkdir(mode=0o700)
     for name in ("master.key", "identity.key"):
         _write_secret(directory / "keys" / name, secrets.token_hex(32) + "\n")
+    _write_secret(directory / "keys" / "ledger.key", _ledger_key())
     made = _values(domain, wanted, test_pki=test_pki)
     if test_pki:
         _add_test_pki(directory, domain, made, _test_pki(directory, domain, made, now, wanted, pki_of))
@@ -168,6 +172,15 @@ def _add_test_pki(directory: Path, domain: str, values: dict[str, Any], made: _P
 
 def _suffix(domain: str) -> str:
     return domain.partition(".")[2]
+
+
+def _ledger_key() -> str:
+    """Return a new key for the ledger's checkpoints, PEM: apart from the transaction key (ADR 0026)."""
+    return (
+        Ed25519PrivateKey.generate()
+        .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        .decode("ascii")
+    )
 
 
 def _write_secret(path: Path, text: str) -> None:

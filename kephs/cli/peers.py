@@ -77,6 +77,7 @@ _WORDS: Final[Mapping[ChangeKind, tuple[str, str]]] = MappingProxyType(
         ),
         ChangeKind.LIMIT: ("largest message changed", "en büyük ileti boyutu değişti"),
         ChangeKind.PROFILE: ("profile changed", "profil değişti"),
+        ChangeKind.STAMPS: ("time stamps agreed otherwise", "zaman damgası anlaşması değişti"),
     }
 )  # fmt: skip
 
@@ -352,6 +353,7 @@ def _loaded(loaded: LoadedRegister) -> dict[str, Any]:
                 "transaction_certificates": [one.sha256.hex() for one in peer.certificates],
                 "max_message_mib": peer.max_message >> 20,
                 "profile": peer.profile.value,
+                "stamps": peer.stamps.value,
             }
             for peer in sorted(loaded.register.peers.values(), key=lambda one: one.domain)
         ],
@@ -369,6 +371,7 @@ def _entry(entry: ProviderEntry, now: datetime, *, own: str) -> dict[str, Any]:
         "port": entry.port,
         "max_message_mib": entry.max_message >> 20,
         "profile": entry.profile.value,
+        "stamps": entry.stamps.value,
         "since": _time(entry.since),
         "until": None if entry.until is None else _time(entry.until),
         "tls_certificates": [_period(one, now) for one in entry.tls],

@@ -1,11 +1,12 @@
-"""``kephs verify``: evidence, KEP messages, bundles and senders' signatures, offline."""
+"""``kephs verify``: evidence, its proofs, KEP messages, bundles and senders' signatures, offline."""
 
 import mmap
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -15,11 +16,13 @@ import click
 from evidence.adapters.trust_folder import TrustFolderError, read_trust
 from evidence.certificates import TEST_TRANSACTION_POLICY
 from evidence.chain import TrustStore
+from evidence.notes import NoteError, NoteVerifier
 from evidence.ports import BytesSource
 from evidence.report import Report, Step, SubIndication, Verdict, conclude
 from evidence.role import SealPolicy
-from evidence.verify import exit_code, verify_source
+from evidence.verify import EVIDENCE_ENDING, exit_code, verify_source
 from kephs.cli.output import Usage64Command, guarded, json_option, print_json, usage_error
+from kephs.cli.second_opinion import second_opinion
 from kephs.cli.sender_report import RevocationData, sender_report
 from kephs.system import SystemClock
 
@@ -30,6 +33,8 @@ _WORDS: Final[dict[Verdict, str]] = {
 }
 _NO_TRUST: Final = "no root is trusted: give --trust DIR (güvenilen kök yok: --trust KLASÖR verin)"
 _MARKS: Final[dict[bool | None, str]] = {True: "ok  ", None: "note", False: "FAIL"}
+_LEDGER_FOLDER: Final = "kayit"
+_EVIDENCE_FOLDER: Final = "delil"
 _file = click.Path(path_type=Path)
 
 
@@ -61,13 +66,28 @@ _file = click.Path(path_type=Path)
     metavar="OID",
     help="Policy of transaction certificates, beside that of the TEST PKI.",
 )
+@click.option(
+    "--log-key",
+    metavar="VKEY",
+    help="Public key of the provider's ledger (name+id+key), for proofs and checkpoints.",
+)
+@click.option(
+    "--second-opinion",
+    "second",
+    is_flag=True,
+    help="Ask openssl, xmlsec1 and pyHanko too, where they are installed; a disagreement undoes a pass.",
+)
 @json_option
 @guarded
 def command(
     paths: tuple[Path, ...], trust: Path | None, at_text: str | None, senders: tuple[Path, ...],
-    revocation: tuple[Path, ...], policies: tuple[str, ...], as_json: bool,  # noqa: FBT001
+    revocation: tuple[Path, ...], policies: tuple[str, ...], log_key: str | None, second: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
 ) -> None:  # fmt: skip
-    """Verify evidence XML, KEP messages (.eml) and bundles (.kepdelil) without any network.
+    """Verify evidence (.xml, .ers), KEP messages (.eml), bundles (.kepdelil) and proofs, without any network.
+
+    Beside X.xml the evidence record X.ers is read, where it lies there; beside X.ers, and beside a proof
+    from the ledger (X.proof), the evidence X.xml.
 
     Exit status: 0 all valid, 1 something is not valid or cannot be read, 2 something cannot be decided,
     64 wrong usage. A reader of the output that goes away early changes none of these.
@@ -77,8 +97,9 @@ def command(
     at = _time(at_text)
     store = _trust(trust)
     policy = SealPolicy(transaction_policies=frozenset((TEST_TRANSACTION_POLICY, *policies)))
+    how = _How(store, at, policy, _log_key(log_key), second=second)
     data = RevocationData.of(revocation)
-    reports = [(path, _evidence(path, store, at, policy)) for path in paths]
+    reports = [(path, _evidence(path, how)) for path in paths]
     reports += [(path, _sender(path, store, at, data, policy)) for path in senders]
     code = exit_code(report for _, report in reports)
     if as_json:
@@ -111,12 +132,49 @@ def _trust(folder: Path | None) -> TrustStore:
         raise usage_error(f"--trust {error}") from None
 
 
-def _evidence(path: Path, trust: TrustStore, at: datetime, policy: SealPolicy) -> Report:
+@dataclass(frozen=True, slots=True)
+class _How:
+    trust: TrustStore
+    at: datetime
+    policy: SealPolicy
+    log_key: NoteVerifier | None
+    second: bool
+
+
+def _log_key(text: str | None) -> NoteVerifier | None:
+    if text is None:
+        return None
     try:
-        with _opened(path) as source:
-            return verify_source(source, trust, at, policy, subject=path.name)
-    except OSError as error:
-        return _unreadable(path, at, error)
+        return NoteVerifier.parse(text.strip())
+    except NoteError as error:
+        raise usage_error(f"--log-key: {error}") from None
+
+
+def _evidence(path: Path, how: _How) -> Report:
+    with ExitStack() as files:
+
+        def beside(ending: str) -> BytesSource | None:
+            found = next((one for one in _neighbours(path, ending) if one.exists()), None)
+            return None if found is None else files.enter_context(_opened(found))
+
+        try:
+            source = files.enter_context(_opened(path))
+            report = verify_source(
+                source, how.trust, how.at, how.policy,
+                subject=path.name, beside=beside, log_key=how.log_key,
+            )  # fmt: skip
+            return second_opinion(source, report, how.trust, how.at, beside=beside) if how.second else report
+        except OSError as error:
+            return _unreadable(path, how.at, error)
+
+
+def _neighbours(path: Path, ending: str) -> Iterator[Path]:
+    """Name where the file of the same name with another ending may lie: beside, or as in a bundle."""
+    other = path.with_suffix(ending)
+    if other != path:
+        yield other
+    if ending == EVIDENCE_ENDING and path.parent.name == _LEDGER_FOLDER:
+        yield path.parent.parent / _EVIDENCE_FOLDER / other.name
 
 
 def _sender(path: Path, trust: TrustStore, at: datetime, data: RevocationData, policy: SealPolicy) -> Report:
@@ -139,8 +197,10 @@ def _unreadable(path: Path, at: datetime, error: OSError) -> Report:
 @contextmanager
 def _opened(path: Path) -> Iterator[BytesSource]:
     """Map a file; nothing of it is held in memory that is not being looked at."""
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for ever, a device never end
+        raise OSError(None, "no regular file", str(path))
     with path.open("rb") as file:
-        if path.stat().st_size == 0:
+        if os.fstat(file.fileno()).st_size == 0:
             yield BytesSource(b"")
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:

@@ -109,6 +109,7 @@ class StoredEvidence:
     receipt_due: datetime | None = None  # when the receipt is to be filed or queued; None once it is
     attempts: int = 0
     origin: str | None = None
+    unstamped: bool = False  # released while no authority answered (D16): its evidence record follows
 
 
 class TransferKind(StrEnum):

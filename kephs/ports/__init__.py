@@ -27,7 +27,9 @@ from kephs.ports.rows import (
     FolderExistsError,
     Mailboxes,
     Messages,
+    StoredCheckpoint,
     Transfers,
+    Tree,
 )
 from kephs.ports.store import Store, StoreUnavailableError, Tx
 
@@ -57,7 +59,9 @@ __all__ = [
     "Spool",
     "Store",
     "StoreUnavailableError",
+    "StoredCheckpoint",
     "Subscription",
     "Transfers",
+    "Tree",
     "Tx",
 ]

@@ -1,6 +1,7 @@
 """The rows of one transaction, by subject."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -114,10 +115,14 @@ class DuplicateEvidenceError(Exception):
 class Evidences(Protocol):
     """Evidence rows; adding one also appends to the ledger's hash chain."""
 
-    def add(self, evidence: StoredEvidence) -> LedgerEntry:
+    def add(self, evidence: StoredEvidence, ers: bytes | None = None) -> LedgerEntry:
         """Store an evidence and its ledger entry. Of ours there is one per (message, kind, recipient).
 
         A peer's is told apart by its id alone: repeated and contradictory ones stand beside each other.
+
+        Args:
+            evidence: the row.
+            ers: the evidence record (RFC 4998, DER) that travels beside it in batch mode.
 
         Raises:
             DuplicateEvidenceError: this event already has its evidence, or the id is taken.
@@ -125,6 +130,22 @@ class Evidences(Protocol):
         ...
 
     def get(self, evidence_id: str) -> StoredEvidence | None: ...
+    def ers(self, evidence_id: str) -> bytes | None:
+        """Return the evidence record exactly as it was added, None where the evidence has none."""
+        ...
+
+    def set_ers(self, evidence_id: str, ers: bytes) -> bool:
+        """Store the record of what was released without one; False where it has its stamp already."""
+        ...
+
+    def appendix(self, message_id: str) -> tuple[bytes, bytes] | None:
+        """Return what a message's bundle was sealed with: the digest of its inputs, and the content."""
+        ...
+
+    def set_appendix(self, message_id: str, inputs: bytes, content: bytes) -> None:
+        """Keep what a message's bundle is sealed with; an earlier one is replaced."""
+        ...
+
     def of_message(self, message_id: str) -> list[StoredEvidence]: ...
     def claim_receipts(
         self, now: datetime, limit: int, lease_until: datetime, by: str
@@ -138,6 +159,52 @@ class Evidences(Protocol):
     def ledger(self, after: int, limit: int) -> list[LedgerEntry]: ...
     def ledger_of(self, evidence_id: str) -> LedgerEntry | None: ...
     def all(self) -> Iterable[StoredEvidence]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A signed statement about a log: so many entries, this root (C2SP checkpoint)."""
+
+    size: int
+    root: bytes
+    note: str  # with every signature that was gathered
+    at: datetime
+
+
+class Tree(Protocol):
+    """The Merkle tree over the ledger, in tiles of up to 256 hashes, and what was signed about it."""
+
+    def tile(self, level: int, number: int) -> bytes | None:
+        """Return a tile's hashes, 32 octets each, as many as there are; None where it has none."""
+        ...
+
+    def put_tile(self, level: int, number: int, hashes: bytes) -> None:
+        """Store a tile; one that grew replaces the shorter one."""
+        ...
+
+    def checkpoint(self, size: int | None = None) -> StoredCheckpoint | None:
+        """Return the checkpoint of this size, or the newest."""
+        ...
+
+    def checkpoints(self, after: int, limit: int) -> list[StoredCheckpoint]:
+        """Return checkpoints larger than ``after``, ascending."""
+        ...
+
+    def add_checkpoint(self, checkpoint: StoredCheckpoint) -> bool:
+        """Store a checkpoint; False where one of this size stands: it stays."""
+        ...
+
+    def set_note(self, size: int, note: str) -> None:
+        """Replace a checkpoint's note by one with more signatures."""
+        ...
+
+    def witnessed(self, origin: str) -> StoredCheckpoint | None:
+        """Return the newest checkpoint of another log that we cosigned."""
+        ...
+
+    def set_witnessed(self, origin: str, checkpoint: StoredCheckpoint) -> None:
+        """Note that we cosigned a checkpoint of another log."""
+        ...
 
 
 class Transfers(Protocol):

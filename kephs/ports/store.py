@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from kephs.ports.content import Blobs
-from kephs.ports.rows import Accounts, Deliveries, Evidences, Mailboxes, Messages, Transfers
+from kephs.ports.rows import Accounts, Deliveries, Evidences, Mailboxes, Messages, Transfers, Tree
 
 T = TypeVar("T")
 
@@ -26,6 +26,8 @@ class Tx(Protocol):
     def deliveries(self) -> Deliveries: ...
     @property
     def evidence(self) -> Evidences: ...
+    @property
+    def tree(self) -> Tree: ...
     @property
     def transfers(self) -> Transfers: ...
     @property

@@ -1,36 +1,49 @@
-"""Everything a court needs about one message, gathered from the store and from the issuers now.
+"""Everything a court needs about one message, gathered from the store and from the issuers.
+
+The same contents give the same bytes: what is made for a bundle (signature, stamp, revocation data fetched,
+ledger proofs) is kept with the message (`kephs.usecases.appendix`) until its evidence changes.
 
 spec: KEP-EV-07, KEP-SG-09; layout in `evidence.bundle`.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import BinaryIO, Final
+from hashlib import sha256
+from typing import BinaryIO, Final, Protocol
 
-from evidence.bundle import BundleContents, BundlePlan, RevocationFile, plan_bundle
-from evidence.certificates import CertificateFacts
+from evidence.bundle import BundleContents, BundlePlan, RevocationFile, plan_bundle, revocation_name
+from evidence.certificates import CertificateError, CertificateFacts, certificate_facts
 from evidence.chain import Chain, TrustStore, build_chain
 from evidence.der import DerError
 from evidence.kep_message import parse_kep_message
 from evidence.ledger import LedgerEntry
 from evidence.mime import scan
-from evidence.ports import ByteSource
+from evidence.ports import ByteSource, Sealing
 from evidence.records import SealedEvidence
-from evidence.rem_xml import read as read_record
-from evidence.revocation import RevocationAnswer, RevocationSource, RevocationStatus
+from evidence.revocation import RevocationError, RevocationSource, RevocationStatus, check_ocsp
 from evidence.role import SealPolicy
-from evidence.sealing import Sealer
+from evidence.serialise import read as read_record
 from evidence.smime import SmimeError, locate
-from evidence.verify_evidence import check_evidence
+from evidence.verify_evidence import EvidenceCheck, check_evidence
 from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Offload, Revocation, Store, Tx
-from kephs.usecases.material import decode_material
+from kephs.usecases.appendix import Appendix, AppendixError
+from kephs.usecases.material import Material, decode_material, report_file
+from kephs.usecases.prove import NotInLedgerError, Proven
+from kephs.usecases.publish_ledger import LedgerContradictionError
 from kephs.usecases.source_range import SourceRange
 
-_LEDGER_PAGE: Final = 5_000
-_SUFFIX: Final = {RevocationSource.OCSP: "ocsp", RevocationSource.CRL: "crl"}
+_FORM: Final = b"kephs-bundle-inputs-1\x00"
+
+
+class LedgerProofs(Protocol):
+    """Whoever proves that evidence stands in the ledger (`kephs.usecases.prove.Prove`)."""
+
+    async def prove(self, evidence_ids: Sequence[str]) -> Proven:
+        """Return a checkpoint and the proofs under it."""
+        ...
 
 
 class BundleFault(StrEnum):
@@ -40,6 +53,8 @@ class BundleFault(StrEnum):
     AMBIGUOUS = "ambiguous-message-id"
     CONTENT_GONE = "content-gone"
     EVIDENCE_BROKEN = "evidence-broken"
+    EVIDENCE_UNSTAMPED = "evidence-unstamped"
+    LEDGER_BROKEN = "ledger-broken"
     REVOCATION_SILENT = "revocation-silent"
 
 
@@ -70,26 +85,40 @@ class _Rows:
     """What the store holds of one message."""
 
     message: Submission
-    evidences: tuple[tuple[StoredEvidence, Blob | None], ...]
+    evidences: tuple[tuple[StoredEvidence, Blob | None, bytes | None], ...]  # with its evidence record
     original: Blob | None
     dispatch: Blob | None
     material: Blob | None
     ledger: tuple[LedgerEntry, ...]
+    appendix: tuple[bytes, bytes] | None
+
+    def inputs(self, roots: Iterable[bytes]) -> bytes:
+        """Return the digest of all that is stored and goes in, beside what the appendix itself holds."""
+        hasher = sha256(_FORM)
+        parts = [self.message.message_id.encode(), self.message.digest_sha256]
+        parts += [blob.sha256 if blob is not None else b"" for blob in (self.dispatch, self.material)]
+        for evidence, blob, ers in self.evidences:
+            parts += [evidence.evidence_id.encode(), blob.sha256 if blob is not None else b"", ers or b""]
+        parts += [entry.hash for entry in self.ledger] + [b"roots", *roots]
+        for part in parts:
+            hasher.update(len(part).to_bytes(8, "big"))
+            hasher.update(part)
+        return hasher.digest()
 
 
 class MakeBundle:
     """Makes the stand-alone bundle of one message."""
 
     def __init__(
-        self, *, store: Store, blobs: BlobStore, sealer: Sealer, revocation: Revocation, trust: TrustStore,
-        policy: SealPolicy, offload: Offload, clock: Clock,
+        self, *, store: Store, blobs: BlobStore, sealer: Sealing, revocation: Revocation, trust: TrustStore,
+        policy: SealPolicy, offload: Offload, clock: Clock, ledger: LedgerProofs | None = None,
     ) -> None:  # fmt: skip
         self._store, self._blobs, self._sealer = store, blobs, sealer
         self._revocation, self._trust, self._policy = revocation, trust, policy
-        self._offload, self._clock = offload, clock
+        self._offload, self._clock, self._ledger = offload, clock, ledger
 
     async def make(self, message: str) -> ReadyBundle:
-        """Gather, check and sign the bundle of a message.
+        """Gather, check and sign the bundle of a message; unchanged contents give the bundle made before.
 
         Args:
             message: our id of it, or the Message-ID its sender's client gave it (with or without <>).
@@ -99,28 +128,97 @@ class MakeBundle:
             TimestampUnavailableError, SignerUnavailableError: the manifest cannot be signed now.
         """
         rows = await self._store.read(lambda tx: _rows(tx, message))
-        sealed = [await self._evidence(evidence, blob) for evidence, blob in rows.evidences]
+        contents = await self._stored(rows)
+        inputs = rows.inputs(root.der for root in self._trust.roots)
+        kept = _kept(rows.appendix, inputs)
+        if kept is not None and (kept.checkpoint is not None or self._ledger is None):
+            ready = await self._ready(rows, contents, kept)
+            if ready.plan.digest == kept.manifest_sha256:
+                return ready
+        made = await self._seal(contents)
+        kept = await self._keep(rows.message.message_id, inputs, made, replacing=rows.appendix)
+        return await self._ready(rows, contents, kept)
+
+    # --- the seal -----------------------------------------------------------------------------
+
+    async def _ready(self, rows: _Rows, contents: BundleContents, appendix: Appendix) -> ReadyBundle:
+        plan = await self._plan(contents, appendix)
+        return ReadyBundle(rows.message.message_id, len(contents.evidences), plan, appendix.signature)
+
+    async def _plan(self, contents: BundleContents, appendix: Appendix) -> BundlePlan:
+        whole = replace(
+            contents,
+            revocation=[*contents.revocation, *appendix.revocation],
+            checkpoint=appendix.checkpoint,
+            proofs=appendix.proofs,
+        )
+        return await self._offload.run(lambda: plan_bundle(whole, created_at=appendix.created_at))
+
+    async def _seal(self, contents: BundleContents) -> Appendix:
+        revocation = await self._current(contents.evidences)
+        appendix = Appendix(self._clock.now(), tuple(revocation))
+        if self._ledger is not None:
+            proven = await self._proven(self._ledger, contents.evidences)
+            proofs = {evidence_id: proof.encode() for evidence_id, proof in proven.proofs.items()}
+            appendix = replace(appendix, checkpoint=proven.note, proofs=proofs)
+        plan = await self._plan(contents, appendix)
+        signature = await self._sealer.sign_entity(plan.digest, appendix.created_at)
+        return replace(appendix, manifest_sha256=plan.digest, signature=signature)
+
+    async def _keep(
+        self, message_id: str, inputs: bytes, made: Appendix, *, replacing: tuple[bytes, bytes] | None
+    ) -> Appendix:
+        """Store what was made, or return what somebody else made of the same contents meanwhile."""
+
+        def commit(tx: Tx) -> Appendix:
+            stands = tx.evidence.appendix(message_id)
+            other = _kept(stands, inputs) if stands != replacing else None
+            if other is not None:
+                return other
+            tx.evidence.set_appendix(message_id, inputs, made.encode())
+            return made
+
+        return await self._store.write(commit)
+
+    async def _proven(self, ledger: LedgerProofs, sealed: Sequence[SealedEvidence]) -> Proven:
+        try:
+            return await ledger.prove([item.record.evidence_id for item in sealed])
+        except (NotInLedgerError, LedgerContradictionError) as error:
+            raise BundleUnavailableError(
+                BundleFault.LEDGER_BROKEN, f"the ledger does not prove this evidence: {error}"
+            ) from None
+
+    # --- contents -----------------------------------------------------------------------------
+
+    async def _stored(self, rows: _Rows) -> BundleContents:
+        """Return everything that the store itself has for the bundle."""
+        sealed = [await self._evidence(*one) for one in rows.evidences]
         original, dispatch = await self._contents(rows)
-        revocation = [*await self._sender_material(rows), *await self._current(sealed)]
-        contents = BundleContents(
+        material = await self._material(rows)
+        return BundleContents(
             original=original,
             evidences=sealed,
             dispatch=dispatch,
-            revocation=revocation,
+            revocation=[] if material is None else await self._offload.run(
+                _sender_files, material, rows.message.submitted_at, self._trust
+            ),
             sender_signature=await self._offload.run(_sender_signature, original),
+            sender_report=None if material is None else report_file(material),
             roots=[root.der for root in self._trust.roots],
             ledger=rows.ledger,
-        )
-        now = self._clock.now()
-        plan = await self._offload.run(lambda: plan_bundle(contents, created_at=now))
-        signature = await self._sealer.sign_entity(plan.digest, now)
-        return ReadyBundle(rows.message.message_id, len(sealed), plan, signature)
+        )  # fmt: skip
 
-    async def _evidence(self, evidence: StoredEvidence, blob: Blob | None) -> SealedEvidence:
+    async def _evidence(
+        self, evidence: StoredEvidence, blob: Blob | None, ers: bytes | None
+    ) -> SealedEvidence:
         if blob is None:
             raise BlobMissingError(evidence.evidence_id)
+        if evidence.unstamped:
+            raise BundleUnavailableError(
+                BundleFault.EVIDENCE_UNSTAMPED, f"evidence {evidence.evidence_id} waits for its time stamp"
+            )
         xml = await self._read(blob)
-        return SealedEvidence(read_record(xml), xml)
+        return SealedEvidence(read_record(xml), xml, ers)
 
     async def _contents(self, rows: _Rows) -> tuple[ByteSource, ByteSource | None]:
         """Return the original and the KEP message; the original also stands inside the latter."""
@@ -136,17 +234,11 @@ class MakeBundle:
             f"the content of this message is not kept (it is {rows.message.state.value})",
         )
 
-    async def _sender_material(self, rows: _Rows) -> list[RevocationFile]:
+    async def _material(self, rows: _Rows) -> Material | None:
         """Return what the verdict on the sender's signature rested on at reception (KEP-SG-09)."""
-        if rows.material is None:
-            return []
-        kept = decode_material(await self._read(rows.material))
-        listed = (("ocsp", kept.ocsp), ("crl", kept.crls))
-        return [
-            RevocationFile(f"gonderici-{number}.{suffix}", der)
-            for suffix, ders in listed
-            for number, der in enumerate(ders, 1)
-        ]
+        return None if rows.material is None else decode_material(await self._read(rows.material))
+
+    # --- revocation data ----------------------------------------------------------------------
 
     async def _current(self, sealed: Sequence[SealedEvidence]) -> list[RevocationFile]:
         """Ask now about every certificate behind the seals and stamps: issuers speak later than both."""
@@ -160,7 +252,8 @@ class MakeBundle:
                     BundleFault.REVOCATION_SILENT,
                     f"nobody says whether {certificate.subject_text} was revoked; a bundle must bring that",
                 )
-            files[answer.der] = RevocationFile(_file_name(certificate, answer), answer.der)
+            name = revocation_name(certificate.sha256, answer.source)
+            files.setdefault(answer.der, RevocationFile(name, answer.der))
         return list(files.values())
 
     def _links(
@@ -168,30 +261,76 @@ class MakeBundle:
     ) -> list[tuple[CertificateFacts, CertificateFacts]]:
         found: dict[bytes, tuple[CertificateFacts, CertificateFacts]] = {}
         for item in sealed:
-            check = check_evidence(item.xml, self._trust, now, self._policy)
+            check = check_evidence(item.xml, self._trust, now, self._policy, ers=item.ers)
             if not check.passed or check.chain is None:
                 step = check.report.failing_step
                 raise BundleUnavailableError(
                     BundleFault.EVIDENCE_BROKEN,
                     f"evidence {item.record.evidence_id} does not verify: {step.detail if step else ''}",
                 )
-            chains = [check.chain, *self._stamp_chains(check.tsa, check.chain, check.stamped_at or now)]
+            chains = [check.chain, *self._stamp_chains(check, check.chain, check.stamped_at or now)]
             found |= {link[0].sha256: link for chain in chains for link in chain.links}
         return list(found.values())
 
-    def _stamp_chains(self, tsa: CertificateFacts | None, near: Chain, at: datetime) -> Iterable[Chain]:
-        if tsa is None:
-            return ()
-        chain = build_chain(tsa, near.certificates, self._trust, at)
-        return (chain,) if isinstance(chain, Chain) else ()
+    def _stamp_chains(self, check: EvidenceCheck, near: Chain, at: datetime) -> Iterator[Chain]:
+        if check.tsa is None:
+            return
+        tokens = check.ers.tokens if check.ers is not None else ()
+        embedded = [der for one in tokens if one.token is not None for der in one.token.signed.certificates]
+        chain = build_chain(check.tsa, [*near.certificates, *_readable(embedded)], self._trust, at)
+        if isinstance(chain, Chain):
+            yield chain
 
     async def _read(self, blob: Blob) -> bytes:
         source = self._blobs.open(blob)
         return await self._offload.run(source.read, 0, source.size)
 
 
-def _file_name(certificate: CertificateFacts, answer: RevocationAnswer) -> str:
-    return f"{certificate.sha256.hex()[:16]}.{_SUFFIX[answer.source]}"
+def _kept(stored: tuple[bytes, bytes] | None, inputs: bytes) -> Appendix | None:
+    """Return what was made of these very contents, None where there is nothing of use."""
+    if stored is None or stored[0] != inputs:
+        return None
+    try:
+        return Appendix.decode(stored[1])
+    except AppendixError:
+        return None
+
+
+def _sender_files(kept: Material, at: datetime, trust: TrustStore) -> list[RevocationFile]:
+    """Return the revocation data of the holder's certificate, named after what it speaks of."""
+    certificates = _readable([*kept.certificates, *(root.der for root in trust.roots)])
+    files = []
+    for number, der in enumerate(kept.ocsp, 1):
+        named = next((c for c in certificates if _speaks_of(der, c, certificates, at, trust)), None)
+        ending = revocation_name(named.sha256, RevocationSource.OCSP) if named else f"{number}.ocsp"
+        files.append(RevocationFile(f"gonderici-{ending}", der))
+    files += [RevocationFile(f"gonderici-{n}.crl", der) for n, der in enumerate(kept.crls, 1)]
+    return list({file.name: file for file in files}.values())
+
+
+def _speaks_of(
+    der: bytes, certificate: CertificateFacts, others: Sequence[CertificateFacts], at: datetime,
+    trust: TrustStore,
+) -> bool:  # fmt: skip
+    for issuer in others:
+        if issuer.subject != certificate.issuer:
+            continue
+        try:
+            check_ocsp(der, certificate, issuer, at=at, trust=trust)
+        except RevocationError:
+            continue
+        return True
+    return False
+
+
+def _readable(ders: Iterable[bytes]) -> list[CertificateFacts]:
+    found = []
+    for der in ders:
+        try:
+            found.append(certificate_facts(der))
+        except CertificateError:
+            continue
+    return found
 
 
 def _sender_signature(original: ByteSource) -> bytes | None:
@@ -211,11 +350,12 @@ def _rows(tx: Tx, wanted: str) -> _Rows:
 
     return _Rows(
         message,
-        tuple((one, tx.blobs.get(one.blob)) for one in evidences),
+        tuple((one, tx.blobs.get(one.blob), tx.evidence.ers(one.evidence_id)) for one in evidences),
         blob(message.digest_sha256),
         blob(message.dispatch),
         blob(message.material),
         _ledger(tx, (one.evidence_id for one in evidences)),
+        tx.evidence.appendix(message.message_id),
     )
 
 

@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import Final
 
 from directory.accounts import Account, AccountState
+from directory.providers import ProviderRegister
+from evidence.ports import Sealing
 from evidence.records import EvidenceKind, Reason, SealedEvidence
-from evidence.sealing import Sealer
 from kephs.domain.lifecycle import DeliveryEvent, DeliveryState, advance_delivery
 from kephs.domain.mailboxes import FolderRole, NewItem
 from kephs.domain.messages import Delivery, StoredEvidence, Submission
@@ -18,6 +19,7 @@ from kephs.domain.refusals import TEXTS, RefusalCode
 from kephs.ports import Blob, BlobStore, Changes, Store, Tx
 from kephs.usecases.closing import close_when_decided
 from kephs.usecases.dispatch import Built, DispatchMaker, name_dispatch
+from kephs.usecases.evidence_form import form_for_origin
 from kephs.usecases.receipts import Receipt, ReceiptMaker, file_due
 from kephs.usecases.records import RecordMaker, stored
 
@@ -48,7 +50,7 @@ class _Ahead:
 
     deliveries: tuple[Delivery, ...]
     accounts: Mapping[str, Account]
-    receipts: tuple[tuple[StoredEvidence, Blob], ...]
+    receipts: tuple[StoredEvidence, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,11 @@ class Deliver:
 
     store: Store
     blobs: BlobStore
-    sealer: Sealer
+    sealer: Sealing
     records: RecordMaker
     dispatches: DispatchMaker
     receipts: ReceiptMaker
+    register: ProviderRegister
     changes: Changes
 
     async def deliver(self, message: Submission) -> None:
@@ -94,8 +97,9 @@ class Deliver:
             for d, kind in zip(decisions, (step.evidence for step in steps), strict=True)
             if kind is not None
         ]
-        sealed = await self.sealer.seal_many(made)
-        earlier = [await self.dispatches.accepted(e.evidence_id, blob) for e, blob in ahead.receipts]
+        form = form_for_origin(self.register, message.origin)
+        sealed = await self.sealer.seal_many(made, profile=form.profile, stamping=form.stamping)
+        earlier = [await self.dispatches.kept.open(evidence) for evidence in ahead.receipts]
         receipts = await self._receipts(message, [*earlier, *sealed])
         blobs = await self.blobs.put_many([*(one.xml for one in sealed), *(r.content for r in receipts)])
         contents, filed = blobs[: len(sealed)], list(zip(receipts, blobs[len(sealed) :], strict=True))
@@ -104,7 +108,7 @@ class Deliver:
             dispatch = name_dispatch(tx, message, built)
             for decision, evidence, blob in zip(decisions, sealed, contents, strict=True):
                 _commit(tx, message, dispatch, decision, evidence, blob)
-            about = [*(e.evidence_id for e, _ in ahead.receipts), *(s.record.evidence_id for s in sealed)]
+            about = [*(e.evidence_id for e in ahead.receipts), *(s.record.evidence_id for s in sealed)]
             for evidence_id, (receipt, kept) in zip(about, filed, strict=False):  # no receipts: a peer's
                 file_due(tx, evidence_id, kept, receipt.index)
             _finish(tx, message)
@@ -129,15 +133,14 @@ def _next(tx: Tx, message: Submission) -> _Ahead:
     return _Ahead(tuple(deliveries), _accounts(tx, deliveries), tuple(_receipts_due(tx, message)))
 
 
-def _receipts_due(tx: Tx, message: Submission) -> Iterator[tuple[StoredEvidence, Blob]]:
+def _receipts_due(tx: Tx, message: Submission) -> Iterator[StoredEvidence]:
     """Yield evidence 10 while its receipt is due: its sender sees it together with what came of it."""
     if message.account_id is None:
         return
     for evidence in tx.evidence.of_message(message.message_id):
-        blob = tx.blobs.get(evidence.blob)
         accepted = evidence.kind is EvidenceKind.SUBMISSION_ACCEPTANCE
-        if accepted and evidence.receipt_due is not None and blob is not None:
-            yield evidence, blob
+        if accepted and evidence.receipt_due is not None:
+            yield evidence
 
 
 def _accounts(tx: Tx, deliveries: Sequence[Delivery]) -> dict[str, Account]:
@@ -165,7 +168,7 @@ def _commit(
     ):
         return  # another worker was first: its evidence stands
     tx.blobs.add(blob)
-    tx.evidence.add(stored(evidence, message, blob, receipt_due=record.event_time))
+    tx.evidence.add(stored(evidence, message, blob, receipt_due=record.event_time), evidence.ers)
     if decision.event is DeliveryEvent.STORE and delivery.account_id:
         inbox = tx.mailboxes.by_role(delivery.account_id, FolderRole.INBOX)
         item = NewItem(dispatch.sha256, dispatch.size, record.event_time, delivery_id=delivery.delivery_id)

@@ -6,14 +6,12 @@ from typing import Final
 
 from evidence.mime import scan
 from evidence.package import Boundaries, Envelope, MessagePlan, plan_dispatch, transfer_label
-from evidence.ports import ByteSource
+from evidence.ports import ByteSource, Sealing
 from evidence.records import EvidenceKind, SealedEvidence
-from evidence.rem_xml import read as read_record
-from evidence.sealing import Sealer
 from kephs.domain.message_index import encode as encode_index
-from kephs.domain.messages import Role, Submission
+from kephs.domain.messages import Role, StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Ids, Offload, Spool, Store, Tx
-from kephs.usecases.fresh import FreshEvidence
+from kephs.usecases.kept_evidence import KeptEvidence
 from kephs.usecases.records import RecordMaker
 from kephs.usecases.sized import run_sized
 
@@ -30,11 +28,10 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What a dispatch is made of: the original, and evidence 10 by id and content."""
+    """What a dispatch is made of: the original and evidence 10."""
 
     original: Blob
-    accepted: str
-    evidence: Blob
+    accepted: StoredEvidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +40,12 @@ class DispatchMaker:
 
     store: Store
     blobs: BlobStore
-    sealer: Sealer
+    sealer: Sealing
     records: RecordMaker
     offload: Offload
     clock: Clock
     ids: Ids
-    fresh: FreshEvidence
+    kept: KeptEvidence
 
     async def dispatch(self, message: Submission) -> Blob:
         """Return the stored KEP message of an accepted submission, or the one a peer relayed to us.
@@ -74,10 +71,7 @@ class DispatchMaker:
             return Built(existing, None)
         if parts is None:  # content is gone; and what a peer sealed is never made anew
             raise BlobMissingError(message.message_id)
-        original, evidence = (
-            self.blobs.open(parts.original),
-            await self.accepted(parts.accepted, parts.evidence),
-        )
+        original, evidence = self.blobs.open(parts.original), await self.kept.open(parts.accepted)
         plan = self._plan(message, evidence, await run_sized(self.offload, original.size, label_of, original))
         spool = self.blobs.spool()
         try:
@@ -89,15 +83,6 @@ class DispatchMaker:
         finally:
             await spool.discard()
         return Built(blob, index)
-
-    async def accepted(self, evidence_id: str, blob: Blob) -> SealedEvidence:
-        """Return evidence 10 of a message, from memory where this process sealed it just now."""
-        fresh = self.fresh.take(evidence_id)
-        if fresh is not None:
-            return fresh
-        source = self.blobs.open(blob)
-        xml = await run_sized(self.offload, source.size, source.read, 0, source.size)
-        return SealedEvidence(read_record(xml), xml)
 
     def _plan(self, message: Submission, evidence: SealedEvidence, label: str) -> MessagePlan:
         addresses = {
@@ -141,10 +126,8 @@ def _look_up(tx: Tx, message: Submission) -> tuple[Blob | None, _Parts | None]:
         e for e in tx.evidence.of_message(message.message_id)
         if e.kind is EvidenceKind.SUBMISSION_ACCEPTANCE and e.origin is None
     )  # fmt: skip
-    original, evidence = tx.blobs.get(message.digest_sha256), tx.blobs.get(accepted.blob)
-    if original is None or evidence is None:
-        return None, None
-    return None, _Parts(original, accepted.evidence_id, evidence)
+    original = tx.blobs.get(message.digest_sha256)
+    return None, None if original is None else _Parts(original, accepted)
 
 
 def _dispatch_of(tx: Tx, message_id: str) -> Blob | None:

@@ -6,8 +6,8 @@ spec: KEP-EV-31, KEP-EV-41, KEP-EV-02 (index), KEP-MS-12, R-04, R-19.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from evidence.ports import Sealing
 from evidence.records import EvidenceKind, Reason, SealedEvidence
-from evidence.sealing import Sealer
 from kephs.domain.lifecycle import DeliveryEvent, DeliveryState, advance_delivery
 from kephs.domain.messages import Delivery, Submission, Transfer
 from kephs.domain.relay import TROUBLES, RelayTrouble
@@ -27,7 +27,7 @@ class GiveUp:
 
     store: Store
     blobs: BlobStore
-    sealer: Sealer
+    sealer: Sealing
     records: RecordMaker
     changes: Changes
     clock: Clock
@@ -119,7 +119,7 @@ def _about(sealed: Sequence[SealedEvidence], number: int) -> SealedEvidence:
 def _store(tx: Tx, message: Submission, sealed: Sequence[SealedEvidence], contents: Sequence[Blob]) -> None:
     for one, blob in zip(sealed, contents, strict=True):
         tx.blobs.add(blob)
-        tx.evidence.add(stored(one, message, blob, receipt_due=one.record.event_time))
+        tx.evidence.add(stored(one, message, blob, receipt_due=one.record.event_time), one.ers)
 
 
 def _reason(trouble: RelayTrouble, detail: str) -> Reason:

@@ -67,6 +67,12 @@ class Sealed:
         return self.check.message.evidences[0].content
 
     @property
+    def ers(self) -> bytes | None:
+        """Return the evidence record that came beside the evidence."""
+        found = self.check.evidences[0].ers
+        return None if found is None or found.record is None else found.record.der
+
+    @property
     def chains(self) -> tuple[Chain, ...]:
         """Return the paths of the seal and, where another certificate made it, of the evidence."""
         seal, evidence = self.check.chain, self.check.evidences[0].chain

@@ -33,6 +33,11 @@ def encode_material(report: SenderReport) -> bytes:
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def report_file(material: Material) -> bytes:
+    """Return the verdict as a file for people and programs: JSON, one layout."""
+    return json.dumps(material.report, ensure_ascii=False, sort_keys=True, indent=1).encode() + b"\n"
+
+
 def decode_material(stored: bytes) -> Material:
     """Read the stored form."""
     plain = json.loads(stored)

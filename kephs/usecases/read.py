@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Final
 
 from directory.accounts import Account
-from evidence.ports import SignerUnavailableError, TimestampUnavailableError
+from directory.providers import ProviderRegister
+from evidence.ports import Sealing, SignerUnavailableError, TimestampUnavailableError
 from evidence.records import Authentication, EvidenceKind, EvidenceRecord, Party, SealedEvidence
-from evidence.sealing import Sealer
 from kephs.domain.lifecycle import DeliveryEvent, DeliveryState, advance_delivery
 from kephs.domain.messages import Delivery, Person, Submission
 from kephs.ports import Blob, BlobStore, Changes, Store, StoreUnavailableError, Tx
+from kephs.usecases.evidence_form import EvidenceForm, form_for_origin
 from kephs.usecases.records import RecordMaker, stored
 from kephs.usecases.sign_in import still_signed_in
 
@@ -25,10 +26,11 @@ class Reader:
     """Makes evidence 60 for first readings."""
 
     def __init__(
-        self, *, store: Store, blobs: BlobStore, sealer: Sealer, records: RecordMaker, changes: Changes
-    ) -> None:
+        self, *, store: Store, blobs: BlobStore, sealer: Sealing, records: RecordMaker, changes: Changes,
+        register: ProviderRegister,
+    ) -> None:  # fmt: skip
         self._store, self._blobs, self._sealer = store, blobs, sealer
-        self._records, self._changes = records, changes
+        self._records, self._changes, self._register = records, changes, register
 
     async def expose(self, person: Person, delivery_ids: Sequence[str]) -> frozenset[str]:
         """Return which deliveries may be shown now: their evidence 60 exists and is durable.
@@ -41,13 +43,26 @@ class Reader:
             if not pending or account is None:
                 return done
             records = [self._record(person, account, delivery, of) for delivery, of in pending]
-            sealed = await self._sealer.seal_many(records)
+            sealed = await self._seal(records, pending)
             blobs = await self._blobs.put_many([one.xml for one in sealed])
             await self._store.write(lambda tx: _commit(tx, pending, sealed, blobs))
         except _CANNOT_SEAL:
             return await self._already_read(person, delivery_ids)
         self._changes.publish({person.account_id, *(of.account_id for _, of in pending if of.account_id)})
         return done | {delivery.delivery_id for delivery, _ in pending}
+
+    async def _seal(
+        self, records: Sequence[EvidenceRecord], pending: Sequence[_Pending]
+    ) -> list[SealedEvidence]:
+        """Seal together what is sealed alike, and return it in the order of the records."""
+        groups: dict[EvidenceForm, list[EvidenceRecord]] = {}
+        for record, (_, of) in zip(records, pending, strict=True):
+            groups.setdefault(form_for_origin(self._register, of.origin), []).append(record)
+        made: dict[str, SealedEvidence] = {}
+        for form, group in groups.items():
+            sealed = await self._sealer.seal_many(group, profile=form.profile, stamping=form.stamping)
+            made |= {one.record.evidence_id: one for one in sealed}
+        return [made[record.evidence_id] for record in records]
 
     def _record(self, person: Person, account: Account, delivery: Delivery, of: Submission) -> EvidenceRecord:
         step = advance_delivery(delivery.state, DeliveryEvent.EXPOSE)
@@ -99,4 +114,4 @@ def _commit(
         if not tx.deliveries.read(delivery.delivery_id, evidence.record.evidence_id):
             continue  # another session was first: its evidence stands, ours is never stored
         tx.blobs.add(blob)
-        tx.evidence.add(stored(evidence, of, blob, receipt_due=evidence.record.event_time))
+        tx.evidence.add(stored(evidence, of, blob, receipt_due=evidence.record.event_time), evidence.ers)

@@ -9,18 +9,16 @@ from datetime import datetime
 from directory.providers import ProviderRegister
 from evidence.mime import scan
 from evidence.package import Boundaries, Envelope, plan_receipt
-from evidence.ports import BytesSource
+from evidence.ports import BytesSource, Sealing
 from evidence.records import SealedEvidence
-from evidence.rem_xml import read as read_record
-from evidence.sealing import Sealer
 from kephs.domain.lifecycle import TransferState
 from kephs.domain.mailboxes import FolderRole, NewItem
 from kephs.domain.message_index import encode as encode_index
 from kephs.domain.messages import StoredEvidence, Submission, Transfer, TransferKind
 from kephs.domain.relay_times import RelayTimes
-from kephs.ports import Blob, BlobMissingError, BlobStore, Changes, Clock, Ids, Offload, Store, Tx
+from kephs.ports import Blob, BlobMissingError, BlobStore, Changes, Clock, Ids, Store, Tx
+from kephs.usecases.kept_evidence import KeptEvidence
 from kephs.usecases.records import RecordMaker, receipt_recipient
-from kephs.usecases.sized import run_sized
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Receipt:
 class ReceiptMaker:
     """Builds and signs receipts."""
 
-    sealer: Sealer
+    sealer: Sealing
     records: RecordMaker
     register: ProviderRegister
     clock: Clock
@@ -66,7 +64,7 @@ class FileReceipts:
     store: Store
     blobs: BlobStore
     maker: ReceiptMaker
-    offload: Offload
+    kept: KeptEvidence
     clock: Clock
     ids: Ids
     changes: Changes
@@ -78,14 +76,10 @@ class FileReceipts:
         Raises:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
         """
-        blob, message = await self.store.read(
-            lambda tx: (tx.blobs.get(evidence.blob), tx.messages.get(evidence.message_id))
-        )
-        if blob is None or message is None:
+        message = await self.store.read(lambda tx: tx.messages.get(evidence.message_id))
+        if message is None:
             raise BlobMissingError(evidence.evidence_id)
-        source = self.blobs.open(blob)
-        xml = await run_sized(self.offload, source.size, source.read, 0, source.size)
-        receipt = await self.maker.receipt(SealedEvidence(read_record(xml), xml), message)
+        receipt = await self.maker.receipt(await self.kept.open(evidence), message)
         (kept,) = await self.blobs.put_many([receipt.content])
         if message.origin is not None:
             transfer = self._transfer(evidence, message.origin, kept)

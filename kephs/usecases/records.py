@@ -18,6 +18,9 @@ from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Blob, Clock, Ids
 
 
+_STAMP: Final = b"<xades:EncapsulatedTimeStamp>"  # no text of ours can hold it: "<" is escaped
+
+
 @dataclass(frozen=True, slots=True)
 class RecordMaker:
     """Makes records with fresh ids and the event's time, in the name of one provider."""
@@ -72,6 +75,7 @@ def stored(sealed: SealedEvidence, of: Submission, blob: Blob, *, receipt_due: d
         blob.sha256,
         record.event_time,
         receipt_due=receipt_due,
+        unstamped=sealed.ers is None and _STAMP not in sealed.xml,
     )
 
 

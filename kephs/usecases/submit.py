@@ -12,10 +12,9 @@ from directory.accounts import Account, Operator, Right
 from directory.providers import ProviderRegister
 from evidence.chain import TrustStore
 from evidence.nes import SenderReport, conclude, prepare
-from evidence.ports import ByteSource, SignerUnavailableError, TimestampUnavailableError
+from evidence.ports import ByteSource, Sealing, SignerUnavailableError, TimestampUnavailableError
 from evidence.qualified import NesPolicy
 from evidence.records import EvidenceKind, Issuer, Party, Reason, SealedEvidence
-from evidence.sealing import Sealer
 from kephs.domain.lifecycle import (
     DeliveryState,
     MessageEvent,
@@ -45,6 +44,7 @@ from kephs.ports import (
     StoreUnavailableError,
     Tx,
 )
+from kephs.usecases.evidence_form import form_of_acceptance
 from kephs.usecases.form import Form, read_form
 from kephs.usecases.fresh import FreshEvidence
 from kephs.usecases.material import encode_material
@@ -105,7 +105,7 @@ class Submit:
     """Takes one message of a signed-in person. Evidence 10 or 11 is durable before it answers."""
 
     def __init__(
-        self, *, store: Store, blobs: BlobStore, sealer: Sealer, revocation: Revocation,
+        self, *, store: Store, blobs: BlobStore, sealer: Sealing, revocation: Revocation,
         scanner: Scanner | None,
         identity: IdentityKeeper, offload: Offload, clock: Clock, ids: Ids, changes: Changes,
         trust: TrustStore, settings: SubmitSettings, fresh: FreshEvidence,
@@ -228,7 +228,7 @@ class Submit:
             self._add_transfers(tx, submission)
             # delivery files the receipt with its own; the due time is for when it does not come to that
             due = sealed.record.event_time + (RECEIPT_GRACE if local else timedelta())
-            tx.evidence.add(stored(sealed, submission, evidence_blob, receipt_due=due))
+            tx.evidence.add(stored(sealed, submission, evidence_blob, receipt_due=due), sealed.ers)
             self._file_sent(tx, draft, submission)
             return Accepted(sealed.record.evidence_id, submission.message_id)
 
@@ -248,7 +248,8 @@ class Submit:
         def commit(tx: Tx) -> None:
             tx.blobs.add(evidence_blob)  # the refused content itself is not kept: its key is forgotten
             tx.messages.add(submission)
-            tx.evidence.add(stored(sealed, submission, evidence_blob, receipt_due=sealed.record.event_time))
+            due = sealed.record.event_time
+            tx.evidence.add(stored(sealed, submission, evidence_blob, receipt_due=due), sealed.ers)
 
         await self._store.write(commit)
         self._changes.publish([draft.account.account_id])
@@ -280,7 +281,10 @@ class Submit:
         assert step.evidence is not None
         recipients = submission.parties if not reasons else _as_written(draft)
         record = self._records.make(step.evidence, submission, reasons=reasons, recipients=recipients)
-        return await self._sealer.seal(record)
+        domains = () if reasons else {r.address.provider for r in submission.recipients}
+        form = form_of_acceptance(self._settings.register, domains)
+        (sealed,) = await self._sealer.seal_many((record,), profile=form.profile, stamping=form.stamping)
+        return sealed
 
     def _add_deliveries(self, tx: Tx, submission: Submission) -> None:
         own = self._settings.register.own

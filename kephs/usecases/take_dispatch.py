@@ -14,9 +14,8 @@ from directory.accounts import Account
 from directory.addresses import AddressError, KepAddress
 from directory.providers import ProviderRegister, Served
 from evidence.mime import decoded_size
-from evidence.ports import ByteSource
+from evidence.ports import ByteSource, Sealing
 from evidence.records import Authentication, EvidenceKind, EvidenceRecord, Party, Reason, SealedEvidence
-from evidence.sealing import Sealer
 from kephs.domain.lifecycle import DeliveryState, MessageEvent, MessageState, advance_message
 from kephs.domain.message_index import encode as encode_index
 from kephs.domain.messages import Delivery, Recipient, Role, StoredEvidence, Submission
@@ -34,6 +33,7 @@ from kephs.ports import (
     Tx,
 )
 from kephs.usecases.deliver import REFUSED_BY_STATE
+from kephs.usecases.evidence_form import form_for_origin
 from kephs.usecases.inspect_sealed import Sealed
 from kephs.usecases.records import RecordMaker, stored
 from kephs.usecases.results import Arriving, Taken
@@ -58,7 +58,7 @@ class TakeDispatch:
 
     store: Store
     blobs: BlobStore
-    sealer: Sealer
+    sealer: Sealing
     records: RecordMaker
     scanner: Scanner | None
     register: ProviderRegister
@@ -215,7 +215,8 @@ class TakeDispatch:
             )
             for number, refusal in _about(len(named), ours)
         ]
-        sealed = await self.sealer.seal_many(made)
+        form = form_for_origin(self.register, message.origin)
+        sealed = await self.sealer.seal_many(made, profile=form.profile, stamping=form.stamping)
         return sealed, await self.blobs.put_many([one.xml for one in sealed])
 
     # --- rows ---------------------------------------------------------------------------------
@@ -328,5 +329,5 @@ def _add_evidence(
 ) -> Taken:
     for one, blob in zip(sealed, contents, strict=True):
         tx.blobs.add(blob)
-        tx.evidence.add(stored(one, message, blob, receipt_due=one.record.event_time))
+        tx.evidence.add(stored(one, message, blob, receipt_due=one.record.event_time), one.ers)
     return Taken(sealed[0].record.evidence_id, message.message_id)

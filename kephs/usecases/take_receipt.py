@@ -126,7 +126,8 @@ class TakeReceipt:
             StoredEvidence(
                 record.evidence_id, record.kind, message.message_id, record.refers_to,
                 message.account_id, evidence.sha256, record.event_time, origin=found.peer.domain,
-            )
+            ),
+            found.ers,
         )  # fmt: skip
         for delivery in match.concerned:
             self._apply(tx, record, delivery)

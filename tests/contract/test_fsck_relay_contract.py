@@ -75,7 +75,10 @@ async def test_a_refusal_names_recipients_as_the_peer_wrote_them(world: RelayWor
     await world.store.write(lambda tx: tx.blobs.add(world.rows["r2-21"]))
     world.change("evidence", "r2-21", blob=row.blob)
     found = {(f.code.value, f.detail) for f in await world.check()}
-    assert found == {("ledger.other_digest", "r2-21")}
+    assert found == {
+        ("ledger.other_digest", "r2-21"),
+        ("evidence.proof_broken", "the token stamps another root"),
+    }
 
 
 # Messages that peers relayed to us.

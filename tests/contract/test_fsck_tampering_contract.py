@@ -266,3 +266,34 @@ async def test_a_digest_of_another_length_breaks_the_ledger_and_not_the_check(on
 async def test_a_recipients_number_that_is_none_is_found(on_disk: World) -> None:
     on_disk.sql("UPDATE deliveries SET number = 'two' WHERE delivery_id = 'd2'")
     assert ("row.unreadable", "messages:m1") in await on_disk.found()
+
+
+# Proofs of time.
+
+
+async def test_evidence_whose_record_was_taken_away_is_found(on_disk: World) -> None:
+    on_disk.change("evidence", "e40", proof=None, stamp=None)
+    assert await on_disk.found() == {("evidence.without_proof", "e40")}
+
+
+async def test_evidence_with_the_record_of_another_is_found(on_disk: World) -> None:
+    on_disk.sql(
+        "UPDATE evidence SET (proof, stamp) = (SELECT proof, stamp FROM evidence WHERE evidence_id = 'e60')"
+        " WHERE evidence_id = 'e40'"
+    )
+    assert await on_disk.found() == {("evidence.proof_broken", "e40")}
+
+
+async def test_a_token_that_was_altered_is_found_at_every_evidence_of_its_batch(on_disk: World) -> None:
+    on_disk.sql(
+        "UPDATE time_stamps SET token = (SELECT token FROM time_stamps AS other"
+        " WHERE other.sha256 <> time_stamps.sha256 LIMIT 1)"
+        " WHERE sha256 = (SELECT stamp FROM evidence WHERE evidence_id = 'e40')"
+    )
+    assert ("evidence.proof_broken", "e40") in await on_disk.found()
+
+
+async def test_evidence_that_waits_for_its_stamp_is_told_and_is_no_fault(on_disk: World) -> None:
+    on_disk.change("evidence", "e40", proof=None, stamp=None, unstamped=True)
+    findings = await on_disk.check()
+    assert [(one.code.value, one.harmless) for one in findings] == [("evidence.unstamped", True)]

@@ -13,6 +13,7 @@ from kephs.domain.messages import Delivery, Recipient, Role, StoredEvidence, Sub
 from kephs.ports import Tx
 from tests.support.evidence_samples import HS91
 from tests.support.fsck_world import NOBODY, VELI, World, inbox, record_of, to_veli, written
+from tests.support.proofs import proof_over
 from tests.support.stores import PEER, T0, after, elsewhere, evidence, item, receipt, transfer
 
 THIRD = "hs93.kep.tr"
@@ -154,7 +155,7 @@ class RelayWorld(World):
         for delivery in DELIVERIES:
             tx.deliveries.add(delivery)
         for row_ in made:
-            tx.evidence.add(row_)
+            tx.evidence.add(row_, self.proofs[row_.evidence_id])
         for one in TRANSFERS:
             tx.transfers.add(one)
         tx.deliveries.decide("d-r1-1", S.DELIVERED, "r1-40", after(2))
@@ -193,9 +194,13 @@ class RelayWorld(World):
             facts["reasons"] = SILENT
         content = write_record(replace(record_of(row, of), **(facts | (says or {}))))
         self.rows[evidence_id] = kept = await self.blobs.put(content)
+        self.proofs[evidence_id] = proof_over(content)
         return replace(row, blob=kept.sha256)
 
     async def add(self, *about: Any, **options: Any) -> None:
         """Add an evidence that the story does not have."""
         row = await self.made(*about, **options)
-        await self.store.write(lambda tx: (tx.blobs.add(self.rows[row.evidence_id]), tx.evidence.add(row)))
+        ers = self.proofs[row.evidence_id]
+        await self.store.write(
+            lambda tx: (tx.blobs.add(self.rows[row.evidence_id]), tx.evidence.add(row, ers))
+        )

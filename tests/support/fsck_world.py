@@ -21,6 +21,7 @@ from storage.unit_of_work import SqliteStore
 from storage.values import to_micros
 from tests.support.evidence_samples import HS91
 from tests.support.postgres import ThrowAwayStore
+from tests.support.proofs import proof_over
 from tests.support.stores import (
     T0,
     account,
@@ -85,6 +86,7 @@ class World:
         self.store = store
         self.blobs = MemoryBlobStore()
         self.rows: dict[str, Blob] = {}
+        self.proofs: dict[str, bytes] = {}  # evidence records, by evidence id
         self.messages = {
             "m1": written("m1"),
             "m2": written("m2", state=MessageState.REFUSED),
@@ -124,7 +126,7 @@ class World:
         tx.deliveries.add(to_veli("d3", "m3"))
         tx.deliveries.add(replace(delivery("d4", "m3", 2), address=NOBODY, account_id=None))
         for row_ in made:
-            tx.evidence.add(row_)
+            tx.evidence.add(row_, self.proofs[row_.evidence_id])
         tx.deliveries.decide("d1", DeliveryState.DELIVERED, "e40", after(1))
         tx.deliveries.decide("d2", DeliveryState.FAILED, "e41", after(1))
         tx.mailboxes.append(inbox(tx), item(b"dispatch", delivery_id="d1", received_at=after(1)))
@@ -145,6 +147,7 @@ class World:
         row = evidence(evidence_id, kind, message_id, number, event_time=at, account_id=of.account_id)
         content = write_record(record_of(row, of)) if xml is None else xml
         self.rows[evidence_id] = kept = await self.blobs.put(content)
+        self.proofs[evidence_id] = proof_over(content)
         return replace(row, blob=kept.sha256)
 
     async def plant(self, *about: Any, **options: Any) -> None:
@@ -153,7 +156,7 @@ class World:
 
         def add(tx: Tx) -> None:
             tx.blobs.add(self.rows[row.evidence_id])
-            tx.evidence.add(row)
+            tx.evidence.add(row, self.proofs[row.evidence_id])
 
         await self.store.write(add)
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from directory.accounts import AccountKind, ServiceType
-from directory.providers import Peer, SealingCertificate
+from directory.providers import Peer, SealingCertificate, Stamps
 from evidence.adapters.soft_signer import SoftSigner
 from evidence.kep_message import parse_kep_message
 from evidence.package import Boundaries, Envelope, plan_dispatch, plan_receipt, transfer_label
@@ -50,6 +50,7 @@ def peer_of(domain: str, **changes) -> Peer:
     entry = Peer(
         domain, issuer_of(domain).name, issuer_of(domain).address, "127.0.0.1", 25,
         frozenset({sha256(b"tls").digest()}), (registered(transaction_of(domain)),), 25 * MIB,
+        stamps=Stamps.BATCH,
     )  # fmt: skip
     return replace(entry, **changes)
 

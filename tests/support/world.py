@@ -11,6 +11,7 @@ from hashlib import sha256
 
 from directory.accounts import ALL_RIGHTS, AccountKind, ServiceType
 from directory.providers import ProviderRegister
+from evidence.adapters.batch_stamper import BatchStamper
 from evidence.adapters.soft_signer import SoftSigner
 from evidence.chain import TrustStore
 from evidence.ports import TimestampUnavailableError
@@ -38,6 +39,7 @@ from kephs.usecases.dispatch import DispatchMaker
 from kephs.usecases.fresh import FreshEvidence
 from kephs.usecases.give_up import GiveUp
 from kephs.usecases.read import Reader
+from kephs.usecases.kept_evidence import KeptEvidence
 from kephs.usecases.receipts import FileReceipts, ReceiptMaker
 from kephs.usecases.receive import Receive
 from kephs.usecases.records import RecordMaker
@@ -146,17 +148,34 @@ class LocalTsa:
     clock: Clock
     down: bool = False
     stamps: int = 0
-    together: asyncio.Barrier | None = None  # stamps wait here until so many are asked for at one moment
 
     async def stamp(self, digest: bytes) -> bytes:
         """Return a token."""
         if self.down:
             raise TimestampUnavailableError("down")
-        if self.together is not None:
-            await self.together.wait()
         self.stamps += 1
         request = timestamp_request(digest, secrets.randbits(64))
         return parse_response(shared_pki().timestamp_reply(request, self.clock.now()))
+
+
+class LocalSealer(Sealer):
+    """The provider's sealer; callers wait at ``together`` until so many have sealed at one moment."""
+
+    together: asyncio.Barrier | None = None
+
+    async def seal_many(self, records, **form):
+        """Seal, and wait for company."""
+        sealed = await super().seal_many(records, **form)
+        if sealed and self.together is not None:
+            await self.together.wait()
+        return sealed
+
+    async def sign_entity(self, digest, at):
+        """Sign, and wait for company."""
+        signature = await super().sign_entity(digest, at)
+        if self.together is not None:
+            await self.together.wait()
+        return signature
 
 
 @dataclass
@@ -209,6 +228,7 @@ class World:
     courier: object = field(default_factory=NoNetwork)
     times: RelayTimes = field(default_factory=RelayTimes)
     clock: Clock = field(default_factory=Clock)
+    grace: bool = False
 
     def __post_init__(self) -> None:
         pki = shared_pki()
@@ -219,10 +239,14 @@ class World:
         self.tsa, self.scanner = LocalTsa(self.clock), Eicar()
         self.ocsp = LocalOcsp(self.clock, self.trust)
         key = pki.transactions[self.domain]
-        self.sealer = Sealer(SoftSigner(key.key, key.certificate, key.chain), self.tsa)
+        self.sealer = LocalSealer(
+            SoftSigner(key.key, key.certificate, key.chain), self.tsa,
+            BatchStamper(self.tsa, window=timedelta()), unstamped_grace=self.grace,
+        )  # fmt: skip
         self.register = register = ProviderRegister(self.domain, peers=self.peers)
         self.records = RecordMaker(self.issuer, self.domain, self.clock, self.ids)
         offload, fresh = Inline(), FreshEvidence()
+        kept = KeptEvidence(self.store, self.blobs, self.sealer, offload, fresh)
         shared = {
             "store": self.store, "blobs": self.blobs, "sealer": self.sealer, "records": self.records,
             "changes": self.changes,
@@ -235,14 +259,15 @@ class World:
             fresh=fresh,
         )  # fmt: skip
         self.dispatches = DispatchMaker(
-            self.store, self.blobs, self.sealer, self.records, offload, self.clock, self.ids, fresh
+            self.store, self.blobs, self.sealer, self.records, offload, self.clock, self.ids, kept
         )
         receipts = ReceiptMaker(self.sealer, self.records, register, self.clock, self.ids)
         self.deliver = Deliver(
-            self.store, self.blobs, self.sealer, self.records, self.dispatches, receipts, self.changes
-        )
+            self.store, self.blobs, self.sealer, self.records, self.dispatches, receipts, register,
+            self.changes,
+        )  # fmt: skip
         self.receipts = FileReceipts(
-            self.store, self.blobs, receipts, offload, self.clock, self.ids, self.changes, self.times
+            self.store, self.blobs, receipts, kept, self.clock, self.ids, self.changes, self.times
         )
         self.give_up = GiveUp(**shared, clock=self.clock, times=self.times)
         self.relay = Relay(
@@ -261,8 +286,9 @@ class World:
             register=register,
         )  # fmt: skip
         self.reader = Reader(
-            store=self.store, blobs=self.blobs, sealer=self.sealer, records=self.records, changes=self.changes
-        )
+            store=self.store, blobs=self.blobs, sealer=self.sealer, records=self.records,
+            changes=self.changes, register=register,
+        )  # fmt: skip
         work = lanes(
             "main", deliver=self.deliver, receipts=self.receipts, relay=self.relay,
             wait=Wait(self.store, self.give_up, register, self.clock), peers=self.peers, connections=4,

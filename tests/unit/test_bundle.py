@@ -22,6 +22,7 @@ from evidence.verify import exit_code
 from evidence.verify_bundle import verify_bundle
 from evidence.xades_verify import open_signature
 from evidence.zip_store import ArchiveError, read_archive, write_archive
+from tests.support.bundles import bundle, contents, ledger_of
 from tests.support.evidence_samples import AT, record
 from tests.support.pki import ayse, shared_pki
 from tests.support.sealed import (
@@ -31,11 +32,8 @@ from tests.support.sealed import (
     LocalTimestamper,
     about,
     accepted,
-    bundle,
-    contents,
     delivered,
     dispatch,
-    ledger_of,
     ocsp_files,
     seal,
     sealer,
@@ -197,7 +195,7 @@ def test_an_authority_revoked_before_it_stamped_proves_nothing(minutes, passes):
     )
     report = check(bundle(made))
     assert report.passed is passes, report.failing_step
-    assert report.steps[-1].name == "revocation"
+    assert (passes, "revocation") in [(step.ok is not False, step.name) for step in report.steps]
 
 
 @pytest.mark.parametrize(

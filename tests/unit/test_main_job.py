@@ -88,7 +88,7 @@ async def test_the_first_reading_makes_60_once_and_names_the_person(world):
     await world.work()
     reader = await world.person(KURUM)
     delivery = (await deliveries(world))[0]
-    world.tsa.together = asyncio.Barrier(2)  # both have sealed a 60 before either stores its own
+    world.sealer.together = asyncio.Barrier(2)  # both have sealed a 60 before either stores its own
     both = await asyncio.gather(*(world.reader.expose(reader, [delivery.delivery_id]) for _ in range(2)))
     assert both == [frozenset({delivery.delivery_id})] * 2
     records = [r for r in await world.evidence() if r.kind is K.RETRIEVAL]
@@ -125,7 +125,7 @@ async def test_the_same_bytes_again_get_the_first_answer_and_no_new_evidence(wor
 
 async def test_the_same_bytes_twice_at_one_moment_are_one_message(world):
     message = await signed(compose(), ayse())
-    world.tsa.together = asyncio.Barrier(4)  # all four have passed every check before one is stored
+    world.sealer.together = asyncio.Barrier(4)  # all four have passed every check before one is stored
     answers = await asyncio.gather(*(world.send(message) for _ in range(4)))
     assert len(set(answers)) == 1
     assert await world.kinds() == [K.SUBMISSION_ACCEPTANCE]

@@ -12,12 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from evidence.ports import BytesSource, TimestampUnavailableError
 from evidence.records import EvidenceKind
 from kephs.domain.relay import Handed, Letter, NotHanded, RelayTrouble
-from kephs.metered import MeteredCourier, MeteredSealer, MeteredTimestamper
+from kephs.metered import MeteredCourier, MeteredSealing
 from kephs.metrics import Metrics
 from kephs.ports import StoreUnavailableError
 from tests.support.pair import Pair, new_pair, peer_of
-from tests.support.pki import shared_pki
-from tests.support.world import AYSE, DOMAIN, PEER, Clock
+from tests.support.world import AYSE, PEER, Clock
 
 
 @pytest.fixture
@@ -86,10 +85,8 @@ async def test_event_names_cannot_fill_the_memory(metrics: Metrics):
 
 async def test_sealing_is_counted_by_kind_and_timed(metrics: Metrics):
     pair = await new_pair()
-    world, issued = pair.here, shared_pki().transactions[DOMAIN]
-    signer = world.sealer._signer
-    sealer = MeteredSealer(signer, world.tsa, metrics, timer=Timer())
-    assert issued.certificate == signer.certificate
+    world = pair.here
+    sealer = MeteredSealing(world.sealer, metrics, world.clock, timer=Timer())
     message = await pair.message(await pair.send())
     records = [
         world.records.make(kind, message, number=1)
@@ -105,29 +102,26 @@ async def test_sealing_is_counted_by_kind_and_timed(metrics: Metrics):
     assert found["kephs_seal_seconds_count", "message"] == 1
 
 
-class SilentTsa:
-    async def stamp(self, digest):
-        raise TimestampUnavailableError("nobody")
-
-
 async def test_a_missing_stamp_is_counted_and_raised(metrics: Metrics):
-    with structlog.testing.capture_logs() as logs, pytest.raises(TimestampUnavailableError):
-        await MeteredTimestamper(SilentTsa(), metrics, Clock()).stamp(b"d" * 32)
-    assert (await values(metrics))["kephs_stamp_failures_total",] == 1
-    assert [one["event"] for one in logs] == ["stamp.unavailable"]
+    pair = await new_pair()
+    pair.here.tsa.down = True
+    sealing = MeteredSealing(pair.here.sealer, metrics, Clock())
+    for ask in (sealing.records([b"d" * 32]), sealing.sign_entity(b"d" * 32, pair.here.clock.now())):
+        with structlog.testing.capture_logs() as logs, pytest.raises(TimestampUnavailableError):
+            await ask
+        assert [one["event"] for one in logs] == ["stamp.unavailable"]
+    assert (await values(metrics))["kephs_stamp_failures_total",] == 2
 
 
-async def test_a_stamp_is_timed_and_tells_how_far_our_clock_is_off(metrics: Metrics):
+async def test_a_batch_tells_how_far_our_clock_is_off(metrics: Metrics):
     pair = await new_pair()
     ours = Clock()
     ours.at += timedelta(seconds=2)
-    stamper = MeteredTimestamper(pair.here.tsa, metrics, ours, timer=Timer())
+    sealing = MeteredSealing(pair.here.sealer, metrics, ours)
     assert "kephs_clock_offset_seconds" not in str(await values(metrics))
-    token = await stamper.stamp(b"d" * 32)
-    assert token
-    found = await values(metrics)
-    assert found["kephs_clock_offset_seconds",] == pytest.approx(2, abs=0.51)
-    assert found["kephs_stamp_seconds_sum",] == 0.5
+    message = await pair.message(await pair.send())
+    await sealing.seal_many([pair.here.records.make(EvidenceKind.DELIVERY, message, number=1)])
+    assert (await values(metrics))["kephs_clock_offset_seconds",] == pytest.approx(2, abs=0.51)
 
 
 @pytest.mark.parametrize(

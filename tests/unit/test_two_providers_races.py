@@ -52,9 +52,9 @@ class Meeting:
 @pytest.mark.parametrize("times", [2, 5])
 async def test_the_same_dispatch_at_one_moment_is_one_message_and_one_20(pair: Pair, times: int) -> None:
     content = await dispatch_of(pair.here, compose(to=(FATMA,)))
-    pair.there.tsa.together = asyncio.Barrier(times)  # all have passed every check before one is stored
+    pair.there.sealer.together = asyncio.Barrier(times)  # all have passed every check before one is stored
     answers = await asyncio.gather(*(pair.there_gets(content) for _ in range(times)))
-    pair.there.tsa.together = None
+    pair.there.sealer.together = None
     assert len(set(answers)) == 1
     assert isinstance(answers[0], Taken)
     await pair.there.work()
@@ -65,7 +65,7 @@ async def test_the_same_dispatch_at_one_moment_is_one_message_and_one_20(pair: P
 async def test_the_same_infected_dispatch_at_one_moment_makes_one_21(pair: Pair) -> None:
     pair.there.scanner.found = "Eicar-Test"
     content = await dispatch_of(pair.here, compose(to=(FATMA,)))
-    pair.there.tsa.together = asyncio.Barrier(2)
+    pair.there.sealer.together = asyncio.Barrier(2)
     answers = await asyncio.gather(*(pair.there_gets(content) for _ in range(2)))
     assert len(set(answers)) == 1
     assert await seen(pair.there) == [(21, (2,), None, "hs92")]
@@ -79,7 +79,7 @@ async def test_two_originals_under_one_id_at_one_moment_are_one_20_and_one_21(pa
         )
         for original in originals
     ]
-    pair.there.tsa.together = Meeting(2)  # type: ignore[assignment]
+    pair.there.sealer.together = Meeting(2)  # type: ignore[assignment]
     answers = await asyncio.gather(*(pair.there_gets(content) for content in contents))
     await pair.there.work()
     assert await seen(pair.there) == [TWENTY, (21, (5,), None, "hs92"), FORTY]
@@ -172,9 +172,9 @@ async def test_two_workers_that_give_up_at_one_moment_make_one_31(pair: Pair) ->
     pair.out.swallow = True
     message_id = await pair.send()
     await pair.work()
-    pair.here.tsa.together = asyncio.Barrier(2)
+    pair.here.sealer.together = asyncio.Barrier(2)
     await asyncio.gather(*(give_up(pair, message_id) for _ in range(2)))
-    pair.here.tsa.together = None
+    pair.here.sealer.together = None
     assert await seen(pair.here) == [TEN, (31, (8,), None, "hs91")]
     assert await pair.states(message_id) == ["unreached"]
     await pair.here.work()
@@ -184,7 +184,7 @@ async def test_two_workers_that_give_up_at_one_moment_make_one_31(pair: Pair) ->
 async def test_delivery_here_and_relay_at_one_moment_use_one_sealed_message(pair: Pair) -> None:
     message_id = await pair.send(to=(FATMA,), cc=())
     message = await pair.message(message_id)
-    pair.here.tsa.together = asyncio.Barrier(2)
+    pair.here.sealer.together = asyncio.Barrier(2)
     blobs = await asyncio.gather(*(pair.here.dispatches.dispatch(message) for _ in range(2)))
     assert blobs[0].sha256 == blobs[1].sha256 == (await pair.message(message_id)).dispatch
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from directory.adapters.register_folder import RegisterError
+from directory.providers import Stamps
 from evidence.adapters.soft_signer import SoftSigner
 from kephs.bootstrap import open_register_folder, read_signer
 from kephs.cli.demo.clients import DemoError
@@ -69,6 +70,7 @@ def _entry(stage: Stage, now: datetime) -> dict[str, object]:
         transaction_certificates=[read_signer(settings).certificate],
         max_message_mib=settings.limits.max_elsewhere_mib,
         since=now,
+        stamps=Stamps.BATCH,  # these two agreed to exchange evidence records
     )
 
 

@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from evidence.records import EvidenceKind, EvidenceRecord, file_stem
-from evidence.rem_xml import read as read_record
+from evidence.records import EvidenceKind, EvidenceRecord, SealedEvidence, file_stem
 from evidence.report import Verdict
+from evidence.serialise import read as read_record
 from kephs.cli.demo.clients import DemoError, Mailbox, open_mailbox, submit
 from kephs.cli.demo.notice import compose, sign
 from kephs.cli.demo.people import DemoAccount, Stage
@@ -105,7 +105,7 @@ async def _read(outcome: Outcome, say: Say) -> None:
             X_REM_Message_Identifier=outcome.message_id, X_REM_Evidence_Type="DeliveryNonDeliveryToRecipient"
         )
         before = await _evidence_of(mine, outcome.message_id)
-        if EvidenceKind.RETRIEVAL in {record.kind for record, _ in before}:
+        if EvidenceKind.RETRIEVAL in {one.record.kind for one in before}:
             raise DemoError("looking at the header made evidence 60")
         if EvidenceKind.RELAY_ACCEPTANCE in scene.expected:
             say("karşı KEPHS aldı / relayed", f"delil 20, {scene.recipient.provider}")
@@ -126,22 +126,27 @@ async def _collect(outcome: Outcome) -> None:
             X_REM_Evidence_Type="RetrievalNonRetrievalByRecipient",
         )
         found = await _evidence_of(mine, outcome.message_id)
-    for old in target.glob("*.xml"):
+    for old in (*target.glob("*.xml"), *target.glob("*.ers")):
         old.unlink()
-    for record, xml in found:
-        (target / f"{file_stem(record.kind, record.refers_to)}.xml").write_bytes(xml)
-    outcome.records = sorted((record for record, _ in found), key=lambda record: record.event_time)
+    for one in found:
+        stem = file_stem(one.record.kind, one.record.refers_to)
+        (target / f"{stem}.xml").write_bytes(one.xml)
+        if one.ers is not None:
+            (target / f"{stem}.ers").write_bytes(one.ers)
+    outcome.records = sorted((one.record for one in found), key=lambda record: record.event_time)
 
 
-async def _evidence_of(mailbox: Mailbox, message_id: str) -> list[tuple[EvidenceRecord, bytes]]:
+async def _evidence_of(mailbox: Mailbox, message_id: str) -> list[SealedEvidence]:
+    """Take the evidence out of the receipts: the XML, and the evidence record that travels beside it."""
     found = []
     for uid in await mailbox.about(message_id):
         message = email.message_from_bytes(await mailbox.fetch(uid, "BODY.PEEK[]"), policy=email.policy.SMTP)
-        for part in message.walk():
-            if part.get("X-REM-Section-Type", "").strip() == "rem_message/xml_evidence":
-                xml = part.get_payload(decode=True)
-                assert isinstance(xml, bytes)
-                found.append((read_record(xml), xml))
+        parts = {
+            str(part["X-REM-Section-Type"]).strip(): part.get_payload(decode=True) for part in message.walk()
+        }
+        xml, ers = parts.get("rem_message/xml_evidence"), parts.get("rem_message/extension")
+        if isinstance(xml, bytes):
+            found.append(SealedEvidence(read_record(xml), xml, ers if isinstance(ers, bytes) else None))
     return found
 
 

@@ -1,0 +1,48 @@
+"""Wiring: picks the implementation behind every port. Nothing else does.
+
+`opening` turns settings into parts, `sealing` opens key and time stamps, `core` joins all to one instance.
+"""
+
+from kephs.bootstrap.core import MAIN_NODE, Core, open_core
+from kephs.bootstrap.opening import (
+    inbound_wire,
+    open_issuer,
+    open_limits,
+    open_register,
+    open_register_folder,
+    open_scanner,
+    open_times,
+    open_tls,
+    open_trust,
+    read_certificates,
+)
+from kephs.bootstrap.sealing import (
+    check_signer,
+    open_seal_policy,
+    open_sealing,
+    open_signer,
+    read_signer,
+    transaction_policies,
+)
+
+__all__ = [
+    "MAIN_NODE",
+    "Core",
+    "check_signer",
+    "inbound_wire",
+    "open_core",
+    "open_issuer",
+    "open_limits",
+    "open_register",
+    "open_register_folder",
+    "open_scanner",
+    "open_seal_policy",
+    "open_sealing",
+    "open_signer",
+    "open_times",
+    "open_tls",
+    "open_trust",
+    "read_certificates",
+    "read_signer",
+    "transaction_policies",
+]

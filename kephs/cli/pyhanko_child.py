@@ -1,0 +1,71 @@
+"""pyHanko's opinion on one signature, in a process of its own; `kephs.cli.second_opinion` starts it.
+
+Arguments: ``cms`` or ``stamp``, the time, a PEM file of roots, a PEM file of helpers, then signature and
+content, or token and imprint. Exit status 0: pyHanko accepts; 1: it refuses, with the reason on standard
+error. Libraries are loaded by name: the product does not depend on them.
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Give the opinion."""
+    what, at, roots, helpers, signature, content = arguments
+    context = _context(datetime.fromisoformat(at), Path(roots), Path(helpers))
+    refusal = asyncio.run({"cms": _cms, "stamp": _stamp}[what](context, Path(signature), Path(content)))
+    if refusal:
+        print(refusal, file=sys.stderr)
+    return 1 if refusal else 0
+
+
+def _context(at: datetime, roots: Path, helpers: Path) -> Any:
+    certificates = import_module("pyhanko.keys").load_certs_from_pemder_data
+    helping = helpers.read_bytes()
+    return import_module("pyhanko_certvalidator").ValidationContext(
+        trust_roots=list(certificates(roots.read_bytes())),
+        other_certs=list(certificates(helping)) if helping else [],
+        moment=at,
+        best_signature_time=at,
+        allow_fetching=False,
+        revocation_mode="soft-fail",
+        time_tolerance=timedelta(seconds=1),
+    )
+
+
+def _signed_data(signature: Path) -> Any:
+    info = import_module("asn1crypto.cms").ContentInfo.load(signature.read_bytes(), strict=True)
+    return info["content"]
+
+
+async def _cms(context: Any, signature: Path, content: Path) -> str:
+    validation = import_module("pyhanko.sign.validation")
+    usage = import_module("pyhanko.sign.validation.settings").KeyUsageConstraints(
+        key_usage={"digital_signature", "non_repudiation"}, match_all_key_usages=False
+    )
+    with content.open("rb") as file:
+        status = await validation.async_validate_detached_cms(
+            file, _signed_data(signature), signer_validation_context=context, ts_validation_context=context,
+            key_usage_settings=usage,
+        )  # fmt: skip
+    stamp = status.timestamp_validity
+    if stamp is not None and not (stamp.valid and stamp.intact and stamp.trusted):
+        return f"time stamp: {stamp.summary()}"
+    return "" if status.valid and status.intact and status.trusted else str(status.summary())
+
+
+async def _stamp(context: Any, token: Path, imprint: Path) -> str:
+    generic = import_module("pyhanko.sign.validation.generic_cms")
+    status_class = import_module("pyhanko.sign.validation.status").TimestampSignatureStatus
+    fields = await generic.validate_tst_signed_data(_signed_data(token), context, imprint.read_bytes())
+    status = status_class(**fields)
+    return "" if status.valid and status.intact and status.trusted else str(status.summary())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,485 @@
+"""Client and signer over a pair of sockets: what is sealed, what is refused, and what happens when one is lost."""
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from hashlib import sha256
+
+import pytest
+
+from evidence.adapters.soft_signer import SoftSigner
+from evidence.ports import SignerRefusedError, SignerUnavailableError, Stamping, TimestampUnavailableError
+from evidence.record_wire import encode, fingerprint
+from evidence.records import EvidenceKind, Party, Profile, SealedEvidence
+from evidence.sealing import Sealer
+from evidence.timestamps import build_request, parse_response
+from kephs.signer import client, server, wire
+from kephs.signer.client import RemoteSealer
+from kephs.signer.server import SignerRules, SignerServer
+from kephs.signer.wire import Answer, Failure, Hello, Seal, Trouble, pack, pack_answer, pack_request
+from tests.support.evidence_samples import AT, HS91, record
+from tests.support.pki import shared_pki
+
+NOW = AT + timedelta(minutes=7)
+DIGEST = sha256(b"entity").digest()
+
+
+class TestAuthority:
+    """Tokens without a network."""
+
+    __test__ = False
+
+    async def stamp(self, digest):
+        return parse_response(shared_pki().timestamp_reply(build_request(digest, 2**65 + 1), NOW))
+
+
+def real_sealer() -> Sealer:
+    issued = shared_pki().transactions["hs91.kep.tr"]
+    return Sealer(SoftSigner(issued.key, issued.certificate, issued.chain), TestAuthority())
+
+
+@dataclass
+class Held:
+    """A `Sealing` that answers when it is told to, and remembers what it was asked."""
+
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    asked: list[object] = field(default_factory=list)
+    error: Exception | None = None
+    xml: bytes = b"<sealed/>"
+
+    def hold(self, evidence_id: str) -> asyncio.Event:
+        return self.gates.setdefault(evidence_id, asyncio.Event())
+
+    async def seal_many(self, records, *, profile=Profile.KEP, stamping=None):
+        self.asked.append((len(records), profile, stamping))
+        for one in records:
+            if one.evidence_id in self.gates:
+                await self.gates[one.evidence_id].wait()
+        if self.error is not None:
+            raise self.error
+        return [
+            SealedEvidence(one, self.xml + one.evidence_id.encode(), b"ers" if n % 2 else None)
+            for n, one in enumerate(records)
+        ]
+
+    async def records(self, leaves):
+        if self.error is not None:
+            raise self.error
+        return [b"record of " + leaf for leaf in leaves]
+
+    async def sign_entity(self, digest, at):
+        if self.error is not None:
+            raise self.error
+        return b"p7s of " + digest + at.isoformat().encode()
+
+
+@asynccontextmanager
+async def joined(sealing, *, rules=None, **options):
+    """A client and a server that answers it; the server has ended when the block does."""
+    ours, theirs = socket.socketpair()
+    sealer, stopping = RemoteSealer(**options), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        serving = SignerServer(sealing, rules or SignerRules(HS91), lambda: NOW).serve(theirs, stopping)
+        served = group.create_task(serving)
+        link = await sealer.attach(ours)
+        try:
+            yield sealer, link, stopping
+        finally:
+            sealer.close()
+            await served
+
+
+def ids(count):
+    return [record(evidence_id=f"{n}@hs91.kep.tr") for n in range(count)]
+
+
+async def test_evidence_and_signatures_are_those_of_the_signers_sealer():
+    made = [record(kind) for kind in (EvidenceKind.SUBMISSION_ACCEPTANCE, EvidenceKind.DELIVERY)]
+    async with joined(real_sealer()) as (sealer, _, _):
+        sealed = await sealer.seal_many(made)
+        signature = await sealer.sign_entity(DIGEST, NOW)
+    assert [one.record for one in sealed] == made
+    assert all(one.ers is None and b"SignatureTimeStamp" in one.xml for one in sealed)
+    assert sha256(b"entity").digest() in signature
+
+
+async def test_profile_stamping_and_evidence_records_cross():
+    held = Held()
+    async with joined(held) as (sealer, _, _):
+        sealed = await sealer.seal_many(ids(3), profile=Profile.REM_BASELINE, stamping=Stamping.OWN)
+        assert [one.ers for one in sealed] == [None, b"ers", None]
+        assert [one.xml for one in sealed] == [b"<sealed/>%d@hs91.kep.tr" % n for n in range(3)]
+        assert await sealer.records([DIGEST] * 2500) == [b"record of " + DIGEST] * 2500
+        assert await sealer.sign_entity(DIGEST, NOW) == b"p7s of " + DIGEST + NOW.isoformat().encode()
+        assert await sealer.seal_many([]) == []
+        assert await sealer.records([]) == []
+    assert held.asked == [(3, Profile.REM_BASELINE, Stamping.OWN)]
+
+
+async def test_answers_come_when_they_are_ready_whatever_the_order():
+    held = Held()
+    first, second = ids(2)
+    gate, order = held.hold(first.evidence_id), []
+
+    async def ask(sealer, one):
+        order.append((await sealer.seal_many([one]))[0].record.evidence_id)
+
+    async with joined(held) as (sealer, _, _), asyncio.TaskGroup() as group:
+        waiting = group.create_task(ask(sealer, first))
+        await asyncio.sleep(0)
+        await ask(sealer, second)
+        assert not waiting.done()
+        gate.set()
+        await waiting
+    assert order == [second.evidence_id, first.evidence_id]
+
+
+async def test_many_records_cross_in_several_requests_and_come_back_in_order():
+    held = Held()
+    many = tuple(Party(f"{n:064}@hs91.kep.tr") for n in range(500))
+    made = [replace(one, recipients=many) for one in ids(300)]
+    async with joined(held) as (sealer, _, _):
+        sealed = await sealer.seal_many(made)
+    assert [one.record for one in sealed] == made
+    assert [one.xml for one in sealed] == [b"<sealed/>%d@hs91.kep.tr" % n for n in range(300)]
+    assert len(held.asked) > 3
+    assert max(count for count, _, _ in held.asked) <= wire.RECORDS_MAX
+
+
+async def test_more_requests_than_the_limit_wait_their_turn(monkeypatch):
+    held = Held()
+    gate = held.hold("0@hs91.kep.tr")
+    monkeypatch.setattr(server, "REQUESTS_MAX", 3)
+    async with joined(held) as (sealer, _, _), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(sealer.seal_many([ids(1)[0]])) for _ in range(2000)]
+        await asyncio.sleep(0.05)
+        assert len(held.asked) < 2000
+        gate.set()
+        await asyncio.wait(tasks)
+    assert len(held.asked) == 2000
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (SignerUnavailableError("token out"), SignerUnavailableError),
+        (TimestampUnavailableError("both silent"), TimestampUnavailableError),
+        (SignerRefusedError("not ours"), SignerRefusedError),
+        (RuntimeError("a defect"), SignerRefusedError),
+    ],
+    ids=lambda value: getattr(value, "__name__", None) or type(value).__name__,
+)
+async def test_what_the_sealer_raises_the_caller_gets(raised, expected):
+    async with joined(Held(error=raised)) as (sealer, link, _):
+        for asking in (sealer.seal_many(ids(1)), sealer.sign_entity(DIGEST, NOW), sealer.records([DIGEST])):
+            with pytest.raises(expected) as caught:
+                await asking
+        assert not link.lost.is_set()
+    assert "defect" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"issuer": replace(HS91, name="Another")},
+        {"issuer": replace(HS91, address="kep-hizmet@hs92.kep.tr")},
+        {"event_time": NOW + timedelta(minutes=5, seconds=1)},
+        {"event_time": NOW - timedelta(minutes=5, seconds=1)},
+        {"submission_time": NOW + timedelta(minutes=6)},
+        {"message": replace(record().message, digest_sha256=b"short")},
+        {"refers_to": 0},
+        {"refers_to": 3},
+    ],
+    ids=["name", "address", "future", "past", "submitted later", "digest", "zeroth", "third of two"],
+)
+async def test_the_signer_refuses_what_is_not_ours_and_not_now(changes):
+    held = Held()
+    async with joined(held) as (sealer, link, _):
+        with pytest.raises(SignerRefusedError):
+            await sealer.seal_many([record(), record(**changes)])
+        assert not link.lost.is_set()
+        await sealer.seal_many([record()])
+    assert held.asked == [(1, Profile.KEP, None)]
+
+
+async def test_a_claimed_signing_time_far_away_is_refused():
+    async with joined(Held()) as (sealer, _, _):
+        for minutes in (-6, 6):
+            with pytest.raises(SignerRefusedError):
+                await sealer.sign_entity(DIGEST, NOW + timedelta(minutes=minutes))
+
+
+async def test_digests_of_another_length_are_refused_before_they_are_sent():
+    async with joined(Held()) as (sealer, _, _):
+        for digest in (b"", b"x" * 31, b"x" * 33, b"x" * 64):
+            with pytest.raises(SignerRefusedError):
+                await sealer.sign_entity(digest, NOW)
+            with pytest.raises(SignerRefusedError):
+                await sealer.records([DIGEST, digest])
+
+
+async def test_a_record_that_cannot_cross_is_refused_and_nothing_else_suffers():
+    async with joined(Held()) as (sealer, _, _):
+        with pytest.raises(SignerRefusedError):
+            await sealer.seal_many([record(sender=Party("x" * (2 << 20)))])
+        with pytest.raises(SignerRefusedError):
+            await sealer.sign_entity(DIGEST, NOW.replace(tzinfo=None))
+        assert len(await sealer.seal_many(ids(1))) == 1
+
+
+async def test_an_answer_too_large_for_a_frame_is_a_refusal():
+    async with joined(Held(xml=b"x" * wire.ANSWER_MAX)) as (sealer, link, _):
+        with pytest.raises(SignerRefusedError):
+            await sealer.seal_many(ids(1))
+        assert not link.lost.is_set()
+
+
+async def test_a_cancelled_call_loses_nobody_else():
+    held = Held()
+    first, second = ids(2)
+    gates = [held.hold(one.evidence_id) for one in (first, second)]
+    async with joined(held) as (sealer, link, _), asyncio.TaskGroup() as group:
+        one, other = (group.create_task(sealer.seal_many([made])) for made in (first, second))
+        while len(held.asked) < 2:
+            await asyncio.sleep(0)
+        one.cancel()
+        for gate in gates:
+            gate.set()
+        assert (await other)[0].record == second
+        assert len(await sealer.seal_many([first])) == 1  # its late answer came meanwhile and went nowhere
+        assert not link.lost.is_set()
+
+
+async def test_an_end_of_the_signer_ends_all_calls_and_the_next_signer_serves():
+    held = Held()
+    held.hold("0@hs91.kep.tr")
+    sealer = RemoteSealer(wait_seconds=5)
+    ours, theirs = socket.socketpair()
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(
+            SignerServer(held, SignerRules(HS91), lambda: NOW).serve(theirs, asyncio.Event())
+        )
+        link = await sealer.attach(ours)
+        calls = [group.create_task(_outcome(sealer.seal_many([one]))) for one in ids(1) * 3]
+        calls.append(group.create_task(_outcome(sealer.seal_many([*ids(1), *ids(300)]))))
+        while len(held.asked) < 4:
+            await asyncio.sleep(0)
+        link.abort("killed")
+        assert {type(await call) for call in calls} == {SignerUnavailableError}
+        await first
+        later = group.create_task(_outcome(sealer.sign_entity(DIGEST, NOW)))
+        await asyncio.sleep(0)
+        assert not later.done()
+        ours, theirs = socket.socketpair()
+        second = group.create_task(
+            SignerServer(held, SignerRules(HS91), lambda: NOW).serve(theirs, asyncio.Event())
+        )
+        await sealer.attach(ours)
+        assert (await later).startswith(b"p7s")
+        sealer.close()
+        await second
+
+
+async def _outcome(asking):
+    try:
+        return await asking
+    except (SignerUnavailableError, TimestampUnavailableError, SignerRefusedError) as error:
+        return error
+
+
+async def test_without_a_signer_a_call_waits_a_little_and_fails():
+    sealer = RemoteSealer(wait_seconds=0.01)
+    with pytest.raises(SignerUnavailableError, match="no signer"):
+        await sealer.seal_many(ids(1))
+    sealer.close()
+    with pytest.raises(SignerUnavailableError, match="closed"):
+        await sealer.seal_many(ids(1))
+
+
+async def test_a_signer_that_says_nothing_is_given_up():
+    held = Held()
+    held.hold("0@hs91.kep.tr")
+    async with joined(held, answer_seconds=0.02) as (sealer, link, _):
+        with pytest.raises(SignerUnavailableError, match="no answer"):
+            await sealer.seal_many(ids(1))
+        await link.lost.wait()
+
+
+async def test_one_late_answer_among_others_gives_nobody_up():
+    held = Held()
+    held.hold("0@hs91.kep.tr")
+    async with joined(held, answer_seconds=0.2) as (sealer, link, _), asyncio.TaskGroup() as group:
+        late = group.create_task(_outcome(sealer.seal_many(ids(1))))
+        await asyncio.sleep(0)
+        await sealer.sign_entity(DIGEST, NOW)
+        assert isinstance(await late, SignerUnavailableError)
+        assert not link.lost.is_set()
+
+
+async def test_draining_answers_what_was_asked_and_ends():
+    held = Held()
+    gate = held.hold("0@hs91.kep.tr")
+    async with joined(held) as (sealer, link, stopping), asyncio.TaskGroup() as group:
+        call = group.create_task(sealer.seal_many(ids(1)))
+        while not held.asked:
+            await asyncio.sleep(0)
+        stopping.set()
+        await asyncio.sleep(0)
+        gate.set()
+        assert len(await call) == 1
+        await link.lost.wait()
+
+
+async def test_a_signer_of_another_version_is_not_used():
+    ours, theirs = socket.socketpair()
+    theirs.sendall(pack_answer(Hello("0" * 32)))
+    with pytest.raises(SignerUnavailableError, match="version"):
+        await RemoteSealer().attach(ours)
+    theirs.close()
+
+
+async def test_a_signer_that_ends_before_it_is_ready_is_not_used():
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with pytest.raises(SignerUnavailableError, match="not get ready"):
+        await RemoteSealer().attach(ours)
+
+
+# --------------------------------------------------------------------------- one side misbehaves
+
+
+@asynccontextmanager
+async def raw_server(sealing):
+    """A server, and the other end of its socket as bytes."""
+    ours, theirs = socket.socketpair()
+    async with asyncio.TaskGroup() as group:
+        server_ = SignerServer(sealing, SignerRules(HS91), lambda: NOW)
+        served = group.create_task(server_.serve(theirs, asyncio.Event()))
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        frames = wire.FrameReader(wire.ANSWER_MAX)
+
+        async def answer():
+            while True:
+                found = frames.feed(await reader.read(1))
+                if found:
+                    return wire.read_answer(found[0])
+                if reader.at_eof():
+                    return None
+
+        assert await answer() == Hello(fingerprint())
+        yield writer, answer
+        writer.close()
+        await writer.wait_closed()
+        await served
+
+
+GOOD = Seal(5, (encode(record()),), Profile.KEP, None)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xff\xff\xff", (wire.REQUEST_MAX + 1).to_bytes(4), b"\0\0\0\0", b"GET / HTTP/1.1\r\n\r\n",
+        pack({"op": "seal"}), b"\0\0\x3e\x82\x3e\x80" + b"[" * 16_000,
+    ],
+    ids=["huge", "one too many", "empty", "another protocol", "no number", "JSON bomb"],
+)  # fmt: skip
+async def test_a_server_closes_on_garbage(data):
+    held = Held()
+    async with raw_server(held) as (writer, answer):
+        writer.write(data)
+        assert await answer() is None
+    assert held.asked == []
+
+
+@pytest.mark.parametrize(
+    "record_bytes",
+    [b"", b"{}", b"[" * 500_000, encode(record()).replace(b'"kind":40', b'"kind":99'), DIGEST],
+    ids=["empty", "no field", "JSON bomb", "unknown kind", "a digest"],
+)
+async def test_a_server_refuses_records_that_are_none(record_bytes):
+    held = Held()
+    async with raw_server(held) as (writer, answer):
+        writer.write(pack_request(Seal(5, (record_bytes,), Profile.KEP, None)))
+        refused = await answer()
+        assert isinstance(refused, Failure)
+        assert (refused.number, refused.trouble) == (5, Trouble.REFUSED)
+        writer.write(pack_request(GOOD))
+        assert isinstance(await answer(), Answer)
+    assert held.asked == [(1, Profile.KEP, None)]
+
+
+async def test_a_server_refuses_operations_it_does_not_know():
+    async with raw_server(Held()) as (writer, answer):
+        for head in ({"id": 1, "op": "sign-raw"}, {"id": 1, "op": "seal", "profile": 5, "stamping": None}):
+            writer.write(pack(head, (b"x",)))
+            assert (await answer()).trouble is Trouble.REFUSED
+
+
+async def test_a_server_whose_client_is_gone_stops_its_work():
+    held = Held()
+    held.hold(record().evidence_id)
+    async with raw_server(held) as (writer, _):
+        writer.write(pack_request(GOOD))
+        while not held.asked:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pack_answer(Answer(1 << 40, (b"x",))), pack_answer(Hello(fingerprint())), b"\xff" * 8,
+        (wire.ANSWER_MAX + 1).to_bytes(4), pack({"id": 0, "error": "other", "text": ""}),
+    ],
+    ids=["to no question", "second hello", "garbage", "too long", "unknown trouble"],
+)  # fmt: skip
+async def test_a_client_gives_up_a_signer_that_talks_nonsense(data):
+    ours, theirs = socket.socketpair()
+    theirs.sendall(pack_answer(Hello(fingerprint())))
+    sealer = RemoteSealer(wait_seconds=0.01)
+    link = await sealer.attach(ours)
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(_outcome(sealer.sign_entity(DIGEST, NOW)))
+        await asyncio.sleep(0)
+        theirs.sendall(data)
+        assert isinstance(await call, SignerUnavailableError)
+    assert link.lost.is_set()
+    theirs.close()
+
+
+@pytest.mark.parametrize("parts", [(), (None,), (b"x", b"y")], ids=["none", "absent", "two"])
+async def test_a_client_takes_no_answer_of_another_shape(parts):
+    ours, theirs = socket.socketpair()
+    theirs.sendall(pack_answer(Hello(fingerprint())))
+    sealer = RemoteSealer(wait_seconds=0.01)
+    await sealer.attach(ours)
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(_outcome(sealer.sign_entity(DIGEST, NOW)))
+        await asyncio.sleep(0)
+        theirs.sendall(pack_answer(Answer(0, parts)))
+        assert isinstance(await call, SignerUnavailableError)
+    sealer.close()
+    theirs.close()
+
+
+async def test_a_signer_that_does_not_read_makes_callers_wait_not_buffer():
+    ours, theirs = socket.socketpair()
+    theirs.sendall(pack_answer(Hello(fingerprint())))
+    sealer = RemoteSealer(answer_seconds=0.1)
+    link = await sealer.attach(ours)
+    many = tuple(Party(f"{n:064}@hs91.kep.tr") for n in range(500))
+    with pytest.raises(SignerUnavailableError):
+        await sealer.seal_many([record(recipients=many)] * 400)
+    assert not link.writable.is_set() or link.lost.is_set()
+    sealer.close()
+    await link.lost.wait()
+    theirs.close()
+
+
+def test_limits_fit_each_other():
+    assert client.ANSWER_SECONDS > 60
+    assert wire.HEAD_MAX < 1 << 16
+    assert wire.RECORDS_MAX * 2 * 9 < wire.HEAD_MAX - 200
+    assert wire.LEAVES_MAX * 5 < wire.HEAD_MAX - 200
