@@ -263,8 +263,8 @@ you have it from elsewhere.
     coz() { printf %s "$1" | openssl base64 -d -A > "$G/b64"; onalti "$G/b64"; }
     kok=$(coz "$(sed -n 3p kayit/checkpoint)"); boy=$(sed -n 2p kayit/checkpoint)
     sed '/^$/,$d' kayit/checkpoint > "$G/metin"
-    for d in delil/*.xml; do
-      s=$(basename "$d" .xml); p="kayit/$s.proof"; echo "$p"
+    for p in kayit/*.proof; do
+      s=$(basename "$p" .proof); d="delil/$s.xml"; echo "$p"
       sed '1,/^$/d' "$p" | sed '/^$/,$d' | cmp - "$G/metin" || dur "$p: checkpoint"
       tuz=$(coz "$(sed -n 's/^extra //p;/^$/q' "$p")"); i=$(sed -n 's/^index //p;/^$/q' "$p")
       n=$(printf %s "$tuz$(sha256sum < "$d" | cut -c1-64)" | ozet); n=$(printf %s "00$n" | ozet)

@@ -7,8 +7,9 @@ Verification reads the original bytes and never re-encodes them.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from hashlib import new as hashlib_new
-from typing import Final
+from typing import Final, NamedTuple
 
 from evidence.algorithms import (
     Family,
@@ -49,6 +50,7 @@ from evidence.der import (
     Node,
     children,
     inside,
+    parse,
     tlv,
     to_int,
     to_octets,
@@ -57,6 +59,7 @@ from evidence.der import (
 )
 from evidence.report import Step, SubIndication, Verdict
 
+_ESS_REMEMBERED: Final = 1024
 COUNTER_SIGNATURE: Final = "1.2.840.113549.1.9.6"
 SIGNING_CERTIFICATE_V1: Final = "1.2.840.113549.1.9.16.2.12"
 SIGNATURE_POLICY: Final = "1.2.840.113549.1.9.16.2.15"
@@ -245,23 +248,14 @@ def _signing_certificate(signed: SignedData, signer: SignerInfo) -> CertificateF
         raise _CheckError(
             SubIndication.SIG_CONSTRAINTS_FAILURE, "signing-certificate v1 (SHA-1)", Verdict.INDETERMINATE
         )
-    listed = Cursor(signer.signed_attribute(SIGNING_CERTIFICATE_V2), limit=2).take(SEQUENCE)
-    entries = children(listed, limit=MAX_CERTIFICATES)
-    if not entries:
-        raise DerError("signing-certificate-v2 names no certificate")
-    entry = Cursor(entries[0], limit=3)
-    identifier = entry.optional(SEQUENCE)
-    hash_name = known(digest_algorithm, identifier) if identifier is not None else "sha256"
-    expected = to_octets(entry.take(OCTET_STRING))
-    issuer_serial = entry.optional(SEQUENCE)
-    entry.finish()
+    hash_name, expected, issuer_serial = _ess_entry(signer.signed_attribute(SIGNING_CERTIFICATE_V2))
     if hash_name is None or hash_name in {"sha1", "sha224"}:
         raise _CheckError(
             SubIndication.SIG_CONSTRAINTS_FAILURE, "signing-certificate-v2 hash", Verdict.INDETERMINATE
         )
     facts = _by_identifier(signed, signer)
     digest = facts.sha256 if hash_name == "sha256" else _digest(hash_name, facts.der)
-    if digest != expected or (issuer_serial is not None and not _names(issuer_serial, facts)):
+    if digest != expected or (issuer_serial is not None and not issuer_serial.names(facts)):
         raise _CheckError(
             SubIndication.NO_SIGNING_CERTIFICATE_FOUND,
             "signing-certificate-v2 names another certificate",
@@ -288,12 +282,45 @@ def _by_identifier(signed: SignedData, signer: SignerInfo) -> CertificateFacts:
     )
 
 
-def _names(issuer_serial: Node, facts: CertificateFacts) -> bool:
-    """Say whether an IssuerSerial (GeneralNames, serial) is the certificate's."""
-    cursor = Cursor(issuer_serial, limit=3)
+class _IssuerSerial(NamedTuple):
+    names_der: tuple[bytes, ...]
+    serial: int
+
+    def names(self, facts: CertificateFacts) -> bool:
+        """Say whether this IssuerSerial (GeneralNames, serial) is the certificate's."""
+        return self.serial == facts.serial and facts.issuer in self.names_der
+
+
+def _ess_entry(value: Node) -> tuple[str | None, bytes, _IssuerSerial | None]:
+    """Return hash name, certificate hash and IssuerSerial of the first ESSCertIDv2."""
+    der = value.whole
+    return _remembered_entry(der) if len(der) <= _ESS_REMEMBERED else _read_entry(der)
+
+
+@lru_cache(maxsize=256)  # a pure memo: an authority names the same certificate in every stamp
+def _remembered_entry(der: bytes) -> tuple[str | None, bytes, _IssuerSerial | None]:
+    return _read_entry(der)
+
+
+def _read_entry(der: bytes) -> tuple[str | None, bytes, _IssuerSerial | None]:
+    listed = Cursor(parse(der, max_size=MAX_SIGNED_DATA), limit=2).take(SEQUENCE)
+    entries = children(listed, limit=MAX_CERTIFICATES)
+    if not entries:
+        raise DerError("signing-certificate-v2 names no certificate")
+    entry = Cursor(entries[0], limit=3)
+    identifier = entry.optional(SEQUENCE)
+    hash_name = known(digest_algorithm, identifier) if identifier is not None else "sha256"
+    expected = to_octets(entry.take(OCTET_STRING))
+    issuer_serial = entry.optional(SEQUENCE)
+    entry.finish()
+    return hash_name, expected, None if issuer_serial is None else _issuer_serial(issuer_serial)
+
+
+def _issuer_serial(node: Node) -> _IssuerSerial:
+    cursor = Cursor(node, limit=3)
     names, serial = cursor.take(SEQUENCE), to_int(cursor.take(INTEGER), max_octets=64)
     directory = [name for name in children(names, limit=16) if name.tag == 0xA4]
-    return serial == facts.serial and any(inside(name).whole == facts.issuer for name in directory)
+    return _IssuerSerial(tuple(inside(name).whole for name in directory), serial)
 
 
 def _digest(name: str, data: bytes) -> bytes:

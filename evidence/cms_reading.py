@@ -56,6 +56,7 @@ class SignerInfo:
     """One SignerInfo as it stands in the bytes."""
 
     version: int
+    digest_identifier: bytes  # DER of the digest's AlgorithmIdentifier
     issuer: bytes | None  # Name DER, with serial; or key_id
     serial: int | None
     key_id: bytes | None
@@ -95,10 +96,15 @@ class SignedData:
     """A parsed SignedData. ``content`` is None for detached signatures."""
 
     der: bytes
+    version: int
+    digest_identifiers: tuple[bytes, ...]  # DER of each AlgorithmIdentifier of digestAlgorithms
+    unknown_digests: bool  # one of them names a hash that we do not know
     content_type: str
     content_span: tuple[int, int] | None
     certificates: tuple[bytes, ...]
     crls: tuple[bytes, ...]
+    has_crls: bool  # [1] is there, perhaps empty or with entries that are no CRLs
+    other_crls: bool  # with entries that are no CRLs
     signers: tuple[SignerInfo, ...]
 
     @property
@@ -128,7 +134,8 @@ def parse_signed_data(der: bytes, *, max_size: int = MAX_SIGNED_DATA) -> SignedD
     cursor = Cursor(inside(outer.take(0xA0), SEQUENCE), limit=6)
     outer.finish()
     version = to_int(cursor.take(INTEGER))
-    listed_digests = {known(digest_algorithm, node) for node in children(cursor.take(SET), limit=16)}
+    digests = children(cursor.take(SET), limit=16)
+    listed_digests = {known(digest_algorithm, node) for node in digests}
     encapsulated = Cursor(cursor.take(SEQUENCE), limit=2)
     content_type = to_oid(encapsulated.take(OID))
     if version not in (_DATA_VERSIONS if content_type == ID_DATA else _OTHER_VERSIONS):
@@ -145,16 +152,22 @@ def parse_signed_data(der: bytes, *, max_size: int = MAX_SIGNED_DATA) -> SignedD
     cursor.finish()
     infos = tuple(read_signer_info(node) for node in children(signers, limit=MAX_SIGNERS))
     if not {info.digest_name for info in infos} <= listed_digests:  # spec: RFC5652#5.1 allows to insist
-        raise DerError("a signer's digest algorithm is not listed")
+        raise DerError("the set of digest algorithms lacks a signer's")
     listed = children(certificates, limit=MAX_CERTIFICATES) if certificates is not None else []
     if any(node.tag != SEQUENCE for node in listed):
         raise DerError("only X.509 certificates may be embedded")
+    revoked = children(crls, limit=64) if crls is not None else []
     return SignedData(
         der,
+        version,
+        tuple([node.whole for node in digests]),
+        None in listed_digests,
         content_type,
         span,
-        tuple(node.whole for node in listed),
-        tuple(n.whole for n in children(crls, limit=64) if n.tag == SEQUENCE) if crls is not None else (),
+        tuple([node.whole for node in listed]),
+        tuple([node.whole for node in revoked if node.tag == SEQUENCE]),
+        crls is not None,
+        any(node.tag != SEQUENCE for node in revoked),
         infos,
     )
 
@@ -170,9 +183,10 @@ def read_signer_info(node: Node) -> SignerInfo:
     issuer, serial, key_id = None, None, None
     identifier = cursor.take()
     if identifier.tag == SEQUENCE:
-        parts = Cursor(identifier, limit=2)
-        issuer, serial = parts.take(SEQUENCE).whole, to_int(parts.take(INTEGER), max_octets=64)
-        parts.finish()
+        parts = children(identifier, limit=2)
+        if len(parts) != 2 or parts[0].tag != SEQUENCE:
+            raise DerError("unknown signer identifier")
+        issuer, serial = parts[0].whole, to_int(parts[1], max_octets=64)
     elif identifier.tag == 0x80:
         key_id = identifier.content
     else:
@@ -185,9 +199,11 @@ def read_signer_info(node: Node) -> SignerInfo:
     signature = to_octets(cursor.take())
     unsigned = cursor.optional(0xA1)
     cursor.finish()
+    if unsigned is not None and not unsigned.length:  # spec: RFC5652#5.3 - at least one
+        raise DerError("empty unsigned attributes")
     attributes, in_order = _attributes(signed)
     return SignerInfo(
-        version, issuer, serial, key_id,
+        version, digest.whole, issuer, serial, key_id,
         known(digest_algorithm, digest),
         signed.content if signed is not None else b"",
         attributes, in_order,
@@ -211,9 +227,9 @@ def _attributes(node: Node | None) -> tuple[tuple[Attribute, ...], bool]:
     listed = children(node, limit=MAX_ATTRIBUTES)
     found = []
     for attribute in listed:
-        cursor = Cursor(attribute, limit=2)
-        kind = to_oid(cursor.take(OID))
-        values = children(cursor.take(SET), limit=MAX_ATTRIBUTES)
-        cursor.finish()
-        found.append(Attribute(kind, tuple(values)))
+        members = children(attribute, limit=2, tag=SEQUENCE)
+        if len(members) != 2:
+            raise DerError("an attribute has a type and values")
+        values = children(members[1], limit=MAX_ATTRIBUTES, tag=SET)
+        found.append(Attribute(to_oid(members[0]), tuple(values)))
     return tuple(found), is_sorted_set(listed)

@@ -108,12 +108,7 @@ def hashed_form(body: bytes) -> bytes:
 # --------------------------------------------------------------------------- fields
 
 
-def _reasons(record: EvidenceRecord) -> str:
-    delegated = record.delegate is not None
-    stated = [to_erds(record.kind, reason) for reason in record.reasons]
-    success = success_row(record.kind, delegated=delegated)
-    if not stated and success is not None:
-        stated = [(ERDS_REASON_PREFIX + success.name, (success.code, success.text))]
+def _listed(stated: Iterable[tuple[str, tuple[str, ...]]]) -> str:
     listed = "".join(
         f"<tns:EventReason><Code>{escape_uri(uri)}</Code>"
         + "".join(f"<Details>{escape_text(text)}</Details>" for text in details)
@@ -123,23 +118,50 @@ def _reasons(record: EvidenceRecord) -> str:
     return f"<tns:EventReasons>{listed}</tns:EventReasons>"
 
 
-def _attribute(friendly: str, name: str, value: str, value_type: str = "") -> str:
+def _success(kind: EvidenceKind, *, delegated: bool) -> str:
+    row = success_row(kind, delegated=delegated)
+    return "" if row is None else _listed([(ERDS_REASON_PREFIX + row.name, (row.code, row.text))])
+
+
+_SUCCESS: Final[Mapping[tuple[EvidenceKind, bool], str]] = MappingProxyType(
+    {
+        (kind, delegated): _success(kind, delegated=delegated)
+        for kind in EvidenceKind
+        for delegated in (False, True)
+    }
+)
+
+
+def _reasons(record: EvidenceRecord) -> str:
+    if record.reasons:
+        return _listed(to_erds(record.kind, reason) for reason in record.reasons)
+    return _SUCCESS[record.kind, record.delegate is not None]
+
+
+def _attribute_head(friendly: str, name: str, value_type: str = "") -> str:
     return (
         f'<saml:Attribute xmlns:saml="{SAML_NAMESPACE}" FriendlyName="{friendly}" Name="{name}" '
-        f'NameFormat="{SAML_URI_NAMES}"><saml:AttributeValue{value_type}>{escape_text(value)}'
-        "</saml:AttributeValue></saml:Attribute>"
+        f'NameFormat="{SAML_URI_NAMES}"><saml:AttributeValue{value_type}>'
     )
 
 
-def _x500(which: X500Name, value: str | None) -> str:
-    return _attribute(which.friendly, which.value, value) if value else ""
+_ATTRIBUTE_END: Final = "</saml:AttributeValue></saml:Attribute>"
+_ATTRIBUTE_HEADS: Final[Mapping[X500Name, str]] = MappingProxyType(
+    {which: _attribute_head(which.friendly, which.value) for which in X500Name}
+)
+_LEGAL_NAME_HEAD: Final = _attribute_head(
+    "LegalName", LEGAL_NAME, f' xmlns:xsi="{XSI_NAMESPACE}" xsi:type="elp:LegalNameType"'
+)
+_PERSON_HEAD: Final = f"<tns:Identity>{_ATTRIBUTE_HEADS[X500Name.CN]}"
+_PERSON_END: Final = f"{_ATTRIBUTE_END}</tns:Identity>"
 
 
-_LEGAL_NAME_TYPE: Final = f' xmlns:xsi="{XSI_NAMESPACE}" xsi:type="elp:LegalNameType"'
+def _x500(which: X500Name, value: str) -> str:
+    return f"{_ATTRIBUTE_HEADS[which]}{escape_text(value)}{_ATTRIBUTE_END}" if value else ""
 
 
 def _provider(name: str, address: str, postal: str = "") -> str:
-    legal = _attribute("LegalName", LEGAL_NAME, name, _LEGAL_NAME_TYPE)
+    legal = f"{_LEGAL_NAME_HEAD}{escape_text(name)}{_ATTRIBUTE_END}"
     return f"<tns:Identity>{legal}{_x500(X500Name.MAIL, address)}{postal}</tns:Identity>"
 
 
@@ -169,7 +191,7 @@ def _other_party(other: Issuer | Party | None) -> str:
 
 
 def _user(address: str, name: str | None, assurance: str = "") -> str:
-    identity = f"<tns:Identity>{_x500(X500Name.CN, name)}</tns:Identity>" if name else ""
+    identity = f"{_PERSON_HEAD}{escape_text(name)}{_PERSON_END}" if name else ""
     identifier = (
         f'<Identifier IdentifierSchemeName="mailto">{escape_text(address)}</Identifier>' if address else ""
     )
@@ -251,8 +273,12 @@ def _outside(system: str | None) -> str:
     return f"<ForwardedToExternalSystem>{escape_text(system)}</ForwardedToExternalSystem>" if system else ""
 
 
+_EXTENSION_HEAD: Final = '<tns:Extension isCritical="false"><ext:'
+_EXTENSION_SPACE: Final = f' xmlns:ext="{EXTENSION_NAMESPACE}">'
+
+
 def _extensions(record: EvidenceRecord) -> str:
-    untrusted = _numbers("UntrustedPathToRecipient", record.untrusted_path)
+    untrusted = _numbers("UntrustedPathToRecipient", record.untrusted_path) if record.untrusted_path else ""
     listed = _extension(
         "GeneralEvidenceInfo", f"<ext:Subject>{escape_text(record.message.subject)}</ext:Subject>{untrusted}"
     )
@@ -264,10 +290,7 @@ def _extensions(record: EvidenceRecord) -> str:
 
 
 def _extension(name: str, content: str) -> str:
-    return (
-        f'<tns:Extension isCritical="false"><ext:{name} xmlns:ext="{EXTENSION_NAMESPACE}">{content}'
-        f"</ext:{name}></tns:Extension>"
-    )
+    return f"{_EXTENSION_HEAD}{name}{_EXTENSION_SPACE}{content}</ext:{name}></tns:Extension>"
 
 
 def _numbers(name: str, indexes: Iterable[int]) -> str:

@@ -397,7 +397,7 @@ def from_erds(
     if row is None:
         known = ERDS_REASONS.get(mark)
         code = known.reason if known is not None and known.reason is not None else ReasonCode.OTHER
-        return Reason(code, "\n".join(texts), mark, uri)
+        return Reason(code, "\n".join(texts), "" if mark == ERDS_OTHER.code else mark, uri)
     if texts == [row.text]:
         texts = []
     mark = mark or row.code

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from functools import cache
 from hashlib import sha256
@@ -29,6 +29,9 @@ ITEMS_MAX: Final = 10_000
 INTEGER_MAX: Final = 1 << 31
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_TIME: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.(?!000000)[0-9]{6})?\+00:00"
+)
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 _ZERO: Final = timedelta(0)
 _CLASS: Final = "is"
@@ -83,12 +86,7 @@ def read_json(data: bytes, most: int) -> object:
     if len(data) > most:
         raise RecordWireError("too long")
     try:
-        found: object = json.loads(
-            data.decode("ascii"),
-            object_pairs_hook=_unique,
-            parse_constant=_no_constant,
-            parse_float=_no_float,
-        )
+        found: object = _LOADS(data.decode("ascii"))
     except (ValueError, RecursionError):
         raise RecordWireError("no JSON") from None
     return found
@@ -109,6 +107,9 @@ def _no_float(_text: str) -> object:
     raise RecordWireError("a fraction")
 
 
+_LOADS: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_no_float
+).decode
 _DUMPS: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
@@ -163,14 +164,12 @@ def decode_time(value: object) -> datetime:
     Raises:
         RecordWireError: it is not in that form.
     """
-    text = _decode_text(value)
+    if type(value) is not str or not _TIME.fullmatch(value):
+        raise RecordWireError("no time in UTC as this module writes it")
     try:
-        found = datetime.fromisoformat(text)
+        return datetime.fromisoformat(value)
     except ValueError:
         raise RecordWireError("no time") from None
-    if found.utcoffset() != _ZERO or found.isoformat() != text:
-        raise RecordWireError("no time in UTC as this module writes it")
-    return found.replace(tzinfo=UTC)
 
 
 _SINGLE: Final[Mapping[type, _Codec]] = MappingProxyType(
@@ -281,8 +280,7 @@ def _object(kind: type) -> _Codec:
     hints = get_type_hints(kind)
     codecs = [(field.name, _codec(hints[field.name]), field.default) for field in fields(kind)]
     writers = [(name, codec.encode, default) for name, codec, default in codecs]
-    readers = {name: codec.decode for name, codec, _ in codecs}
-    needed = frozenset(name for name, _, default in codecs if default is MISSING)
+    readers = [(name, codec.decode, default) for name, codec, default in codecs]
 
     def encode_object(value: Any) -> dict[str, Any]:
         found = {}
@@ -293,17 +291,23 @@ def _object(kind: type) -> _Codec:
         return found
 
     def decode_object(value: object) -> Any:
-        if type(value) is not dict or not needed <= value.keys():
-            raise RecordWireError(f"no {kind.__name__}: a field is missing")
-        found = {}
-        for name, item in value.items():
-            if name not in readers:
-                raise RecordWireError(f"no {kind.__name__}: a field too many")
-            try:
-                found[name] = readers[name](item)
-            except RecordWireError as error:
-                raise RecordWireError(f"{name}: {error}") from None
-        return kind(**found)
+        if type(value) is not dict:
+            raise RecordWireError(f"no {kind.__name__}")
+        found, left = [], len(value)
+        for name, decode_field, default in readers:
+            if name in value:
+                left -= 1
+                try:
+                    found.append(decode_field(value[name]))
+                except RecordWireError as error:
+                    raise RecordWireError(f"{name}: {error}") from None
+            elif default is MISSING:
+                raise RecordWireError(f"no {kind.__name__}: {name} is missing")
+            else:
+                found.append(default)
+        if left:
+            raise RecordWireError(f"no {kind.__name__}: a field too many")
+        return kind(*found)
 
     inside = ",".join(f"{name}:{codec.name}" for name, codec, _ in codecs)
     return _Codec(f"{kind.__name__}{{{inside}}}", encode_object, decode_object)

@@ -86,7 +86,7 @@ def uncovered_problem(seal: Seal, trust: TrustStore) -> str | None:
     if seal.chain is None:
         return "no path"
     path = [facts.der for facts in seal.chain.certificates]
-    problem = frame_problem(seal.signed.der, path, unsigned=(SIGNATURE_TIME_STAMP,))
+    problem = frame_problem(seal.signed, path, unsigned=(SIGNATURE_TIME_STAMP,))
     if problem is None and seal.stamps.best is not None:
         problem = token_problem(seal.stamps.best, trust)
     return problem

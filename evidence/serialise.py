@@ -6,7 +6,16 @@ from evidence.records import EvidenceRecord, Profile
 from evidence.xml_reader import EvidenceFormatError, XmlElement, parse_xml
 from evidence.xml_write import ProfileError
 
-__all__ = ["EvidenceFormatError", "ProfileError", "document_form", "hashed_form", "profile_of", "read", "read_root", "write"]
+__all__ = [
+    "EvidenceFormatError",
+    "ProfileError",
+    "document_form",
+    "hashed_form",
+    "profile_of",
+    "read",
+    "read_root",
+    "write",
+]
 
 _ERDS_ROOT = f"{{{ERDS_NAMESPACE}}}Evidence"
 

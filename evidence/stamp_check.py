@@ -104,4 +104,4 @@ def token_problem(stamp: TokenReport, trust: TrustStore) -> str | None:
     chain, _ = chain_step(stamp.certificate, embedded, trust, stamp.gen_time, None, number="0")
     if chain is None:
         return "no path"
-    return frame_problem(stamp.token.der, [facts.der for facts in chain.certificates])
+    return frame_problem(stamp.token.signed, [facts.der for facts in chain.certificates])

@@ -12,8 +12,8 @@ The steps, in this order; the earliest failing one decides:
 8. KEP message: verified, and the acceptance evidence inside it is the one in the folder
 9. ledger: every entry's hash holds and its digest is that of the evidence in the folder
 10. revocation: every transaction certificate was good when its stamp was made (`evidence.sealed_links`)
-11. ledger proofs: every evidence stands in the checkpoint's tree; 11.1 the checkpoint's own signature, where
-    the log's key was given from outside (without it: a note)
+11. ledger proofs: all evidence with an entry stands in the checkpoint's tree; 11.1 the checkpoint's own
+    signature, where the log's key was given from outside (without it: a note)
 12. files for common tools: tokens and paths say what the evidence records say
 13. roots inside: their fingerprints are theirs; they are information, never trust
 14. holder's signature: ``imza.p7s`` is the one in the original

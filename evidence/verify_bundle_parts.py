@@ -69,7 +69,10 @@ def entries_step(facts: LedgerFacts, *, number: str) -> Step:
 
 
 def proofs_step(facts: LedgerFacts, log_key: NoteVerifier | None, *, number: str) -> list[Step]:
-    """Check that every evidence stands in the tree that the checkpoint speaks of, under its number."""
+    """Check that evidence stands in the tree that the checkpoint speaks of, under its number.
+
+    What has an entry must have its proof; a peer's evidence that came inside a KEP message has neither.
+    """
     name, files = "ledger proofs", dict(facts.files)
     note = files.pop(CHECKPOINT, None)
     if note is None:
@@ -94,13 +97,15 @@ def _proofs_problem(
         f"{LEDGER_FOLDER}{name.removeprefix(EVIDENCE_FOLDER).removesuffix('.xml')}.proof": about
         for name, about in facts.evidence.items()
     }
-    if missing := sorted(wanted.keys() - files.keys()):
+    numbers = _numbers(facts.entries)
+    entered = {name for name, (evidence_id, _) in wanted.items() if evidence_id in numbers}
+    if missing := sorted(entered - files.keys()):
         return f"{missing[0]} is missing"
     if strange := sorted(files.keys() - wanted.keys()):
         return f"{strange[0]} belongs to no evidence inside"
-    numbers = _numbers(facts.entries)
-    for name, (evidence_id, digest) in wanted.items():
-        proof = LedgerProof.read(files[name])
+    for name, file in files.items():
+        evidence_id, digest = wanted[name]
+        proof = LedgerProof.read(file)
         if Note.parse(proof.note).text != Note.parse(note).text:
             return f"{name} is of another checkpoint"
         if not check_proof(proof, digest, checkpoint):

@@ -87,21 +87,16 @@ def check_record(
             makes that a note, for tokens of authorities that add revocation lists or unsigned attributes.
         algorithms: which algorithms count.
     """
-    steps: list[Step] = []
     try:
-        record = own_record(ers)
-        own = record is not None
-        if record is None:
-            record = read_record(ers)
-            own = is_canonical(record)
+        record, own = _opened(ers)
     except ErsUnsupportedError as error:
-        steps.append(failed("1", "format", str(error), SubIndication.GENERIC, Verdict.INDETERMINATE))
+        steps = [failed("1", "format", str(error), SubIndication.GENERIC, Verdict.INDETERMINATE)]
         return RecordCheck(conclude(subject, steps, at), None, (), None, own=False)
     except ErsError as error:
-        steps.append(failed("1", "format", str(error)))
+        steps = [failed("1", "format", str(error))]
         return RecordCheck(conclude(subject, steps, at), None, (), None, own=False)
     stamps = [stamp for chain in record.chains for stamp in chain]
-    steps.append(Step("1", "format", ok=True, detail=f"time stamps: {len(stamps)}"))
+    steps = [Step("1", "format", ok=True, detail=f"time stamps: {len(stamps)}")]
     steps += [Step("1.1", "format", ok=None, detail=note) for note in record.notes]
     read = [_read(stamp.token) for stamp in stamps]
     covers = [*[_time(token) or at for token in read[1:]], at]
@@ -116,10 +111,18 @@ def check_record(
     steps += [_order_step(tokens), _identity_step(own=own)]
     if own and tokens[-1].passed:
         steps.append(_frame_step(tokens[-1], trust, ours=ours))
-    report = conclude(
-        subject, steps, at, facts=_facts(record, tokens), parts=tuple(token.report for token in tokens)
-    )
+    parts = tuple(token.report for token in tokens)
+    report = conclude(subject, steps, at, facts=_facts(record, tokens), parts=parts)
     return RecordCheck(report, tokens[0].gen_time if report.passed else None, tokens, record, own)
+
+
+def _opened(ers: bytes) -> tuple[ErsRecord, bool]:
+    """Return the record and whether it is in our form; most are, and cut out fast."""
+    record = own_record(ers)
+    if record is not None:
+        return record, True
+    record = read_record(ers)
+    return record, is_canonical(record)
 
 
 def _read(token: bytes) -> Token | bytes:

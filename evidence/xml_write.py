@@ -71,7 +71,10 @@ def timestamp(at: datetime) -> str:
     """Write a time as evidence carries it: UTC, milliseconds, ``Z`` (KEP-EC-08)."""
     if at.tzinfo is not UTC:
         at = at.astimezone(UTC)
-    return at.isoformat(timespec="milliseconds")[:-6] + "Z"
+    # Half the time of isoformat, and every evidence has five of them.
+    return "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ" % (  # noqa: UP031 - an f-string takes twice as long
+        at.year, at.month, at.day, at.hour, at.minute, at.second, at.microsecond // 1000,
+    )  # fmt: skip
 
 
 def digest_elements(digest_sha256: bytes) -> str:

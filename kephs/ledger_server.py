@@ -40,7 +40,6 @@ TEXT: Final = "text/plain; charset=utf-8"
 _IMMUTABLE: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
 _FRESH: Final = {"Cache-Control": "public, max-age=1"}
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-_GRACE: Final = 10.0  # seconds between asking a connection to end and ending it
 _KEPT_TILES: Final = 512  # full ones, 8 KiB each
 _ADDRESSES: Final = 4096  # whose requests are counted at the same time
 
@@ -51,6 +50,7 @@ class LedgerLimits:
 
     connections: int = 128  # more are closed at once
     lifetime: float = 120.0  # seconds a connection may live, however slow it is
+    grace: float = 10.0  # seconds its last answer may take after that
     reads: int = 2  # of the store at the same time: the mail server reads there too
     body_seconds: float = 10.0  # longest time for a request's body
     per_second: float = 200.0  # requests of one address, in the long run
@@ -105,7 +105,7 @@ class _BoundedServer(web.Server):
     def _end(self, handler: RequestHandler) -> None:
         handler.close()
         loop = asyncio.get_running_loop()
-        self._ends[handler] = loop.call_later(_GRACE, handler.force_close)
+        self._ends[handler] = loop.call_later(self._limits.grace, handler.force_close)
 
 
 class _Pages:
@@ -226,10 +226,10 @@ async def serve_ledger(
     """
     bounds = limits or LedgerLimits()
     pages = _Pages(store, verifier, witness, bounds)
-    runner = web.ServerRunner(_BoundedServer(pages.answer, bounds))
+    runner = web.ServerRunner(_BoundedServer(pages.answer, bounds), shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, shutdown_timeout=1.0, reuse_port=reuse_port or None)
+        site = web.TCPSite(runner, host, port, reuse_port=reuse_port or None)
         await site.start()
         yield int(runner.addresses[0][1])
     finally:

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, delete, func, insert, literal_column, null, se
 
 from evidence.ers import split_record
 from evidence.ledger import GENESIS, LedgerEntry, entry_hash
-from evidence.records import EvidenceKind
+from evidence.records import EvidenceKind, Profile
 from kephs.domain.messages import StoredEvidence
 from kephs.ports import DuplicateEvidenceError
 from storage.blob_rows import SqlBlobs
@@ -129,6 +129,7 @@ class SqlEvidences:
                 "proof": head,
                 "stamp": stamp,
                 "unstamped": evidence.unstamped,
+                "profile": evidence.profile.value,
             },
         )
         if not added:
@@ -273,6 +274,7 @@ def _evidence(row: Row) -> StoredEvidence:
         attempts,
         origin,
         bool(row[11]),
+        Profile(row[12]),
     )
 
 

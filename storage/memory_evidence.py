@@ -128,5 +128,5 @@ class MemoryEvidences:
         yield from (self._t.ledger[seq] for seq in sorted(self._t.ledger))
 
 
-def _event(evidence: StoredEvidence) -> tuple[int, int]:
-    return evidence.kind, evidence.number or 0
+def _event(evidence: StoredEvidence) -> tuple[int, int, str]:
+    return evidence.kind, evidence.number or 0, evidence.profile.value

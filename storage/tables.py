@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata: Final = MetaData(
@@ -173,16 +174,20 @@ evidence: Final = Table(
     Column("leased_by", Text),
     Column("proof", LargeBinary),  # its evidence record (RFC 4998) up to the token at its end
     Column("stamp", LargeBinary),  # SHA-256 of that token
-    Column("unstamped", Boolean, nullable=False),  # released in the grace of D16: the record follows
+    # released in the grace of D16: the record follows
+    Column("unstamped", Boolean, nullable=False, server_default=false()),
+    # in which serialisation it was sealed
+    Column("profile", Text, nullable=False, server_default="kep-ts102640"),
 )
 Index("ix_evidence_message_id", evidence.c.message_id)
-# What peers say of an event, repeated or contradictory, is all kept; ours is said once.
+# What peers say of an event, repeated or contradictory, is all kept; ours is said once a profile.
 _ours = evidence.c.origin.is_(None)
 Index(
     "uq_evidence_message_id_kind_number",
     evidence.c.message_id,
     evidence.c.kind,
     evidence.c.number,
+    evidence.c.profile,
     unique=True,
     sqlite_where=_ours,
     postgresql_where=_ours,
@@ -259,7 +264,7 @@ transfers: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("deadline", BigInteger, nullable=False),
     Column("evidence_id", Text, nullable=False),  # '' for a dispatch: one per message and peer
-    Column("blob", LargeBinary),  # of a receipt; its row may go once the receipt is handed over
+    Column("blob", LargeBinary),  # of a receipt, or of a dispatch in the peer's own profile; until handed over
     Column("next_at", BigInteger),
     Column("attempts", Integer, nullable=False),
     Column("cause", Text, nullable=False),

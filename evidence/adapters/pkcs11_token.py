@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
-from pkcs11 import KeyType, Mechanism, ObjectClass, PKCS11Error
+from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass, PKCS11Error
 from pkcs11 import exceptions as codes
 
 from evidence.adapters.soft_signer import KeyMaterialError
@@ -94,6 +94,9 @@ class TokenKey:
         """
         try:
             self._open()
+        except KeyMaterialError:
+            self._forget()
+            raise
         except PKCS11Error as error:
             self._forget()
             raise KeyMaterialError(f"{self._name}: {_said(error)}") from error
@@ -163,13 +166,24 @@ class TokenKey:
             raise KeyMaterialError(f"no PKCS#11 module {place.module}")
         token = pkcs11.lib(str(place.module)).get_token(token_label=place.token_label)
         self._session = self._login(token)
-        self._key = self._session.get_key(
-            object_class=ObjectClass.PRIVATE_KEY, label=place.key_label, id=place.key_id
-        )
+        self._key = self._find()
         wanted = KeyType.RSA if isinstance(self._public, rsa.RSAPublicKey) else KeyType.EC
         if self._key.key_type != wanted or not self._works():
-            self._forget()
             raise KeyMaterialError(f"the certificate is not that of the key on {self._name}")
+
+    def _find(self) -> Any:
+        place = self._place
+        wanted: dict[Attribute, Any] = {Attribute.CLASS: ObjectClass.PRIVATE_KEY}
+        if place.key_label is not None:
+            wanted[Attribute.LABEL] = place.key_label
+        if place.key_id is not None:
+            wanted[Attribute.ID] = place.key_id
+        if len(wanted) == 1:
+            raise KeyMaterialError("name the key by its label or id")
+        found = list(self._session.get_objects(wanted))  # to its end: a search left open spoils the session
+        if len(found) != 1:
+            raise KeyMaterialError(f"{len(found) or 'no'} such keys on {self._name}")
+        return found[0]
 
     def _works(self) -> bool:
         """Sign once and verify: the key is the certificate's, and the module does as we expect."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import aiohttp
 import structlog
@@ -23,6 +23,7 @@ from evidence.adapters.tsa_identity import SALT_OCTETS, TsaEndpoint, refusal_tex
 from evidence.certificates import CertificateError, CertificateFacts, certificate_facts
 from evidence.chain import Chain, ChainFailure, TrustStore, build_chain
 from evidence.ports import TimestampUnavailableError
+from evidence.revocation import RevocationAnswer, RevocationStatus
 from evidence.timestamps import (
     MAX_RESPONSE,
     TimestampRefusedError,
@@ -59,7 +60,8 @@ _CERTIFICATES_KEPT: Final = 64
 _REVOCATION_SECONDS: Final = 3.0
 
 RevocationCheck: TypeAlias = Callable[[Chain], Awaitable[str | None]]
-"""Says why a TSA's chain must not be used (revoked), or None. Silence of OCSP and CRL is its to judge."""
+"""Says why a TSA's chain must not be used (revoked), or None. Silence of OCSP and CRL is its to judge; it
+does not raise."""
 
 _log = structlog.get_logger(__name__)
 
@@ -73,6 +75,32 @@ class _Authority:
     @property
     def name(self) -> str:
         return self.endpoint.url
+
+
+class RevocationStatusOf(Protocol):
+    """Who knows whether certificates are revoked (`evidence.adapters.revocation_http.HttpRevocation`)."""
+
+    async def status(
+        self, certificate: CertificateFacts, issuer: CertificateFacts, at: datetime
+    ) -> RevocationAnswer | None:
+        """Return an answer fresh at ``at``, None where nobody gives one."""
+        ...
+
+
+def revocation_check(known: RevocationStatusOf, clock: Callable[[], datetime]) -> RevocationCheck:
+    """Return a check that refuses revoked chains and takes silence for good, for `HttpTimestamper`.
+
+    Silence is no ground to stop: whoever verifies the evidence later asks again, with data of that day.
+    """
+
+    async def check(chain: Chain) -> str | None:
+        for certificate, issuer in chain.links:
+            answer = await known.status(certificate, issuer, clock())
+            if answer is not None and answer.status is RevocationStatus.REVOKED:
+                return f"{certificate.subject_text} is revoked"
+        return None
+
+    return check
 
 
 class HttpTimestamper:
@@ -95,7 +123,8 @@ class HttpTimestamper:
             themselves; None takes any.
         intermediates: certificates that complete chains of tokens without them, DER.
         spent: told the address and the time of every token that an authority gave, good or bad: each was
-            paid for. It may not block, and its failures are logged, never raised.
+            paid for (one that came after the time-out was too, but nobody knows of it). It may not block,
+            and its failures are logged, never raised.
         revocation: asked about the chain of a TSA certificate before its first token is used and again
             after ``revocation_for``; None: nobody is asked.
         revocation_for: how long its word about one certificate counts.
@@ -146,7 +175,7 @@ class HttpTimestamper:
             try:
                 token = await self._ask(authority, digest)
             except TimestampRefusedError as error:
-                failure = str(error)
+                failure = shown(str(error))
             except TimeoutError:
                 failure = f"no answer within {self._timeout:g} s"
             except (aiohttp.ClientError, OSError) as error:
@@ -200,7 +229,8 @@ class HttpTimestamper:
             token = check_response(answer, digest=digest, nonce=nonce, policy=authority.policy)
         except TimestampRefusedError as error:
             if (words := refusal_text(answer)) is not None:
-                raise TimestampRefusedError(f"{error} (it says: {words})") from error
+                told = "" if words in str(error) else f" (it says: {words})"
+                raise TimestampRefusedError(f"{error}{told}") from error
             if _is_granted(answer):
                 self._count(authority)
             raise

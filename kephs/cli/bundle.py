@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -10,20 +11,22 @@ import click
 from config import settings
 from config.settings import Settings
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
-from evidence.adapters.tsa_http import HttpTimestamper
 from evidence.ports import SignerUnavailableError, TimestampUnavailableError
-from evidence.role import SealPolicy
-from evidence.sealing import Sealer
-from kephs.bootstrap import open_signer, open_trust, transaction_policies
+from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
 from kephs.cli.beside import open_beside
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
+from kephs.ledger_keys import open_ledger_key
 from kephs.usecases.bundle import BundleFault, BundleUnavailableError, MakeBundle, ReadyBundle
+from kephs.usecases.prove import Prove
+from kephs.usecases.publish_ledger import PublishLedger
 
 _CURES = {
     BundleFault.NO_SUCH_MESSAGE: "give the id in the reply to the submission, or the Message-ID",
     BundleFault.AMBIGUOUS: "name the message by its KEP id",
     BundleFault.CONTENT_GONE: "its evidence is in the sender's Deliller; refused content is never kept",
     BundleFault.EVIDENCE_BROKEN: "run kephs fsck DIR and kephs doctor DIR",
+    BundleFault.EVIDENCE_UNSTAMPED: "try again when a time-stamping authority answers",
+    BundleFault.LEDGER_BROKEN: "run kephs fsck DIR",
     BundleFault.REVOCATION_SILENT: "try again when OCSP or CRL answers",
 }
 
@@ -37,8 +40,8 @@ _CURES = {
 def command(directory: Path, message: str, out: Path, as_json: bool) -> None:  # noqa: FBT001
     """Write everything about MESSAGE (KEP id or Message-ID) to OUT.kepdelil, ready for a court.
 
-    It holds the original, the KEP message, every evidence, revocation data and the ledger's entries, and
-    verifies offline: kephs verify OUT.kepdelil --trust DIR.
+    It holds the original, the KEP message, every evidence, revocation data and the ledger's proofs, and
+    verifies offline: kephs verify OUT.kepdelil --trust DIR. The same contents give the same bytes again.
     """
     try:
         made = run(_make(settings.load(directory), message, out))
@@ -60,20 +63,24 @@ def command(directory: Path, message: str, out: Path, as_json: bool) -> None:  #
 
 async def _make(loaded: Settings, message: str, out: Path) -> ReadyBundle:
     trust = open_trust(loaded)
-    async with open_beside(loaded) as beside, aiohttp.ClientSession(auto_decompress=False) as session:
+    async with (
+        open_beside(loaded) as beside,
+        open_sealing(loaded) as sealer,
+        aiohttp.ClientSession(auto_decompress=False) as session,
+    ):
         clock = beside.clock
-        timestamper = HttpTimestamper(
-            loaded.seal.tsa, session=session, clock=clock.now, trust=trust,
-            nonces=lambda: secrets.randbits(64),
-        )  # fmt: skip
         revocation = HttpRevocation(
             session, clock=clock.now, trust=trust, nonces=lambda: secrets.token_bytes(16),
             settings=HttpRevocationSettings(timeout=loaded.trust.revocation_seconds),
         )  # fmt: skip
+        publishing = PublishLedger(
+            beside.store, open_ledger_key(loaded), clock, alarm=lambda _cause: None,
+            every=timedelta(seconds=loaded.ledger.checkpoint_seconds),
+        )  # fmt: skip
         work = MakeBundle(
-            store=beside.store, blobs=beside.blobs, sealer=Sealer(open_signer(loaded), timestamper),
-            revocation=revocation, trust=trust, offload=beside.offload, clock=clock,
-            policy=SealPolicy(transaction_policies=frozenset(transaction_policies(loaded))),
+            store=beside.store, blobs=beside.blobs, sealer=sealer, revocation=revocation, trust=trust,
+            policy=open_seal_policy(loaded), offload=beside.offload, clock=clock,
+            ledger=Prove(beside.store, publishing),
         )  # fmt: skip
         made = await work.make(message)
         await beside.offload.run(_write, made, out)

@@ -16,11 +16,13 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "doctor": "check environment and configuration",
         "fsck": "prove that every state has its evidence and the ledger its chain",
         "init": "make an instance",
+        "ledger": "the evidence ledger in public: key, checkpoint, prove, audit, export",
         "migrate": "bring the database to the current schema",
         "peers": "the register of providers: import, list, show, sign",
         "probe": "send a real signed message through an instance and time each step",
         "queue": "what is on its way to other providers: list, show, hold, release, retry",
         "serve": "run an instance",
+        "show": "what happened to one message, and what its evidence proves",
         "sign": "make the signed message a holder submits",
         "verify": "verify evidence, KEP messages and bundles, offline",
     }

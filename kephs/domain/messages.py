@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from directory.addresses import KepAddress
-from evidence.records import Authentication, EvidenceKind, Party
+from evidence.records import Authentication, EvidenceKind, Party, Profile
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 
 
@@ -110,6 +110,7 @@ class StoredEvidence:
     attempts: int = 0
     origin: str | None = None
     unstamped: bool = False  # released while no authority answered (D16): its evidence record follows
+    profile: Profile = Profile.KEP
 
 
 class TransferKind(StrEnum):
@@ -134,7 +135,7 @@ class Transfer:
     created_at: datetime
     deadline: datetime
     evidence_id: str | None = None  # of a receipt
-    blob: bytes | None = None  # SHA-256 of a receipt's bytes; a dispatch's are its message's
+    blob: bytes | None = None  # SHA-256 of a receipt, or of a dispatch in the peer's own profile
     next_at: datetime | None = None  # work due (D12)
     attempts: int = 0
     cause: str = ""  # stable code of the last trouble

@@ -116,7 +116,8 @@ class Evidences(Protocol):
     """Evidence rows; adding one also appends to the ledger's hash chain."""
 
     def add(self, evidence: StoredEvidence, ers: bytes | None = None) -> LedgerEntry:
-        """Store an evidence and its ledger entry. Of ours there is one per (message, kind, recipient).
+        """Store an evidence and its ledger entry. Of ours there is one per (message, kind,
+        recipient, profile).
 
         A peer's is told apart by its id alone: repeated and contradictory ones stand beside each other.
 

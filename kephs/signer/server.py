@@ -121,13 +121,13 @@ class SignerServer:
     async def _frame(self, request: Request) -> bytes:
         try:
             return pack_answer(Answer(request.number, await self._parts(request)))
+        except (SignerRefusedError, RecordWireError, WireError) as error:  # before its base class
+            trouble, text = Trouble.REFUSED, str(error)
+            log.error("signer.refused", reason=text)  # noqa: TRY400  # no trace: the text says it all
         except SignerUnavailableError as error:
             trouble, text = Trouble.SIGNER, str(error)
         except TimestampUnavailableError as error:
             trouble, text = Trouble.STAMP, str(error)
-        except (SignerRefusedError, RecordWireError, WireError) as error:
-            trouble, text = Trouble.REFUSED, str(error)
-            log.error("signer.refused", reason=text)  # noqa: TRY400  # no trace: the text says it all
         except Exception:  # a defect here must not end other requests; the trace stays in this log
             trouble, text = Trouble.REFUSED, "the signer failed; its log says why"
             log.exception("signer.defect")

@@ -17,7 +17,7 @@ from evidence.bundle import BundleContents, BundlePlan, RevocationFile, plan_bun
 from evidence.certificates import CertificateError, CertificateFacts, certificate_facts
 from evidence.chain import Chain, TrustStore, build_chain
 from evidence.der import DerError
-from evidence.kep_message import parse_kep_message
+from evidence.kep_message import KepMessage, parse_kep_message
 from evidence.ledger import LedgerEntry
 from evidence.mime import scan
 from evidence.ports import ByteSource, Sealing
@@ -27,6 +27,7 @@ from evidence.role import SealPolicy
 from evidence.serialise import read as read_record
 from evidence.smime import SmimeError, locate
 from evidence.verify_evidence import EvidenceCheck, check_evidence
+from evidence.verify_message import match_records
 from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Offload, Revocation, Store, Tx
 from kephs.usecases.appendix import Appendix, AppendixError
@@ -34,6 +35,7 @@ from kephs.usecases.material import Material, decode_material, report_file
 from kephs.usecases.prove import NotInLedgerError, Proven
 from kephs.usecases.publish_ledger import LedgerContradictionError
 from kephs.usecases.source_range import SourceRange
+from kephs.usecases.timeline import MessageAmbiguousError, MessageUnknownError, find_message
 
 _FORM: Final = b"kephs-bundle-inputs-1\x00"
 
@@ -128,6 +130,8 @@ class MakeBundle:
             TimestampUnavailableError, SignerUnavailableError: the manifest cannot be signed now.
         """
         rows = await self._store.read(lambda tx: _rows(tx, message))
+        if len(rows.ledger) != len(rows.evidences):
+            raise BundleUnavailableError(BundleFault.LEDGER_BROKEN, "the ledger lacks evidence of the message")
         contents = await self._stored(rows)
         inputs = rows.inputs(root.der for root in self._trust.roots)
         kept = _kept(rows.appendix, inputs)
@@ -158,7 +162,7 @@ class MakeBundle:
         revocation = await self._current(contents.evidences)
         appendix = Appendix(self._clock.now(), tuple(revocation))
         if self._ledger is not None:
-            proven = await self._proven(self._ledger, contents.evidences)
+            proven = await self._proven(self._ledger, contents.ledger)
             proofs = {evidence_id: proof.encode() for evidence_id, proof in proven.proofs.items()}
             appendix = replace(appendix, checkpoint=proven.note, proofs=proofs)
         plan = await self._plan(contents, appendix)
@@ -180,9 +184,9 @@ class MakeBundle:
 
         return await self._store.write(commit)
 
-    async def _proven(self, ledger: LedgerProofs, sealed: Sequence[SealedEvidence]) -> Proven:
+    async def _proven(self, ledger: LedgerProofs, entries: Sequence[LedgerEntry]) -> Proven:
         try:
-            return await ledger.prove([item.record.evidence_id for item in sealed])
+            return await ledger.prove([entry.evidence_id for entry in entries])
         except (NotInLedgerError, LedgerContradictionError) as error:
             raise BundleUnavailableError(
                 BundleFault.LEDGER_BROKEN, f"the ledger does not prove this evidence: {error}"
@@ -193,7 +197,9 @@ class MakeBundle:
     async def _stored(self, rows: _Rows) -> BundleContents:
         """Return everything that the store itself has for the bundle."""
         sealed = [await self._evidence(*one) for one in rows.evidences]
-        original, dispatch = await self._contents(rows)
+        original, dispatch, carried = await self._contents(rows)
+        known = {item.record.evidence_id for item in sealed}
+        sealed += [item for item in carried if item.record.evidence_id not in known]
         material = await self._material(rows)
         return BundleContents(
             original=original,
@@ -220,15 +226,19 @@ class MakeBundle:
         xml = await self._read(blob)
         return SealedEvidence(read_record(xml), xml, ers)
 
-    async def _contents(self, rows: _Rows) -> tuple[ByteSource, ByteSource | None]:
-        """Return the original and the KEP message; the original also stands inside the latter."""
+    async def _contents(self, rows: _Rows) -> tuple[ByteSource, ByteSource | None, Sequence[SealedEvidence]]:
+        """Return the original, the KEP message, and evidence that only the latter carries.
+
+        Of what a peer relayed to us the KEP message alone is kept: the original and evidence 10 stand in it.
+        """
         dispatch = self._blobs.open(rows.dispatch) if rows.dispatch is not None else None
         if rows.original is not None:
-            return self._blobs.open(rows.original), dispatch
+            return self._blobs.open(rows.original), dispatch, ()
         if dispatch is not None:
             parsed = await self._offload.run(parse_kep_message, dispatch)
             if parsed.original is not None:
-                return SourceRange(dispatch, parsed.original.start, parsed.original.length), dispatch
+                original = SourceRange(dispatch, parsed.original.start, parsed.original.length)
+                return original, dispatch, _carried(parsed)
         raise BundleUnavailableError(
             BundleFault.CONTENT_GONE,
             f"the content of this message is not kept (it is {rows.message.state.value})",
@@ -244,7 +254,7 @@ class MakeBundle:
         """Ask now about every certificate behind the seals and stamps: issuers speak later than both."""
         now = self._clock.now()
         links = await self._offload.run(self._links, sealed, now)
-        files = {}
+        files: dict[bytes, RevocationFile] = {}
         for certificate, issuer in links:
             answer = await self._revocation.status(certificate, issuer, now)
             if answer is None or answer.status is RevocationStatus.UNKNOWN:
@@ -284,6 +294,15 @@ class MakeBundle:
     async def _read(self, blob: Blob) -> bytes:
         source = self._blobs.open(blob)
         return await self._offload.run(source.read, 0, source.size)
+
+
+def _carried(message: KepMessage) -> list[SealedEvidence]:
+    """Return the evidence inside a KEP message, each with its evidence record."""
+    records, _ = match_records(message.evidences, message.extensions)
+    return [
+        SealedEvidence(read_record(file.content), file.content, ers)
+        for file, ers in zip(message.evidences, records, strict=True)
+    ]
 
 
 def _kept(stored: tuple[bytes, bytes] | None, inputs: bytes) -> Appendix | None:
@@ -360,20 +379,14 @@ def _rows(tx: Tx, wanted: str) -> _Rows:
 
 
 def _message(tx: Tx, wanted: str) -> Submission:
-    exact = tx.messages.get(wanted.strip("<>"))
-    if exact is not None:
-        return exact
-    named = f"<{wanted.strip('<>')}>"
-    found = [one for one in tx.messages.all() if one.user_message_id == named]
-    kept = [one for one in found if one.material is not None] or found  # refused ones may share an id
-    if not kept:
-        raise BundleUnavailableError(BundleFault.NO_SUCH_MESSAGE, f"there is no message {wanted}")
-    if len(kept) > 1:
-        ids = ", ".join(one.message_id for one in kept[:10])
+    try:
+        return find_message(tx, wanted)
+    except MessageUnknownError:
+        raise BundleUnavailableError(BundleFault.NO_SUCH_MESSAGE, f"there is no message {wanted}") from None
+    except MessageAmbiguousError as error:
         raise BundleUnavailableError(
-            BundleFault.AMBIGUOUS, f"several messages have this Message-ID; name one of {ids}"
-        )
-    return kept[0]
+            BundleFault.AMBIGUOUS, f"several messages have this Message-ID; name one of {error}"
+        ) from None
 
 
 def _ledger(tx: Tx, evidence_ids: Iterable[str]) -> tuple[LedgerEntry, ...]:

@@ -14,6 +14,8 @@ from evidence.records import (
     Reason,
     SealedEvidence,
 )
+from evidence.serialise import profile_of
+from evidence.xades import DECLARATION
 from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Blob, Clock, Ids
 
@@ -63,7 +65,9 @@ class RecordMaker:
         )
 
 
-def stored(sealed: SealedEvidence, of: Submission, blob: Blob, *, receipt_due: datetime) -> StoredEvidence:
+def stored(
+    sealed: SealedEvidence, of: Submission, blob: Blob, *, receipt_due: datetime | None
+) -> StoredEvidence:
     """Return the row of a sealed evidence; its receipt is to be filed for the sender."""
     record = sealed.record
     return StoredEvidence(
@@ -76,6 +80,7 @@ def stored(sealed: SealedEvidence, of: Submission, blob: Blob, *, receipt_due: d
         record.event_time,
         receipt_due=receipt_due,
         unstamped=sealed.ers is None and _STAMP not in sealed.xml,
+        profile=profile_of(sealed.xml.removeprefix(DECLARATION)),
     )
 
 

@@ -216,6 +216,10 @@ class Submit:
         )
         index = encode_index(draft.source, draft.form.root)
 
+        # delivery files the receipt with its own; the due time is for when it does not come to that
+        due = sealed.record.event_time + (RECEIPT_GRACE if local else timedelta())
+        evidence = stored(sealed, submission, evidence_blob, receipt_due=due)
+
         def commit(tx: Tx) -> Accepted | _Earlier:
             earlier = _earlier(tx, draft.account.account_id, submission.user_message_id)
             if earlier is not None:
@@ -226,13 +230,12 @@ class Submit:
             tx.messages.add(submission)
             self._add_deliveries(tx, submission)
             self._add_transfers(tx, submission)
-            # delivery files the receipt with its own; the due time is for when it does not come to that
-            due = sealed.record.event_time + (RECEIPT_GRACE if local else timedelta())
-            tx.evidence.add(stored(sealed, submission, evidence_blob, receipt_due=due), sealed.ers)
+            tx.evidence.add(evidence, sealed.ers)
             self._file_sent(tx, draft, submission)
             return Accepted(sealed.record.evidence_id, submission.message_id)
 
-        self._fresh.remember(sealed)
+        if not evidence.unstamped:
+            self._fresh.remember(sealed)
         outcome = await self._store.write(commit)
         if not isinstance(outcome, Accepted):  # the same message came twice at the same moment
             return await self._answer_again(draft, outcome)

@@ -7,6 +7,7 @@ import pytest
 
 from kephs.ports import StoredCheckpoint, Tx
 from storage.errors import ReadOnlyError
+from tests.support.ledger_world import LedgerWorld
 from tests.support.stores import T0, after, evidence, with_message
 
 
@@ -107,3 +108,13 @@ async def test_every_ledger_entry_has_its_own_random_salt(store: Any) -> None:
     assert stored == entries
     assert {len(entry.salt) for entry in stored} == {32}
     assert len({entry.salt for entry in stored}) == 3
+
+
+async def test_a_ledger_is_published_proved_and_found_sound(store: Any) -> None:
+    world = await LedgerWorld(store).build()
+    made = await world.grow(5, 250, 3)
+    assert [one.size for one in made] == [5, 255, 258]
+    assert await world.store.read(lambda tx: tx.tree.checkpoints(0, 10)) == made
+    proof = await world.prove.one("e256")
+    assert (proof.number, proof.size) == (256, 258)
+    assert await world.findings() == []

@@ -7,9 +7,9 @@ from hashlib import new as new_hash
 from pathlib import Path
 
 import pytest
-from pyasn1.codec.der.decoder import decode
-from pyasn1.codec.der.encoder import encode
-from pyasn1_alt_modules import rfc4998
+from pyasn1.codec.der.decoder import decode  # type: ignore[import-untyped]
+from pyasn1.codec.der.encoder import encode  # type: ignore[import-untyped]
+from pyasn1_alt_modules import rfc4998  # type: ignore[import-untyped]
 
 from evidence.chain import TrustStore
 from evidence.ers import HashTree, encode_record, new_chain, rehash_leaf, renew, renewal_leaf
@@ -46,7 +46,7 @@ def stranger(ers: bytes, data: bytes) -> list[tuple[bytes, str, bytes]]:
     assert not rest
     assert encode(decoded) == ers
     found = []
-    older = []
+    older: list[object] = []
     for chain in decoded["archiveTimeStampSequence"]:
         covered = None
         for stamp in chain:

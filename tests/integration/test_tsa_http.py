@@ -5,10 +5,11 @@ import gzip
 import json
 import secrets
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from hashlib import pbkdf2_hmac, sha256
 from ipaddress import ip_address
+from typing import Any
 
 import aiohttp
 import pytest
@@ -21,12 +22,13 @@ from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
 from evidence.adapters.batch_stamper import BatchStamper
-from evidence.adapters.tsa_http import CreditFile, HttpTimestamper, read_credits
+from evidence.adapters.tsa_http import CreditFile, HttpTimestamper, read_credits, revocation_check
 from evidence.adapters.tsa_identity import TsaEndpoint
 from evidence.chain import Chain, TrustStore
 from evidence.der import Cursor, parse, to_int, to_octets
 from evidence.ers import read_record, tree_root
 from evidence.ports import TimestampUnavailableError
+from evidence.revocation import check_ocsp, ocsp_request
 from evidence.timestamps import build_request, read_request, read_token, rejection, verify_token
 from evidence.token_budget import CreditState
 from kephs.testpki.oids import TEST_TSA_POLICY
@@ -37,18 +39,21 @@ REPLY = "application/timestamp-reply"
 CUSTOMER, PASSWORD = 12345, "parola-ğ"
 
 
+Handler = Callable[["Tsa", web.Request, bytes], Awaitable[web.StreamResponse]]
+
+
 class Tsa:
     """An authority behind HTTP whose answers a test can spoil."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.pki = shared_pki()
         self.now = NOW
         self.requests: list[web.Request] = []
         self.bodies: list[bytes] = []
-        self.spoil = None  # async (authority, request, body) -> response
+        self.spoil: Handler | None = None
         self.url = ""
 
-    async def start(self, context=None):
+    async def start(self, context: ssl.SSLContext | None = None) -> "Tsa":
         app = web.Application()
         app.router.add_post("/tsa", self._stamp)
         app.router.add_route("*", "/elsewhere", self._stamp)
@@ -59,17 +64,17 @@ class Tsa:
         self.url = f"{scheme}://{host}:{self.runner.addresses[0][1]}/tsa"
         return self
 
-    async def _stamp(self, request):
+    async def _stamp(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         self.requests.append(request)
         self.bodies.append(body)
         return await (self.spoil or good)(self, request, body)
 
-    def answer(self, body):
+    def answer(self, body: bytes) -> bytes:
         return self.pki.timestamp_reply(body, self.now)
 
 
-async def good(tsa, _request, body):
+async def good(tsa: Tsa, _request: web.Request, body: bytes) -> web.StreamResponse:
     return web.Response(body=tsa.answer(body), content_type=REPLY)
 
 
@@ -82,7 +87,7 @@ async def tsas() -> AsyncIterator[list[Tsa]]:
 
 
 @pytest.fixture
-def tsa(tsas) -> Tsa:
+def tsa(tsas: list[Tsa]) -> Tsa:
     return tsas[0]
 
 
@@ -174,6 +179,8 @@ async def test_kamu_sm_can_read_who_asks_and_what_for(tsa, session):
         key = pbkdf2_hmac("sha256", PASSWORD.encode(), salt, rounds, 32)
         decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()
         plain = decryptor.update(to_octets(cursor.take(0x04))) + decryptor.finalize()
+        assert salt[:8] != salt[8:]
+        assert bytes(8) not in {salt[:8], salt[8:]}
         if (customer, plain) != (CUSTOMER, read_request(body).imprint + b"\x10" * 16):
             return web.Response(body=rejection(2, "Account could not be authenticated"), content_type=REPLY)
         return await good(tsa, request, body)
@@ -198,13 +205,17 @@ async def test_kamu_sm_can_read_who_asks_and_what_for(tsa, session):
     ],
     ids=["status", "odd", "text", "text by another name", "nothing"],
 )
-async def test_an_error_that_comes_as_http_200_is_told_in_its_own_words(tsa, session, answer, content_type, said):
+async def test_an_error_that_comes_as_http_200_is_told_in_its_own_words(
+    tsa, session, answer, content_type, said
+):
     async def error(_tsa, _request, _body):
         return web.Response(body=answer, content_type=content_type)
 
     tsa.spoil = error
     paid = []
-    stamper = client(session, TsaEndpoint(tsa.url, CUSTOMER, PASSWORD, "kamusm"), spent=lambda *a: paid.append(a))
+    stamper = client(
+        session, TsaEndpoint(tsa.url, CUSTOMER, PASSWORD, "kamusm"), spent=lambda *a: paid.append(a)
+    )
     text = await refused(stamper)
     assert said in text
     assert PASSWORD not in text
@@ -242,7 +253,10 @@ def _server_certificate(tmp_path, name="localhost"):
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(NOW - timedelta(days=3650))
         .not_valid_after(NOW + timedelta(days=3650))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.9"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.9"))]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -294,8 +308,8 @@ async def test_a_good_token_counts_under_any_of_the_usual_names(tsa, session, co
     assert proves(await client(session, tsa.url).stamp(DIGEST))
 
 
-def _status(status, **options):
-    async def respond(_tsa, _request, _body):
+def _status(status: int, **options: Any) -> Handler:
+    async def respond(_tsa: Tsa, _request: web.Request, _body: bytes) -> web.StreamResponse:
         return web.Response(status=status, **options)
 
     return respond
@@ -309,8 +323,14 @@ def _status(status, **options):
         (_status(503, text="x" * 1000), "HTTP 503"),
         (_status(204), "HTTP 204"),
         (_status(200, body=bytes(70_000), content_type=REPLY), "larger than 65536"),
-        (_status(200, body=b"<html>captive</html>", content_type="text/html"), "text/html (it says: <html>captive"),
-        (_status(200, body=b"x", headers={"Content-Encoding": "gzip", "Content-Type": REPLY}), "encoding gzip"),
+        (
+            _status(200, body=b"<html>captive</html>", content_type="text/html"),
+            "text/html (it says: <html>captive",
+        ),
+        (
+            _status(200, body=b"x", headers={"Content-Encoding": "gzip", "Content-Type": REPLY}),
+            "encoding gzip",
+        ),
     ],
     ids=["302", "307", "503", "204", "huge", "portal", "gzip"],
 )
@@ -360,7 +380,9 @@ async def test_an_answer_that_drips_does_not_stretch_the_time_out(tsa, session):
         return response
 
     tsa.spoil = drip
+    began = asyncio.get_running_loop().time()
     text = await refused(client(session, tsa.url, timeout=timedelta(seconds=0.2)))
+    assert asyncio.get_running_loop().time() - began < 4
     assert "no answer within 0.2 s" in text
     assert dripped.is_set()
 
@@ -380,7 +402,19 @@ async def test_an_answer_that_drips_does_not_stretch_the_time_out(tsa, session):
         b"HTTP/1.1 200 OK\r\nContent-Type: \xff\xfe\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
     ],
-    ids=["silence", "nuls", "ssh", "length", "minus", "short", "chunks", "line", "headers", "type", "continue"],
+    ids=[
+        "silence",
+        "nuls",
+        "ssh",
+        "length",
+        "minus",
+        "short",
+        "chunks",
+        "line",
+        "headers",
+        "type",
+        "continue",
+    ],
 )
 async def test_a_server_that_speaks_no_http_is_passed_over(tsas, session, spoken):
     async def speak(reader, writer):
@@ -405,7 +439,10 @@ async def test_a_kept_connection_that_the_server_closed_meanwhile_costs_nothing(
         length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
         answer = tsa.answer(await reader.readexactly(length))
         served.append(len(answer))
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (REPLY.encode(), len(answer)))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+            % (REPLY.encode(), len(answer))
+        )
         writer.write(answer)
         await reader.read(1)  # the next request arrives: close without an answer
         writer.transport.abort()
@@ -464,7 +501,7 @@ async def test_a_flipped_octet_anywhere_is_no_time_stamp(tsa, session):
 @pytest.mark.parametrize("offset", [-7, 7])
 async def test_the_authoritys_time_is_compared_with_the_time_it_had(tsa, session, offset):
     """An answer that took long is not refused for it: genTime lies between question and answer."""
-    times = iter([NOW, NOW, NOW + timedelta(minutes=5), NOW + timedelta(minutes=5)])
+    times = iter([NOW, NOW + timedelta(minutes=5)])
     stamper = client(session, tsa.url, clock=lambda: next(times), max_skew=timedelta(seconds=5))
     tsa.now = NOW + timedelta(minutes=2)
     assert await stamper.stamp(DIGEST)
@@ -535,7 +572,38 @@ async def test_a_revoked_authority_is_passed_over(tsas, session):
     stamper = client(session, *(tsa.url for tsa in tsas), revocation=check, trust=trust)
     token = await stamper.stamp(DIGEST)
     assert other.tsa.certificate in read_token(token).signed.certificates
-    assert "its certificate: revoked 2026-11-01" in await refused(client(session, tsas[0].url, revocation=check))
+    assert "its certificate: revoked 2026-11-01" in await refused(
+        client(session, tsas[0].url, revocation=check)
+    )
+
+
+class Known:
+    """Who knows of revocations, from the TEST PKI's own OCSP."""
+
+    def __init__(self, pki):
+        self.pki, self.asked, self.silent = pki, [], False
+
+    async def status(self, certificate, issuer, at):
+        self.asked.append(certificate.subject_text)
+        if self.silent:
+            return None
+        (ca,) = [n for n in ("root", "p384") if self.pki.authorities[n].certificate == issuer.der]
+        response = self.pki.ocsp_response(ocsp_request(certificate, issuer), at, ca=ca)
+        return check_ocsp(response, certificate, issuer, at=at, trust=TrustStore([self.pki.root]))
+
+
+async def test_the_ready_made_check_refuses_what_is_revoked_and_takes_silence_for_good(tsa, session):
+    tsa.pki = make_pki()
+    known = Known(tsa.pki)
+    trust = TrustStore([tsa.pki.root])
+    check = revocation_check(known, lambda: NOW)
+    options = {"revocation": check, "trust": trust, "revocation_for": timedelta(0)}
+    stamper = client(session, tsa.url, **options)
+    assert await stamper.stamp(DIGEST)
+    tsa.pki.revoke(tsa.pki.tsa.serial, NOW)
+    assert "is revoked" in await refused(stamper)
+    known.silent = True
+    assert await stamper.stamp(DIGEST)
 
 
 async def test_silence_about_revocation_holds_up_no_stamp_for_long(tsa, session, monkeypatch):
@@ -596,8 +664,37 @@ async def test_the_file_is_written_every_so_many_tokens(tmp_path):
     counter.spent("http://tsa.example/", NOW)  # while it is written
     await counter._writing
     assert json.loads(path.read_text())["spent"]["http://tsa.example/"]["used"] == 5
+    for _ in range(4):
+        counter.spent("http://tsa.example/", NOW)
+    await counter._writing
+    assert json.loads(path.read_text())["spent"]["http://tsa.example/"]["used"] == 10
+    counter.spent("http://tsa.example/", NOW)
     await counter.close()
-    assert json.loads(path.read_text())["spent"]["http://tsa.example/"]["used"] == 6
+    assert json.loads(path.read_text())["spent"]["http://tsa.example/"]["used"] == 11
+
+
+async def test_what_is_spent_while_the_file_is_written_is_written_once(tmp_path):
+    counter = CreditFile(tmp_path / "tsa-credits.json", ["http://tsa.example/"], every=1)
+    for _ in range(5):
+        counter.spent("http://tsa.example/", NOW)
+    await counter.close()
+    assert read_credits(tmp_path / "tsa-credits.json", ["http://tsa.example/"])[0].used == 5
+
+
+async def test_many_who_count_in_one_file_lose_nothing(tmp_path):
+    path = tmp_path / "tsa-credits.json"
+
+    async def one():
+        counter = CreditFile(path, [], every=1)
+        for _ in range(10):
+            counter.spent("http://tsa.example/", NOW)
+            await asyncio.sleep(0)
+        await counter.close()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(8):
+            group.create_task(one())
+    assert read_credits(path, [])[0].used == 80
 
 
 async def test_running_out_is_told_at_each_step_and_at_the_start(tmp_path):

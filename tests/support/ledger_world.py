@@ -19,13 +19,14 @@ from kephs.domain.messages import StoredEvidence
 from kephs.ports import Blob, StoredCheckpoint, Tx
 from kephs.usecases.prove import Prove
 from kephs.usecases.publish_ledger import PublishLedger, entry_leaf
+from storage.evidences import _link
 from storage.fsck_findings import Finding
 from storage.fsck_ledger import check_ledger
 from storage.fsck_scope import Scope
 from storage.memory import MemoryBlobStore
 from storage.values import to_micros
 from tests.support.fsck_world import record_of, written
-from tests.support.stores import T0, account, evidence, operator
+from tests.support.stores import T0, account, blob, evidence, operator
 
 ORIGIN = "hs91.kep.tr/kephs-ledger"
 DAY = timedelta(days=1)
@@ -84,7 +85,9 @@ class LedgerWorld:
         content = write_record(record_of(row, self.message))
         return replace(row, number=number, blob=sha256(content).digest()), content
 
-    async def enter(self, count: int = 1, *, at: datetime | None = None, origin: str | None = None) -> list[str]:
+    async def enter(
+        self, count: int = 1, *, at: datetime | None = None, origin: str | None = None
+    ) -> list[str]:
         """Enter evidence; return their ids."""
         rows = [self.made(self.entered + n + 1, at) for n in range(count)]
 
@@ -142,8 +145,6 @@ class Cheat:
 
     def entries(self) -> list[LedgerEntry]:
         """Return the ledger."""
-        from storage.evidences import _link
-
         rows = self.sql("SELECT seq, evidence_id, digest, at, previous, hash, salt FROM ledger ORDER BY seq")
         return [_link(row) for row in rows]
 
@@ -156,7 +157,14 @@ class Cheat:
             previous = link
         self.sql("DELETE FROM ledger")
         for one in fresh:
-            values = (one.number, one.evidence_id, one.evidence_sha256, to_micros(one.at), one.previous, one.hash)
+            values = (
+                one.number,
+                one.evidence_id,
+                one.evidence_sha256,
+                to_micros(one.at),
+                one.previous,
+                one.hash,
+            )
             columns = "seq, evidence_id, digest, at, previous, hash, salt"
             self.sql(f"INSERT INTO ledger ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", *values, one.salt)
         return fresh
@@ -199,7 +207,9 @@ class Cheat:
         entry = self.entries()[number - 1]
         self._blob(content)
         self.rewrite(
-            lambda all_: [replace(one, evidence_sha256=digest) if one.number == number else one for one in all_]
+            lambda all_: [
+                replace(one, evidence_sha256=digest) if one.number == number else one for one in all_
+            ]
         )
         self.sql("UPDATE evidence SET blob = ? WHERE evidence_id = ?", digest, entry.evidence_id)
 
@@ -226,13 +236,11 @@ class Cheat:
         self.rewrite(lambda all_: [*all_[: number - 1], entry, *all_[number - 1 :]])
 
     def _blob(self, content: bytes) -> None:
-        blob = _blob(content)
-        values = blob.sha256, blob.sha512, blob.size, blob.place, blob.data_key
+        row = _blob(content)
+        values = row.sha256, row.sha512, row.size, row.place, row.key
         columns = "sha256, sha512, size, place, data_key"
         self.sql(f"INSERT INTO blobs ({columns}) VALUES (?, ?, ?, ?, ?)", *values)
 
 
 def _blob(content: bytes) -> Blob:
-    from tests.support.stores import blob
-
     return blob(content, "m:" + sha256(content).hexdigest())

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import event, given, settings
@@ -14,8 +15,7 @@ from hypothesis import strategies as st
 from evidence.adapters.batch_stamper import BatchStamper
 from evidence.ers import HashTree, read_record, tree_root
 from evidence.ports import Batcher, TimestampUnavailableError
-from evidence.timestamps import TokenIssuer, build_request, granted, read_request, read_token
-from kephs.testpki.keys import sign_digest
+from evidence.timestamps import TokenIssuer, build_request, read_request, read_token
 from kephs.testpki.oids import TEST_TSA_POLICY
 from tests.support.pki import NOW, shared_pki
 
@@ -58,7 +58,7 @@ class Stamps:
 
     answer_after: float | None = None  # seconds; None: the test answers
     asked: list[bytes] = field(default_factory=list)
-    open: list[asyncio.Future] = field(default_factory=list)
+    open: list[asyncio.Future[None]] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
     cancelled: int = 0
@@ -150,7 +150,7 @@ def test_while_a_request_is_under_way_everything_else_collects_into_the_next():
             assert len(stamps.asked) == 2
             stamps.answer()
         for number, task in enumerate(tasks, start=1):
-            assert [proves(r, d) for r, d in zip(task.result(), (leaf(number), leaf(-number)))] == [True, True]
+            assert all(map(proves, task.result(), (leaf(number), leaf(-number))))
         assert stamps.asked[1] == HashTree([leaf(n) for k in range(2, 8) for n in (k, -k)]).root
         counters = stamper.counters
         assert (counters.batches, counters.leaves, counters.longest, counters.failed) == (2, 14, 12, 0)
@@ -173,7 +173,10 @@ def test_a_batch_is_not_larger_than_allowed_and_splits_no_caller():
         stamper = BatchStamper(stamps, most=10)
         async with asyncio.TaskGroup() as group:
             sizes = (1, 4, 4, 4, 10, 1, 9)
-            tasks = [group.create_task(stamper.records([leaf(f"{n} {k}") for k in range(size)])) for n, size in enumerate(sizes)]
+            tasks = [
+                group.create_task(stamper.records([leaf(f"{n} {k}") for k in range(size)]))
+                for n, size in enumerate(sizes)
+            ]
         assert [len(task.result()) for task in tasks] == list(sizes)
         assert stamps.asked == [
             HashTree([leaf(f"{n} {k}") for n in members for k in range(sizes[n])]).root
@@ -366,7 +369,10 @@ def test_a_failure_reaches_the_callers_of_that_batch_and_no_others():
             await spin()
             stamps.answer()
         assert [task.result() for task in failing] == ["both silent"] * 3
-        assert [proves(task.result()[0], leaf(n)) for task, n in zip(tasks, (0, 4))] == [True, True]
+        assert [proves(task.result()[0], leaf(n)) for task, n in zip(tasks, (0, 4), strict=True)] == [
+            True,
+            True,
+        ]
         assert (stamper.counters.batches, stamper.counters.failed) == (2, 1)
 
     run(main())
@@ -524,7 +530,9 @@ def test_a_time_out_around_a_caller_works_as_ever():
 
 KINDS = {"arrive": 6, "cancel": 4, "answer": 3, "spin": 3, "wait": 2, "refuse": 1, "defect": 1}
 ACTIONS = st.lists(
-    st.tuples(st.sampled_from([kind for kind, weight in KINDS.items() for _ in range(weight)]), st.integers(0, 6)),
+    st.tuples(
+        st.sampled_from([kind for kind, weight in KINDS.items() for _ in range(weight)]), st.integers(0, 6)
+    ),
     min_size=4,
     max_size=70,
 )
@@ -544,8 +552,8 @@ class _World:
         self.stamps = Stamps()
         self.stamper = BatchStamper(self.stamps, window=timedelta(seconds=window), most=most)
         self.most = most
-        self.callers: list[tuple[list[bytes], asyncio.Task]] = []
-        self.meant: set[asyncio.Task] = set()
+        self.callers: list[tuple[list[bytes], asyncio.Task[Any]]] = []
+        self.meant: set[asyncio.Task[Any]] = set()
         self.failed = 0
 
     async def play(self, actions):

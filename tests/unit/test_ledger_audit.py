@@ -185,6 +185,15 @@ def test_a_leaf_altered_below_untouched_upper_tiles_is_found_and_named(number):
         assert report.failing_step.detail == f"tile/0/{number:03d} is not what tile/1/000.p/2 says"
 
 
+def test_a_leaf_altered_after_the_older_checkpoint_is_found_by_the_newer_one():
+    provider = Provider(700)
+    first = provider.publish()
+    second = provider.add(5).publish()
+    leaves = provider.tiles[0, 2]
+    provider.tiles[0, 2] = leaves[: 190 * 32] + bytes(32) + leaves[191 * 32 :]
+    assert failing(audited(provider, first, second)) == {"5", "7", "8"}
+
+
 def test_an_upper_tile_that_is_not_the_one_over_the_leaves_is_found():
     provider = Provider(700)
     first = provider.publish()

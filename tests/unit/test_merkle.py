@@ -133,6 +133,16 @@ def test_a_proof_for_one_place_or_size_holds_for_no_other(size):
         assert {at for at, of in held if of == size} == {index}
 
 
+@pytest.mark.parametrize("new", [2, 3, 7, 8, 9, 16])
+def test_a_consistency_proof_holds_for_no_sizes_that_need_a_longer_or_shorter_one(new):
+    for old in range(1, new):
+        proof = consistency_proof(old, new, TREE)
+        for to in range(1, 40):
+            for since in range(1, to):
+                if verify_consistency(since, mth(0, old), to, mth(0, new), proof):
+                    assert len(consistency_proof(since, to, TREE)) == len(proof)
+
+
 # --- known vectors ---------------------------------------------------------------------------------------------
 
 

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from evidence import rem_xml
+from evidence.events import TS_KINDS
 from evidence.records import EvidenceKind, Party, Reason, ReasonCode
 from evidence.xml_reader import EvidenceFormatError
 from tests.support.evidence_samples import HS91, MESSAGE, record
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
-ALL_KINDS = list(EvidenceKind)
+ALL_KINDS = sorted(TS_KINDS)
 
 
 def canonical(xml):
@@ -192,7 +193,30 @@ def test_an_assertion_in_place_of_a_login_is_skipped():
 def test_unknown_reasons_are_kept_as_text():
     body = rem_xml.write(record(EvidenceKind.NON_DELIVERY)).replace(b"#UnknownRecipient", b"#RB99")
     (reason,) = rem_xml.read(body).reasons
-    assert reason == Reason(ReasonCode.OTHER, "RB99: recipient.unknown: no such address")
+    uri = "http:uri.etsi.org/REM/EventReason#RB99"
+    assert reason == Reason(ReasonCode.OTHER, "recipient.unknown: no such address", "RD21", uri)
+
+
+def test_the_code_of_the_other_format_stands_before_the_details():
+    body = rem_xml.write(record(EvidenceKind.NON_DELIVERY))
+    assert b"<Details>RD21: recipient.unknown: no such address</Details>" in body
+
+
+def test_the_delivery_of_a_notification_is_no_delivery():
+    for kind, other in (
+        (EvidenceKind.DELIVERY, EvidenceKind.CONSIGNMENT_NOTIFICATION),
+        (EvidenceKind.NON_DELIVERY, EvidenceKind.CONSIGNMENT_NOTIFICATION_FAILURE),
+        (EvidenceKind.RETRIEVAL, EvidenceKind.RETRIEVAL),
+    ):
+        body = rem_xml.write(record(kind)).replace(b'isNotification="false"', b'isNotification="true"')
+        assert rem_xml.read(body).kind is other
+
+
+def test_where_ordinary_mail_went_is_said():
+    item = record(EvidenceKind.RELAY_TO_NON_REM, forwarded_to="mx1.mail.example")
+    body = rem_xml.write(item)
+    assert b"</SenderMessageDetails><ForwardedToExternalSystem>mx1.mail.example<" in body
+    assert rem_xml.read(body) == item
 
 
 def test_large_and_deep_documents_are_refused():

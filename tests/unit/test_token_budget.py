@@ -1,5 +1,6 @@
 """Paid time stamps: how many are left, when to warn, and the form the counts are kept in."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -20,9 +21,12 @@ from evidence.token_budget import (
 
 NOW = datetime(2026, 11, 21, 9, 0, 0, tzinfo=UTC)
 A, B = "https://a.example/tsa", "https://b.example/tsa"
-MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC))
+MOMENTS = st.integers(0, 10**9).map(lambda seconds: NOW + timedelta(seconds=seconds))
 SPENDINGS = st.builds(
-    lambda used, one, two: Spending(used, min(one, two), max(one, two)), st.integers(1, 10**9), MOMENTS, MOMENTS
+    lambda used, one, two: Spending(used, min(one, two), max(one, two)),
+    st.integers(1, 10**9),
+    MOMENTS,
+    MOMENTS,
 )
 COUNTS = st.dictionaries(st.text(min_size=1, max_size=20), SPENDINGS, max_size=5)
 
@@ -139,7 +143,5 @@ def test_a_damaged_file_is_told_apart(data):
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_counts_or_refused(data):
-    try:
-        decode_counts(data)
-    except CreditFileError:
-        pass
+    with suppress(CreditFileError):
+        assert isinstance(decode_counts(data), dict)

@@ -11,15 +11,17 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, utils
 from lxml import etree
 
-from evidence import rem_xml
+from evidence import erds_xml, rem_xml
 from evidence.certificates import certificate_facts
-from evidence.records import EvidenceKind
+from evidence.events import TS_KINDS, EvidenceKind
+from evidence.records import Profile
 from evidence.report import SubIndication
 from evidence.xades import DECLARATION, WRITER_MARK, XadesKeyError, XadesSigner
 from evidence.xades_verify import open_signature
 from evidence.xml_canonical import XadesError
 from kephs.testpki import profiles
 from kephs.testpki.issued import Issued
+from tests.support.erds_samples import full
 from tests.support.evidence_samples import AT, record
 from tests.support.pki import shared_pki
 from tests.support.sealed import delivered, foreign_xml, signer_of
@@ -61,7 +63,7 @@ def _with_all_prefixes(document: bytes) -> bytes:
     return head + b"<ds:Signature " + first + b">" + rest + b"</ds:Signature>" + tail
 
 
-@pytest.mark.parametrize("kind", list(EvidenceKind))
+@pytest.mark.parametrize("kind", sorted(TS_KINDS))
 def test_every_digest_and_the_signature_hold(kind):
     body = rem_xml.write(record(kind))
     found = open_signature(sign(body))
@@ -294,6 +296,79 @@ def test_emission_takes_the_time_it_is_given():
     writer = XadesSigner(hs91().certificate, hs91().chain)
     assert writer.to_be_signed(body, AT).digest == writer.to_be_signed(body, AT).digest
     assert writer.to_be_signed(body, AT).digest != writer.to_be_signed(body, AT + timedelta(seconds=1)).digest
+
+
+# ------------------------------------------------------------------- the European form
+
+
+@pytest.mark.parametrize("kind", list(EvidenceKind))
+def test_the_european_form_is_signed_with_the_second_version_and_holds(kind):
+    body = erds_xml.write(full(kind))
+    document = sign(body)
+    found = open_signature(document)
+    assert found.body == body
+    assert holds(document)
+    assert found.own
+    assert found.rewritten() == document
+    assert b"<xades:SigningCertificateV2>" in document
+    assert found.issuer_serial is None
+    assert b' xmlns:elp="http://eidas.europa.eu/attributes/legalperson" ' in document
+    assert document.startswith(DECLARATION + erds_xml.ROOT_START)
+
+
+def test_a_body_picks_its_form_unless_told_otherwise():
+    kep, baseline = rem_xml.write(record()), erds_xml.write(full(EvidenceKind.DELIVERY))
+    for profile, body, wanted in (
+        (None, kep, b"<xades:SigningCertificate>"),
+        (None, baseline, b"<xades:SigningCertificateV2>"),
+        (Profile.KEP, kep, b"<xades:SigningCertificate>"),
+        (Profile.REM_BASELINE, baseline, b"<xades:SigningCertificateV2>"),
+        (Profile.KEP, baseline, b"<xades:SigningCertificate>"),
+        (Profile.REM_BASELINE, kep, b"<xades:SigningCertificateV2>"),
+    ):
+        writer = XadesSigner(hs91().certificate, hs91().chain, profile=profile)
+        draft = writer.to_be_signed(body, AT)
+        assert wanted in draft.signed_properties
+        assert draft.to_sign.decode() == draft.signed_info
+        assert sha256(draft.to_sign).digest() == draft.digest
+
+
+def _broken(document: bytes) -> bool:
+    """Say whether anything a verifier of our own evidence looks at finds the change."""
+    try:
+        found = open_signature(document)
+        good = holds(document) and found.own and found.rewritten() == document
+    except XadesError:
+        return True
+    return not good
+
+
+@pytest.mark.parametrize("kind", [EvidenceKind.SUBMISSION_ACCEPTANCE, EvidenceKind.RELAY_FAILURE])
+def test_no_declaration_of_a_prefix_can_be_changed_although_no_digest_covers_it(kind):
+    document = sign(erds_xml.write(full(kind)))
+    assert not _broken(document)
+    for found in re.finditer(rb'xmlns:elp="[^"]*"', document):
+        for at in range(found.start(), found.end()):
+            flipped = bytearray(document)
+            flipped[at] ^= 1
+            assert _broken(bytes(flipped)), at
+    without = re.sub(rb' xmlns:elp="[^"]*"', b"", document)
+    assert holds(without)  # exclusive C14N does not see it ...
+    assert _broken(without)  # ... and byte identity does
+
+
+@pytest.mark.slow
+def test_every_flipped_byte_of_a_european_evidence_is_found():
+    document = sign(erds_xml.write(full(EvidenceKind.SUBMISSION_ACCEPTANCE)))
+    # The intermediates are no part of the signature; whoever builds the chain judges them.
+    first = document.index(b"</ds:X509Certificate>")
+    intermediates = range(first + len(b"</ds:X509Certificate>"), document.index(b"</ds:X509Data>"))
+    for at in range(len(document)):
+        if at in intermediates:
+            continue
+        flipped = bytearray(document)
+        flipped[at] ^= 1 << (at % 7)
+        assert _broken(bytes(flipped)), at
 
 
 # ------------------------------------------------------------------- other writers

@@ -20,10 +20,18 @@ def upgrade() -> None:
         "unstamped", sa.Boolean(), nullable=False, server_default=sa.false()
     )
     op.add_column("evidence", unstamped)
+    profile: sa.Column[str] = sa.Column(
+        "profile", sa.Text(), nullable=False, server_default="kep-ts102640"
+    )
+    op.add_column("evidence", profile)
+    op.drop_index("uq_evidence_message_id_kind_number", "evidence")
+    op.create_index(
+        "uq_evidence_message_id_kind_number", "evidence", ["message_id", "kind", "number", "profile"],
+        unique=True, sqlite_where=sa.text("origin IS NULL"), postgresql_where=sa.text("origin IS NULL"),
+    )  # fmt: skip
     if op.get_bind().dialect.name == "sqlite":
         _ledger()
     else:
-        op.alter_column("evidence", "unstamped", existing_type=sa.Boolean(), server_default=None)
         op.add_column("ledger", sa.Column("salt", sa.LargeBinary(), nullable=True))
         salt = "uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())"
         op.execute(sa.text(f"UPDATE ledger SET salt = {salt}"))  # noqa: S608 - a constant

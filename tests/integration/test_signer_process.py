@@ -1,0 +1,212 @@
+"""The signer as a process of its own: it seals, is killed, is replaced, and never outlives its parent."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from config.settings import FILE_NAME, SettingsError, load
+from evidence.ports import SignerRefusedError, SignerUnavailableError, Stamping
+from evidence.role import SealPolicy
+from evidence.verify_evidence import verify_evidence
+from kephs.bootstrap import open_issuer, open_trust
+from kephs.cli.instance import make_instance
+from kephs.cli.signer_child import signer_beside
+from kephs.testpki.oids import TEST_TRANSACTION_POLICY
+from tests.support.evidence_samples import record
+
+pytestmark = pytest.mark.slow  # a TEST PKI of its own, and processes
+DIGEST = sha256(b"entity").digest()
+POLICY = SealPolicy(transaction_policies=frozenset({TEST_TRANSACTION_POLICY}))
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory) -> Iterator[SimpleNamespace]:
+    """An instance whose TEST PKI answers."""
+    home = tmp_path_factory.mktemp("signer") / "hs91"
+    settings = make_instance(home, "hs91.kep.tr", now=datetime.now(UTC), test_pki=True)
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", "from kephs.cli.main import main; main()", "test-pki", home, "--with-parent"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as pki:  # fmt: skip
+        assert pki.stdout is not None
+        assert pki.stdout.readline() == b"ready\n"
+        yield SimpleNamespace(home=home, settings=settings, issuer=open_issuer(settings))
+        assert pki.stdin is not None
+        pki.stdin.close()
+
+
+def about_now(instance, number=0, **changes):
+    now = datetime.now(UTC)
+    fields = {"event_time": now, "submission_time": now, "issuer": instance.issuer} | changes
+    return record(evidence_id=f"{number}@hs91.kep.tr", **fields)
+
+
+def signers(of: int | None = None) -> list[psutil.Process]:
+    children = psutil.Process(of).children()
+    return [child for child in children if "kephs.cli.signer" in " ".join(child.cmdline())]
+
+
+async def test_what_the_process_seals_verifies(instance):
+    async with signer_beside(instance.home) as sealer:
+        made = [about_now(instance, n) for n in range(5)]
+        sealed = [
+            *await sealer.seal_many(made, stamping=Stamping.BATCH),
+            *await sealer.seal_many(made, stamping=Stamping.OWN),
+        ]
+        assert len(await sealer.sign_entity(DIGEST, datetime.now(UTC))) > 1000
+    trust, now = open_trust(instance.settings), datetime.now(UTC)
+    for one in sealed:
+        report = verify_evidence(one.xml, trust, now, POLICY, ers=one.ers)
+        assert report.passed, report
+    assert [one.ers is not None for one in sealed] == [True] * 5 + [False] * 5
+    assert signers() == []
+
+
+async def test_it_refuses_another_providers_records_and_other_times(instance):
+    async with signer_beside(instance.home) as sealer:
+        for changes in (
+            {"issuer": replace(instance.issuer, address="kep-hizmet@hs92.kep.tr")},
+            {"event_time": datetime(2026, 1, 1, tzinfo=UTC)},
+        ):
+            with pytest.raises(SignerRefusedError):
+                await sealer.seal_many([about_now(instance, **changes)])
+        assert len(await sealer.seal_many([about_now(instance)])) == 1
+
+
+async def test_a_kill_ends_the_calls_under_way_and_later_calls_are_served_by_the_next(instance):
+    async with signer_beside(instance.home, first_pause=0) as sealer:
+        (first,) = signers()
+        for _ in range(2):
+            (child,) = signers()
+            async with asyncio.TaskGroup() as group:
+                calls = [
+                    group.create_task(_outcome(sealer.seal_many([about_now(instance, n)])))
+                    for n in range(300)
+                ]
+                await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+                child.kill()
+            outcomes = [call.result() for call in calls]
+            lost = [one for one in outcomes if isinstance(one, SignerUnavailableError)]
+            assert 0 < len(lost) < 300
+            assert all(len(one) == 1 for one in outcomes if one not in lost)
+            assert len(await sealer.seal_many([about_now(instance)])) == 1
+        (last,) = signers()
+        assert last.pid != first.pid
+    assert signers() == []
+
+
+async def _outcome(asking):
+    try:
+        return await asking
+    except SignerUnavailableError as error:
+        return error
+
+
+async def test_asked_to_end_it_answers_what_it_was_asked_and_is_replaced(instance):
+    async with signer_beside(instance.home, first_pause=0) as sealer:
+        (child,) = signers()
+        async with asyncio.TaskGroup() as group:
+            calls = [group.create_task(sealer.seal_many([about_now(instance, n)])) for n in range(50)]
+            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            child.terminate()
+        assert all(len(call.result()) == 1 for call in calls)
+        await asyncio.to_thread(child.wait, 20)
+        assert len(await sealer.seal_many([about_now(instance)])) == 1
+
+
+_PARENT = """
+import asyncio, sys
+from pathlib import Path
+from kephs.cli.signer_child import signer_beside
+
+async def main():
+    async with signer_beside(Path(sys.argv[1])):
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_it_ends_with_its_parent_however_that_ends(instance):
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", _PARENT, instance.home], stdout=subprocess.PIPE
+    ) as parent:  # fmt: skip
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"ready\n"
+        (child,) = signers(parent.pid)
+        parent.send_signal(signal.SIGKILL)
+        _, alive = psutil.wait_procs([child], timeout=20)
+        assert alive == []
+
+
+@contextmanager
+def changed_settings(home: Path, old: str, new: str) -> Iterator[None]:
+    path = home / FILE_NAME
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+async def test_a_signer_that_cannot_start_says_why_and_leaves_nothing_behind(instance, capfd):
+    with (
+        changed_settings(instance.home, "keys/transaction", "keys/none"),
+        pytest.raises(SettingsError, match="did not start"),
+    ):
+        async with signer_beside(instance.home):
+            pytest.fail("it started")
+    assert "transaction certificate" in capfd.readouterr().err
+    assert signers() == []
+
+
+async def test_a_signer_that_cannot_be_replaced_is_tried_again(instance):
+    async with signer_beside(instance.home, first_pause=0.01) as sealer:
+        (child,) = signers()
+        with changed_settings(instance.home, "keys/transaction", "keys/none"):
+            child.kill()
+            while len(await asked(sealer, instance)) == 1:  # until its end is seen
+                pass
+        while not await asked(sealer, instance):  # until a try succeeds
+            pass
+
+
+async def asked(sealer, instance) -> list:
+    outcome = await _outcome(sealer.seal_many([about_now(instance)]))
+    return [] if isinstance(outcome, SignerUnavailableError) else outcome
+
+
+def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    program = "from kephs.cli.signer import command; command(prog_name='kephs signer')"
+    return subprocess.run(
+        [sys.executable, "-P", "-c", program, *map(str, arguments)],
+        capture_output=True, text=True, timeout=30, check=False, **options,
+    )  # fmt: skip
+
+
+def test_it_talks_to_nobody_but_a_parent(instance):
+    assert load(instance.home)
+    read, write = os.pipe()
+    for given in (subprocess.DEVNULL, read):
+        done = run(instance.home, "--with-parent", stdin=given)
+        assert done.returncode == 1
+        assert "no socket" in done.stderr
+        assert "Traceback" not in done.stderr
+    os.close(read)
+    os.close(write)
+    assert run(instance.home).returncode == 2

@@ -1,0 +1,210 @@
+"""Making a bundle from the store: complete, the same bytes again, made anew when something changed."""
+
+import io
+import json
+import zipfile
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from evidence.notes import NoteSigner
+from evidence.ports import BytesSource
+from evidence.role import SealPolicy
+from evidence.verify_bundle import verify_bundle
+from kephs.usecases.bundle import BundleFault, BundleUnavailableError, MakeBundle
+from kephs.usecases.prove import Prove
+from kephs.usecases.publish_ledger import PublishLedger
+from kephs.usecases.results import Accepted, Refused
+from tests.support.pair import Pair, new_pair
+from tests.support.pki import ayse
+from tests.support.world import AYSE, FATMA, MEHMET, Inline, World, compose, new_world, signed
+
+LOG = NoteSigner("hs91.kep.tr/kephs-ledger", Ed25519PrivateKey.generate())
+
+
+def maker(world: World, *, ledger: bool = True) -> MakeBundle:
+    publishing = PublishLedger(world.store, LOG, world.clock, alarm=lambda _cause: None)
+    return MakeBundle(
+        store=world.store, blobs=world.blobs, sealer=world.sealer, revocation=world.ocsp, trust=world.trust,
+        policy=SealPolicy(), offload=Inline(), clock=world.clock,
+        ledger=Prove(world.store, publishing) if ledger else None,
+    )  # fmt: skip
+
+
+async def made(world: World, message: str, **options) -> bytes:
+    out = io.BytesIO()
+    (await maker(world, **options).make(message)).write(out)
+    return out.getvalue()
+
+
+def names(data: bytes) -> set[str]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return set(archive.namelist())
+
+
+def member(data: bytes, name: str) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return archive.read(name)
+
+
+def check(world: World, data: bytes, **options):
+    at = world.clock.now() + timedelta(minutes=1)
+    return verify_bundle(BytesSource(data), world.trust, at, log_key=LOG.verifier, **options)
+
+
+@pytest.fixture
+async def world() -> World:
+    return await new_world()
+
+
+@pytest.fixture
+async def pair() -> Pair:
+    return await new_pair()
+
+
+async def sent(world: World) -> str:
+    outcome = await world.send(await signed(compose(), ayse()))
+    assert isinstance(outcome, Accepted)
+    await world.work()
+    return outcome.message_id
+
+
+async def test_a_bundle_of_a_message_holds_every_kind_of_proof_and_verifies(world: World) -> None:
+    data = await made(world, await sent(world))
+    report = check(world, data)
+    assert report.passed, report.failing_step
+    assert not [step for step in report.steps if step.ok is None], "nothing was left unchecked"
+    expected = {
+        "mimetype", "BENIOKU.txt", "imza.p7s", "imza-rapor.json", "ileti/original.eml", "ileti/dispatch.eml",
+        "kokler/parmak-izleri.txt", "kayit/checkpoint", "kayit/manifest.json", "kayit/manifest.p7s",
+    }  # fmt: skip
+    for stem in ("10-SubmissionAcceptance", "40-Delivery-1"):
+        expected |= {f"delil/{stem}.xml", f"delil/{stem}.ers", f"delil/{stem}.yol.txt", f"kayit/{stem}.proof"}
+    found = names(data)
+    assert expected <= found
+    rest = found - expected
+    assert all(name.startswith(("dogrulama/", "kokler/")) for name in rest)
+    assert {name.rpartition(".")[2] for name in rest} == {"ocsp", "tsr", "pem"}
+    assert any(name.startswith("dogrulama/gonderici-") for name in rest)
+
+
+async def test_the_verdict_at_reception_is_kept_as_it_was(world: World) -> None:
+    verdict = json.loads(member(await made(world, await sent(world)), "imza-rapor.json"))
+    assert verdict["verdict"] == "TOTAL-PASSED"
+    assert verdict["steps"]
+
+
+async def test_the_same_contents_give_the_same_bytes_whenever_they_are_asked_for(world: World) -> None:
+    message_id = await sent(world)
+    first = await made(world, message_id)
+    stamps = world.tsa.stamps
+    world.clock.at += timedelta(days=3)
+    other = await signed(compose(message_id="<2@test>"), ayse())
+    assert isinstance(await world.send(other), Accepted)  # the ledger grows, this message's evidence does not
+    stamps_after = world.tsa.stamps
+    assert await made(world, message_id) == first
+    assert world.tsa.stamps == stamps_after > stamps, "nothing was stamped for it again"
+
+
+async def test_new_evidence_makes_a_new_bundle(world: World) -> None:
+    message_id = await sent(world)
+    first = await made(world, message_id)
+    (delivery,) = await world.store.read(lambda tx: tx.deliveries.of_message(message_id))
+    reader = await world.person(MEHMET)
+    await world.reader.expose(reader, [delivery.delivery_id])
+    await world.work()
+    second = await made(world, message_id)
+    assert names(second) - names(first) >= {"delil/60-Retrieval-1.xml", "kayit/60-Retrieval-1.proof"}
+    assert check(world, second).passed
+    assert await made(world, message_id) == second
+
+
+async def test_a_bundle_made_without_the_ledger_is_made_anew_when_there_is_one(world: World) -> None:
+    message_id = await sent(world)
+    first = await made(world, message_id, ledger=False)
+    assert await made(world, message_id, ledger=False) == first
+    assert "kayit/checkpoint" not in names(first)
+    assert check(world, first).passed
+    assert "kayit/checkpoint" in names(await made(world, message_id))
+
+
+async def test_what_is_kept_but_unreadable_is_made_anew(world: World) -> None:
+    message_id = await sent(world)
+    await made(world, message_id)
+    inputs, _ = await world.store.read(lambda tx: tx.evidence.appendix(message_id))
+    await world.store.write(lambda tx: tx.evidence.set_appendix(message_id, inputs, b"{}"))
+    assert check(world, await made(world, message_id)).passed
+
+
+async def test_two_that_make_one_at_the_same_moment_give_the_same_bytes(world: World) -> None:
+    message_id = await sent(world)
+    here = maker(world)
+    rows_made: list[bytes] = []
+
+    class Meanwhile:
+        """Lets another process finish while this one has its manifest signed."""
+
+        def __init__(self, sealer) -> None:
+            self._sealer = sealer
+
+        async def sign_entity(self, digest, at):
+            if not rows_made:
+                rows_made.append(b"")
+                world.clock.at += timedelta(seconds=1)
+                rows_made.append(await made(world, message_id))
+            return await self._sealer.sign_entity(digest, at)
+
+    here._sealer = Meanwhile(world.sealer)
+    out = io.BytesIO()
+    (await here.make(message_id)).write(out)
+    assert out.getvalue() == rows_made[1]
+
+
+async def test_evidence_of_a_peer_is_in_the_bundle_with_its_own_stamps(pair: Pair) -> None:
+    message_id = await pair.send()
+    await pair.work()
+    await pair.read(FATMA, message_id)
+    await pair.work()
+    data = await made(pair.here, message_id)
+    report = check(pair.here, data)
+    assert report.passed, report.failing_step
+    assert {"delil/20-RelayAcceptance.xml", "delil/60-Retrieval-1.ers"} <= names(data)
+
+
+async def test_a_message_relayed_to_us_has_a_bundle_with_the_evidence_that_came_in_it(pair: Pair) -> None:
+    message_id = await pair.send()
+    await pair.work()
+    data = await made(pair.there, message_id)
+    report = check(pair.there, data)
+    assert report.passed, report.failing_step
+    stems = {"10-SubmissionAcceptance", "20-RelayAcceptance", "40-Delivery-1"}
+    assert {f"delil/{stem}.{ending}" for stem in stems for ending in ("xml", "ers")} <= names(data)
+    assert "kayit/20-RelayAcceptance.proof" in names(data)
+    assert "kayit/10-SubmissionAcceptance.proof" not in names(data), "it is in the other's ledger"
+
+
+async def test_faults_have_their_codes(world: World) -> None:
+    async def fault(wanted: str) -> BundleFault:
+        with pytest.raises(BundleUnavailableError) as caught:
+            await made(world, wanted)
+        return caught.value.fault
+
+    assert await fault("nobody@nowhere") is BundleFault.NO_SUCH_MESSAGE
+    refused = await world.send(compose(message_id="<unsigned@test>"))
+    assert isinstance(refused, Refused)
+    await world.work()
+    assert await fault("<unsigned@test>") is BundleFault.CONTENT_GONE
+    message_id = await sent(world)
+    world.ocsp.down = True
+    assert await fault(message_id) is BundleFault.REVOCATION_SILENT
+
+
+async def test_unstamped_evidence_makes_no_bundle() -> None:
+    world = await new_world(grace=True)
+    world.tsa.down = True
+    outcome = await world.send(await signed(compose(), ayse()), sender=AYSE)
+    assert isinstance(outcome, Accepted)
+    with pytest.raises(BundleUnavailableError) as caught:
+        await made(world, outcome.message_id)
+    assert caught.value.fault is BundleFault.EVIDENCE_UNSTAMPED
