@@ -118,15 +118,16 @@ class TsaAccount(_Section):
     user: str = Field(default="", description="User name or number at the authority")
     password_file: Path | None = Field(default=None, description="File whose first line is the password")
     credits: int | None = Field(
-        default=None, ge=0, description="Time stamps bought; doctor warns before they end"
+        default=None, ge=0, description="Time stamps ever bought; doctor warns before they end"
     )
+    policy: str = Field(default="", description="OID of the policy its time stamps must have; empty: any")
 
 
 class SealSettings(_Section):
     """Key and time stamps of evidence."""
 
     stamping: Literal["batch", "per_evidence"] = Field(
-        description="batch: one token for many, a record (RFC 4998) beside each; per_evidence: one inside each"
+        description="batch: one token for many, a record (RFC 4998) beside each; per_evidence: one in each"
     )
     batch_seconds: float = Field(
         ge=0, le=5, description="Longest wait of a batch for company; 0: what came during the last one"
@@ -140,7 +141,6 @@ class SealSettings(_Section):
     pkcs11_token: str = Field(description="Label of the token")
     pkcs11_key: str = Field(description="Label of the private key on it")
     pin_file: Path = Field(description="File whose first line is the token's PIN")
-
     certificate: Path = Field(description="PEM: transaction certificate (işlem sertifikası)")
     key: Path = Field(description="PEM: its private key (software keys are for tests, KEP-SG-07)")
     chain: Path = Field(description="PEM: intermediate certificates")
@@ -290,11 +290,17 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(settings: Settings, directory: Path) -> Settings:
-    sections = {}
-    for name in Settings.model_fields:
-        section = getattr(settings, name)
-        paths = {
-            k: directory / v for k in type(section).model_fields if isinstance(v := getattr(section, k), Path)
-        }
-        sections[name] = section.model_copy(update=paths)
+    """Return the settings with every relative path starting in the instance's folder."""
+    sections = {name: _placed(getattr(settings, name), directory) for name in Settings.model_fields}
     return settings.model_copy(update=sections)
+
+
+def _placed(section: _Section, directory: Path) -> _Section:
+    changed: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Path):
+            changed[name] = directory / value
+        elif isinstance(value, tuple) and value and isinstance(value[0], _Section):
+            changed[name] = tuple(_placed(one, directory) for one in value)
+    return section.model_copy(update=changed)

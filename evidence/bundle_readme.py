@@ -69,13 +69,15 @@ the last line is "TAMAM / ALL HOLDS".
   sed -n 's/^    //p' BENIOKU.txt > /tmp/denetle.sh
   KOKLER=/yol/kokler bash /tmp/denetle.sh
 
-KOKLER: güvendiğiniz kök sertifikaların klasörü, her dosyada bir kök (PEM). Bu paketten ALMAYIN: kokler/
-yalnız bilgi içindir; parmak izlerini yetkili makamın ilan ettikleriyle karşılaştırabilirsiniz.
-KOKLER: a folder with the roots you trust, one per file (PEM). Do NOT take them from this archive: kokler/
-is information; compare its fingerprints with those that the authority publishes.
-ZAMAN (isteğe bağlı / optional): sertifikaların süresi dolduysa denetim zamanı, saniye (date +%s); 3. ve 4.
-adımların gösterdiği damga zamanını verin. If certificates have expired: the time to check at, in seconds
-since 1970; give the time that the stamps of steps 3 and 4 prove.
+KOKLER: güvendiğiniz kök sertifikaların klasörü, her dosyada bir kök (PEM): KEPHS'lerin, zaman damgası
+makamının ve göndericinin sertifika sağlayıcısının kökleri. Bu paketten ALMAYIN: kokler/ yalnız bilgi
+içindir; parmak izlerini yetkili makamın ilan ettikleriyle karşılaştırabilirsiniz.
+KOKLER: a folder with the roots you trust, one per file (PEM): those of the providers, of the time-stamping
+authority and of the sender's certificate authority. Do NOT take them from this archive: kokler/ is
+information; compare its fingerprints with those that the authority publishes.
+ZAMAN (isteğe bağlı / optional): sertifikaların süresi dolduysa denetim zamanı, saniye (date +%s); yazılan
+damga zamanlarının sonuncusunu verin. If certificates have expired: the time to check at, in seconds since
+1970; give the latest of the times that the stamps prove.
 
 """
 
@@ -227,9 +229,10 @@ time with the stamps: a revocation after the stamp does no harm.
 
 _OCSP: Final = r"""
     for f in dogrulama/*.ocsp; do
-      b=$(basename "$f" .ocsp); c="$G/s/${b##*-}.pem"; test -f "$c" || dur "$f: sertifika / certificate"
+      b=$(basename "$f" .ocsp); c="$G/s/${b##*-}.pem"
+      test -f "$c" || { echo "$f: sertifikası burada yok / not its certificate here"; continue; }
       openssl ocsp -respin "$f" -issuer "$(veren "$c")" -cert "$c" -CAfile "$G/kok.pem" \
-        -verify_other "$G/hepsi.pem" -validity_period 3000000000 "${Z[@]}" > "$G/ocsp" 2> "$G/ocsp2" \
+        -no_nonce -verify_other "$G/hepsi.pem" -validity_period 3000000000 "${Z[@]}" > "$G/ocsp" 2> "$G/ocsp2" \
         || { cat "$G/ocsp2" >&2; dur "$f"; }
       grep -q 'verify OK' "$G/ocsp2" || dur "$f: imza / signature"
       grep -qE ': (good|revoked)' "$G/ocsp" || dur "$f: cevap yok / no answer"
@@ -303,15 +306,16 @@ _END: Final = r"""SONUÇ / RESULT
     echo "TAMAM / ALL HOLDS"
 """
 
-_CLOSING: Final = r"""
-delil/      *.xml delil (XAdES), *.ers zaman damgası kaydı (RFC 4998), *.yol.txt onun yolu
-            evidence; evidence records; their paths as text
-dogrulama/  *.ocsp (RFC 6960), *.crl (RFC 5280), *.tsr (RFC 3161)
-ileti/      orijinal ve KEP iletisi / the original and the KEP message
-kayit/      dosya listesi, imzası, kayıt kanıtları / list of files, its signature, proofs of the ledger
-kokler/     kökler ve parmak izleri, yalnız bilgi / roots and fingerprints, information only
-imza.p7s    göndericinin imzası; imza-rapor.json: KEPHS'nin kabul anındaki kararı
-            the holder's signature; the provider's verdict on it at reception
+_CLOSING: Final = """
+NE NEREDE / WHAT IS WHERE
+- delil/: *.xml delil (XAdES), *.ers zaman damgası kaydı (RFC 4998), *.yol.txt onun yolu.
+  Evidence; evidence records; their paths as text.
+- dogrulama/: *.ocsp (RFC 6960), *.crl (RFC 5280), *.tsr (RFC 3161).
+- ileti/: orijinal ve KEP iletisi. The original and the KEP message.
+- kayit/: dosya listesi, imzası, kayıt kanıtları. The list of files, its signature, proofs of the ledger.
+- kokler/: kökler ve parmak izleri, yalnız bilgi. Roots and their fingerprints, information only.
+- imza.p7s: göndericinin imzası; imza-rapor.json: KEPHS'nin kabul anındaki kararı.
+  The holder's signature; the provider's verdict on it at reception.
 """
 
 

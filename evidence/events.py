@@ -157,11 +157,11 @@ NAMES: Final[Mapping[EvidenceKind, KindNames]] = MappingProxyType(
         ),
         EvidenceKind.NOTIFICATION_FOR_ACCEPTANCE: _kind(
             "NotificationForAcceptance", _NO_TS, ("C.1", "NotificationForAcceptance"),
-            ("Kabulü için bildirim gönderildi", "Notification for acceptance sent"),
+            ("Onay için bildirildi", "Recipient asked to accept"),
         ),
         EvidenceKind.NOTIFICATION_FOR_ACCEPTANCE_FAILURE: _kind(
             "NotificationForAcceptanceFailure", _NO_TS, ("C.2", "NotificationForAcceptanceFailure"),
-            ("Kabulü için bildirim gönderilemedi", "Notification for acceptance not sent"), negative=True,
+            ("Onay için bildirilemedi", "Recipient not asked to accept"), negative=True,
         ),
         EvidenceKind.ACCEPTANCE_REJECTION_EXPIRY: _kind(
             "AcceptanceRejectionExpiry", _NO_TS, ("C.5", "AcceptanceRejectionExpiry"),

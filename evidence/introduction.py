@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Final
 
 from evidence.mime_write import one_line
-from evidence.records import NAMES, REASON_NAMES, EvidenceKind, EvidenceRecord
+from evidence.reasons import shown
+from evidence.records import NAMES, EvidenceKind, EvidenceRecord
 
 TURKEY: Final = timezone(timedelta(hours=3))  # Turkey keeps UTC+3 all year since 2016
 RECIPIENTS_SHOWN: Final = 20
@@ -84,6 +85,78 @@ MEANINGS: Final[Mapping[EvidenceKind, Meaning]] = MappingProxyType(
             "It proves that the message was not opened within the time allowed.",
             "It does not undo the delivery.",
         ),
+        EvidenceKind.DOWNLOAD: Meaning(
+            "İletinin alıcı tarafından bu zamanda indirildiğini ispatlar.",
+            "İçeriğin anlaşıldığını veya onaylandığını ispatlamaz.",
+            "It proves that the recipient downloaded the message at this time.",
+            "It does not prove that the content was understood or agreed to.",
+        ),
+        EvidenceKind.NON_DOWNLOAD: Meaning(
+            "İletinin süresi içinde indirilmediğini ispatlar.",
+            "Bildirimin geçerliliğini ortadan kaldırmaz.",
+            "It proves that the message was not downloaded within the time allowed.",
+            "It does not undo the notification.",
+        ),
+        EvidenceKind.ACCEPTANCE_BY_RECIPIENT: Meaning(
+            "Alıcının iletiyi almayı bu zamanda kabul ettiğini ispatlar.",
+            "İçeriğin okunduğunu veya onaylandığını ispatlamaz.",
+            "It proves that the recipient agreed at this time to receive the message.",
+            "It does not prove that the content was read or agreed to.",
+        ),
+        EvidenceKind.REJECTION_BY_RECIPIENT: Meaning(
+            "Alıcının iletiyi almayı bu zamanda reddettiğini ispatlar.",
+            "İleti bu alıcıya teslim edilmemiştir.",
+            "It proves that the recipient refused at this time to receive the message.",
+            "The message was not delivered to this recipient.",
+        ),
+        EvidenceKind.RELAY_TO_NON_REM: Meaning(
+            "İletinin KEP dışındaki bir e-posta sistemine bu zamanda aktarıldığını ispatlar.",
+            "Alıcının posta kutusuna ulaştığını veya okunduğunu ispatlamaz.",
+            "It proves that the message was passed to an ordinary e-mail system at this time.",
+            "It does not prove that it reached the recipient's mailbox or was read.",
+        ),
+        EvidenceKind.RELAY_TO_NON_REM_FAILURE: Meaning(
+            "İletinin KEP dışındaki e-posta sistemine bu nedenle aktarılamadığını ispatlar.",
+            "Diğer alıcılar hakkında bir şey söylemez.",
+            "It proves that the message could not be passed to ordinary e-mail, for the reason given.",
+            "It says nothing about other recipients.",
+        ),
+        EvidenceKind.RECEIVED_FROM_NON_REM: Meaning(
+            "İletinin KEP dışındaki bir e-posta sisteminden bu zamanda alındığını ispatlar.",
+            "Göndericinin kimliğini ispatlamaz.",
+            "It proves that the message came from an ordinary e-mail system at this time.",
+            "It does not prove who sent it.",
+        ),
+        EvidenceKind.NOTIFICATION_FOR_ACCEPTANCE: Meaning(
+            "Alıcıya, almayı kabul etmesi için bir iletinin beklediğinin bu zamanda bildirildiğini ispatlar.",
+            "İletinin teslim edildiğini ispatlamaz.",
+            "It proves that the recipient was told at this time of a message to accept or refuse.",
+            "It does not prove delivery.",
+        ),
+        EvidenceKind.NOTIFICATION_FOR_ACCEPTANCE_FAILURE: Meaning(
+            "Alıcıya bekleyen iletinin bu nedenle bildirilemediğini ispatlar.",
+            "İletinin teslim edildiğini ispatlamaz.",
+            "It proves that the recipient could not be told of the message, for the reason given.",
+            "It does not prove delivery.",
+        ),
+        EvidenceKind.ACCEPTANCE_REJECTION_EXPIRY: Meaning(
+            "Alıcının süresi içinde iletiyi kabul veya reddetmediğini ispatlar.",
+            "İletinin teslim edildiğini ispatlamaz.",
+            "It proves that the recipient neither accepted nor refused the message in time.",
+            "It does not prove delivery.",
+        ),
+        EvidenceKind.CONSIGNMENT_NOTIFICATION: Meaning(
+            "Alıcıya iletinin hesabında olduğunun bu zamanda bildirildiğini ispatlar.",
+            "Alıcının bildirimi veya iletiyi okuduğunu ispatlamaz.",
+            "It proves that the recipient was told at this time that the message is in the account.",
+            "It does not prove that the notice or the message was read.",
+        ),
+        EvidenceKind.CONSIGNMENT_NOTIFICATION_FAILURE: Meaning(
+            "Alıcıya iletinin hesabında olduğunun bu nedenle bildirilemediğini ispatlar.",
+            "Teslimin geçerliliğini ortadan kaldırmaz.",
+            "It proves that the recipient could not be told of the delivery, for the reason given.",
+            "It does not undo the delivery.",
+        ),
     }
 )
 
@@ -142,8 +215,9 @@ def for_dispatch(record: EvidenceRecord) -> Introduction:
 def for_receipt(record: EvidenceRecord) -> Introduction:
     """Introduce a message that carries one evidence to the sender."""
     names, meaning = NAMES[record.kind], MEANINGS[record.kind]
+    number = "" if record.kind.kep_code is None else f"{record.kind.kep_code} "
     facts = [
-        ("Delil / Evidence", f"{record.kind.value} {names.turkish} / {names.english}"),
+        ("Delil / Evidence", f"{number}{names.turkish} / {names.english}"),
         ("Zaman / Time", local_time(record.event_time)),
         ("Alıcı / Recipient", _concerned(record)),
         ("Konu / Subject", record.message.subject),
@@ -151,7 +225,7 @@ def for_receipt(record: EvidenceRecord) -> Introduction:
         ("Delil no / Evidence id", record.evidence_id),
     ]
     facts += [
-        ("Neden / Reason", REASON_NAMES[reason.code] + (f": {reason.details}" if reason.details else ""))
+        ("Neden / Reason", shown(reason) + (f": {reason.details}" if reason.details else ""))
         for reason in record.reasons
     ]
     if record.recipient_authentication is not None and record.recipient_authentication.person:

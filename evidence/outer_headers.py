@@ -11,14 +11,16 @@ from typing import Final
 from evidence.headers import AddressSyntaxError, addresses
 from evidence.kep_message import KepMessage
 from evidence.mime_write import HeaderTextError
-from evidence.package import Envelope, TransferLabel, dispatch_header, receipt_header
 from evidence.records import EvidenceRecord
+from evidence.rem_headers import FORMS, Envelope, TransferLabel, dispatch_header, form_of, receipt_header
 from evidence.report import Step, SubIndication, Verdict
 from evidence.role import domain_of
 from evidence.stamp_check import failed
 
 _FIELD: Final = re.compile(rb"([!-9;-~]+):((?:[^\r]|\r(?!\n)|\r\n(?=[ \t]))*)\r\n")
 _BLANKS: Final = re.compile(rb"[ \t\r\n]+")
+_Expected = tuple[bytes, ...] | frozenset[str]
+"""The values of a field in their order, or the addresses of some fields together."""
 _LABELS: Final[dict[str, TransferLabel]] = {"7bit": "7bit", "8bit": "8bit", "binary": "binary"}
 
 
@@ -35,8 +37,8 @@ def outer_steps(
     """
     differing, missing = [], []
     for name, expected in (_written(message, record) if ours else _recorded(message, record)).items():
-        shown = _addresses(message, name) if isinstance(expected, frozenset) else _value(message, name)
-        if not shown:
+        shown = _addresses(message, name) if isinstance(expected, frozenset) else _values(message, name)
+        if not shown or (isinstance(expected, tuple) and len(shown) != len(expected)):
             missing.append(name)
         elif shown != expected:
             differing.append(name)
@@ -58,7 +60,7 @@ def outer_steps(
     return [step, text]
 
 
-def _recorded(message: KepMessage, record: EvidenceRecord) -> dict[str, bytes | frozenset[str]]:
+def _recorded(message: KepMessage, record: EvidenceRecord) -> dict[str, _Expected]:
     """Return what any provider's evidence determines: who wrote to whom."""
     if not message.is_dispatch:
         return {}
@@ -69,31 +71,31 @@ def _recorded(message: KepMessage, record: EvidenceRecord) -> dict[str, bytes | 
     }
 
 
-def _written(message: KepMessage, record: EvidenceRecord) -> dict[str, bytes | frozenset[str]]:
+def _written(message: KepMessage, record: EvidenceRecord) -> dict[str, _Expected]:
     """Return every field as our software writes it; only To against Cc is taken from the message."""
     expected = _recorded(message, record)
-    boundary = message.root.boundary or ""
+    boundary, profile = message.root.boundary or "", form_of(message.evidences[0].content)
     to, cc = (_listed(message, name) for name in ("to", "cc"))
     try:
         if message.is_dispatch:
             envelope = Envelope(record.issuer.address, to, cc)
-            label = _LABELS.get(message.root.encoding, "7bit")
-            header = dispatch_header(envelope, record, boundary, label)
+            label = FORMS[profile].label or _LABELS.get(message.root.encoding, "7bit")
+            header = dispatch_header(envelope, record, boundary, label, profile)
         else:
             sender = _listed(message, "from")
             envelope = Envelope(sender[0] if sender else "", to, cc)
-            header = receipt_header(envelope, record, boundary)
+            header = receipt_header(envelope, record, boundary, profile)
     except HeaderTextError:
-        return expected | {"from": b"-"}
-    return expected | {
-        name.decode("ascii").lower(): _BLANKS.sub(b" ", value).strip()
-        for name, value in _FIELD.findall(header)
-    }
+        return expected | {"from": (b"-",)}
+    fields: dict[str, tuple[bytes, ...]] = {}
+    for name, value in _FIELD.findall(header):  # reasons and policies stand in a field each
+        key = name.decode("ascii").lower()
+        fields[key] = (*fields.get(key, ()), _squeezed(value))
+    return expected | fields
 
 
-def _value(message: KepMessage, name: str) -> bytes:
-    found = message.root.all(name)
-    return _squeezed(found[0]) if len(found) == 1 else b""
+def _values(message: KepMessage, name: str) -> tuple[bytes, ...]:
+    return tuple(_squeezed(value) for value in message.root.all(name))
 
 
 def _squeezed(value: bytes) -> bytes:

@@ -1,4 +1,7 @@
-"""KEP messages as MIME, profile ``kep-ts102640``: the dispatch with the original, and receipts.
+"""KEP messages as MIME: the dispatch with the original, and receipts, in the form of their evidence.
+
+Evidence in TS 102 640-2 XML travels in ``kep-ts102640`` messages, EN 319 522-3 XML in ``rem-baseline``
+ones; their headers are in `evidence.rem_headers`.
 
 The original is never held: `plan_dispatch` gives the bytes before and after it, the caller streams
 
@@ -11,25 +14,40 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
-from typing import Final, Literal
+from typing import Final
 
 from evidence import introduction
-from evidence.mime_write import (
-    CRLF,
-    address_header,
-    base64_body,
-    checked,
-    date_header,
-    fold,
-    quoted_printable,
-    text_header,
+from evidence.mime_write import CRLF, base64_body, checked, quoted_printable
+from evidence.records import EvidenceKind, Profile, SealedEvidence
+from evidence.rem_headers import (
+    FORMS,
+    Envelope,
+    MessageForm,
+    TransferLabel,
+    dispatch_header,
+    event_name,
+    form_of,
+    receipt_header,
 )
-from evidence.records import NAMES, EvidenceKind, EvidenceRecord, Party, SealedEvidence
-from evidence.rem_xml import EVENT_PREFIX, SHA256_URI, clean_text
 
-TransferLabel = Literal["7bit", "8bit", "binary"]
+__all__ = [
+    "EXTENSION",
+    "INTRODUCTION",
+    "ORIGINAL",
+    "XML_EVIDENCE",
+    "Attachment",
+    "Boundaries",
+    "BoundaryError",
+    "Envelope",
+    "MessagePlan",
+    "TransferLabel",
+    "evidence_file_name",
+    "plan_dispatch",
+    "plan_receipt",
+    "record_file_name",
+    "transfer_label",
+]
 
-SECTION_HEADER: Final = "X-REM-Section-Type"
 INTRODUCTION: Final = "rem_message/introduction"
 ORIGINAL: Final = "rem_message/original"
 EXTENSION: Final = "rem_message/extension"
@@ -77,20 +95,6 @@ class Boundaries:
             raise BoundaryError("a boundary is a prefix of another")
         if any(b"--" + name.encode() in part for name in names for part in parts):
             raise BoundaryError("a boundary occurs in a part")
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """Who stands on the outer header: plain addresses ``a@b``.
-
-    Everything else there is derived from the evidence inside, so that a verifier can compare it: names
-    are the record's, a dispatch has the KEP message id as Message-ID, a receipt the evidence id, Date is
-    the event time.
-    """
-
-    service_address: str  # of the provider that makes this message
-    to: tuple[str, ...]
-    cc: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,35 +166,39 @@ def plan_dispatch(
     boundaries: Boundaries,
     extensions: Sequence[Attachment] = (),
 ) -> MessagePlan:
-    """Lay out the dispatch: introduction, evidence 10, extensions, the original byte for byte.
+    """Lay out the dispatch: introduction, evidence 10, extensions, and the original byte for byte.
+
+    Parts stand in the order of the evidence's profile (rem-formats §3.2).
 
     Args:
         envelope: whose message it is; To and Cc are the original's.
         evidence: the acceptance evidence; sender, subject and digest come from its record.
-        label: transfer label of the original, see `transfer_label`.
+        label: transfer label of the original, see `transfer_label`; ``rem-baseline`` has its own.
         boundaries: fresh random delimiters.
-        extensions: further parts, before the original.
+        extensions: further parts, beside the evidence.
 
     Raises:
         BoundaryError: unusable boundaries.
         evidence.mime_write.HeaderTextError: an address or id that cannot stand in a header.
     """
-    record = evidence.record
-    head = b"".join(
-        (
-            _mixed_head(boundaries, label),
-            _introduction(introduction.for_dispatch(record), boundaries),
-            _evidence_part(evidence, boundaries.mixed),
-            *(_extension_part(part, boundaries.mixed) for part in (*_record_of(evidence), *extensions)),
-            f"\r\n--{boundaries.mixed}\r\n".encode(),
-            b'Content-Type: message/rfc822; name="AttachedMimeMessage"\r\n',
-            f"Content-Transfer-Encoding: {label}\r\n".encode(),
-            b'Content-Disposition: attachment; filename="AttachedMimeMessage.eml"\r\n',
-            f"{SECTION_HEADER}: {ORIGINAL}\r\n\r\n".encode(),
-        )
+    profile = form_of(evidence.xml)
+    form = FORMS[profile]
+    label = form.label or label
+    opening = _opening(introduction.for_dispatch(evidence.record), boundaries, label, form)
+    files = _files(evidence, extensions, boundaries.mixed, profile)
+    original = (
+        f'\r\n--{boundaries.mixed}\r\nContent-Type: message/rfc822; name="AttachedMimeMessage"\r\n'
+        f"Content-Transfer-Encoding: {label}\r\n"
+        'Content-Disposition: attachment; filename="AttachedMimeMessage.eml"\r\n'
+        f"{form.section}: {ORIGINAL}\r\n\r\n"
+    ).encode()
+    before, after = ([], files) if form.original_first else (files, [])
+    return MessagePlan(
+        prefix=dispatch_header(envelope, evidence.record, boundaries.signed, label, profile),
+        entity_head=b"".join((opening, *before, original)),
+        entity_tail=b"".join((*after, _closing(boundaries.mixed))),
+        boundary=boundaries.signed,
     )
-    prefix = dispatch_header(envelope, record, boundaries.signed, label)
-    return MessagePlan(prefix, head, f"\r\n--{boundaries.mixed}--\r\n".encode(), boundaries.signed)
 
 
 def plan_receipt(
@@ -206,109 +214,28 @@ def plan_receipt(
         BoundaryError: unusable boundaries.
         evidence.mime_write.HeaderTextError: an address or id that cannot stand in a header.
     """
-    record = evidence.record
-    head = b"".join(
-        (
-            _mixed_head(boundaries, "7bit"),
-            _introduction(introduction.for_receipt(record), boundaries),
-            _evidence_part(evidence, boundaries.mixed),
-            *(_extension_part(part, boundaries.mixed) for part in (*_record_of(evidence), *extensions)),
-        )
-    )
-    prefix = receipt_header(envelope, record, boundaries.signed)
-    return MessagePlan(prefix, head, f"\r\n--{boundaries.mixed}--\r\n".encode(), boundaries.signed)
+    profile = form_of(evidence.xml)
+    opening = _opening(introduction.for_receipt(evidence.record), boundaries, "7bit", FORMS[profile])
+    files = _files(evidence, extensions, boundaries.mixed, profile)
+    prefix = receipt_header(envelope, evidence.record, boundaries.signed, profile)
+    return MessagePlan(prefix, opening + b"".join(files), _closing(boundaries.mixed), boundaries.signed)
 
 
-def dispatch_header(envelope: Envelope, record: EvidenceRecord, boundary: str, label: TransferLabel) -> bytes:
-    """Return the outer header of a dispatch up to and with the first delimiter line.
-
-    Raises:
-        evidence.mime_write.HeaderTextError: an address or id that cannot stand in a header.
-    """
-    on_behalf = f"On behalf of: {record.sender.address}"
-    return b"".join(
-        (
-            address_header("From", (Party(envelope.service_address, on_behalf),)),
-            address_header("Reply-To", (record.sender,)),
-            _addressees(envelope, record),
-            text_header("Subject", f"REM Dispatch: {clean_text(record.message.subject)}"),
-            _rem_headers(record, "Dispatch", record.message.kep_message_id),
-            _signed_head(boundary, label),
-        )
-    )
-
-
-def receipt_header(envelope: Envelope, record: EvidenceRecord, boundary: str) -> bytes:
-    """Return the outer header of a receipt up to and with the first delimiter line.
-
-    Raises:
-        evidence.mime_write.HeaderTextError: an address or id that cannot stand in a header.
-    """
-    event = NAMES[record.kind].event
-    return b"".join(
-        (
-            fold("From", (f"<{checked(envelope.service_address)}>",)),
-            _addressees(envelope, record),
-            text_header("Subject", f"REM {event}: {clean_text(record.message.subject)}"),
-            b"Auto-Submitted: auto-generated\r\n",  # spec: RFC3834#5; rem-formats R-17, no loops
-            _rem_headers(record, "Message", record.evidence_id),
-            _signed_head(boundary, "7bit"),
-        )
-    )
-
-
-def _addressees(envelope: Envelope, record: EvidenceRecord) -> bytes:
-    names = {party.address.lower(): party.name for party in (record.sender, *record.recipients)}
-    to, cc = (
-        tuple(Party(address, names.get(address.lower())) for address in listed)
-        for listed in (envelope.to, envelope.cc)
-    )
-    return address_header("To", to) + (address_header("Cc", cc) if cc else b"")
-
-
-def _rem_headers(record: EvidenceRecord, kind: str, message_id: str) -> bytes:
-    names, message = NAMES[record.kind], record.message
-    lines = [
-        date_header(record.event_time),
-        f"Message-ID: <{checked(message_id)}>\r\n".encode(),
-        f"X-REM-Msg-Type: {kind}\r\n".encode(),
-        f"X-REM-Evidence-Identifier: {checked(record.evidence_id)}\r\n".encode(),
-        f"X-REM-Evidence-Type: {names.root}\r\n".encode(),
-        f"X-REM-Event: {EVENT_PREFIX}{names.event_code}\r\n".encode(),
-        f"X-REM-Message-Identifier: {checked(message.kep_message_id)}\r\n".encode(),
-        f"X-REM-DigestMethod: {SHA256_URI}\r\n".encode(),
-        b"X-REM-DigestValue: " + base64_body(message.digest_sha256),
-        b"MIME-Version: 1.0\r\n",
-    ]
-    return b"".join(lines)
-
-
-def _signed_head(boundary: str, label: TransferLabel) -> bytes:
-    return (
-        'Content-Type: multipart/signed; protocol="application/pkcs7-signature";\r\n'
-        f' micalg=sha-256; boundary="{boundary}"\r\n'
-        f"Content-Transfer-Encoding: {label}\r\n\r\n"
-        f"--{boundary}\r\n"
-    ).encode()
-
-
-def _mixed_head(boundaries: Boundaries, label: TransferLabel) -> bytes:
-    return (
-        f'Content-Type: multipart/mixed; boundary="{boundaries.mixed}"\r\n'
-        f"Content-Transfer-Encoding: {label}\r\n\r\n"
-        f"--{boundaries.mixed}\r\n"
-    ).encode()
-
-
-def _introduction(text: introduction.Introduction, boundaries: Boundaries) -> bytes:
+def _opening(
+    text: introduction.Introduction, boundaries: Boundaries, label: TransferLabel, form: MessageForm
+) -> bytes:
+    """Return the head of the multipart/mixed and its first part, the introduction."""
     plain, html = quoted_printable(text.plain), quoted_printable(text.html)
     boundaries.check(plain, html)
     inner = boundaries.alternative
     head = "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
     return b"".join(
         (
+            f'Content-Type: multipart/mixed; boundary="{boundaries.mixed}"\r\n'
+            f"Content-Transfer-Encoding: {label}\r\n\r\n"
+            f"--{boundaries.mixed}\r\n"
             f'Content-Type: multipart/alternative; boundary="{inner}"\r\n'
-            f"{SECTION_HEADER}: {INTRODUCTION}\r\n\r\n"
+            f"{form.section}: {INTRODUCTION}\r\n\r\n"
             f"--{inner}\r\nContent-Type: text/plain; charset=UTF-8\r\n{head}".encode(),
             plain,
             f"\r\n--{inner}\r\nContent-Type: text/html; charset=UTF-8\r\n{head}".encode(),
@@ -318,38 +245,41 @@ def _introduction(text: introduction.Introduction, boundaries: Boundaries) -> by
     )
 
 
-def evidence_file_name(kind: EvidenceKind) -> str:
+def _closing(boundary: str) -> bytes:
+    return f"\r\n--{boundary}--\r\n".encode()
+
+
+def evidence_file_name(kind: EvidenceKind, profile: Profile = Profile.KEP) -> str:
     """Return the attachment name of an evidence: ``<Event>.xml``."""
-    return f"{NAMES[kind].event}.xml"
+    return f"{event_name(kind, profile)}.xml"
 
 
-def record_file_name(kind: EvidenceKind) -> str:
+def record_file_name(kind: EvidenceKind, profile: Profile = Profile.KEP) -> str:
     """Return the attachment name of the evidence record beside an evidence: ``<Event>.ers``."""
-    return f"{NAMES[kind].event}.ers"
+    return f"{event_name(kind, profile)}.ers"
 
 
-def _record_of(evidence: SealedEvidence) -> tuple[Attachment, ...]:
-    """Return the proof of time that travels beside an evidence of a batch."""
-    if evidence.ers is None:
-        return ()
-    return (Attachment(record_file_name(evidence.record.kind), evidence.ers),)
+def _files(
+    evidence: SealedEvidence, extensions: Sequence[Attachment], boundary: str, profile: Profile
+) -> list[bytes]:
+    """Return the evidence, the proof of time that travels beside it in a batch, and other parts.
+
+    In the order of the profile: evidence first in ``kep-ts102640``, last in ``rem-baseline``.
+    """
+    form, kind = FORMS[profile], evidence.record.kind
+    beside = () if evidence.ers is None else (Attachment(record_file_name(kind, profile), evidence.ers),)
+    name = evidence_file_name(kind, profile)
+    xml = Attachment(name, evidence.xml, "application/xml; charset=UTF-8")
+    parts = [_part(part, EXTENSION, boundary, form) for part in (*beside, *extensions)]
+    own = _part(xml, XML_EVIDENCE, boundary, form)
+    return [*parts, own] if form.original_first else [own, *parts]
 
 
-def _evidence_part(evidence: SealedEvidence, boundary: str) -> bytes:
-    name = evidence_file_name(evidence.record.kind)
-    return (
-        f'\r\n--{boundary}\r\nContent-Type: application/xml; charset=UTF-8; name="{name}"\r\n'
-        "Content-Transfer-Encoding: base64\r\n"
-        f'Content-Disposition: attachment; filename="{name}"\r\n'
-        f"{SECTION_HEADER}: {XML_EVIDENCE}\r\n\r\n"
-    ).encode() + base64_body(evidence.xml)
-
-
-def _extension_part(part: Attachment, boundary: str) -> bytes:
+def _part(part: Attachment, section: str, boundary: str, form: MessageForm) -> bytes:
     name = checked(part.file_name).replace('"', "")
     return (
         f'\r\n--{boundary}\r\nContent-Type: {part.content_type}; name="{name}"\r\n'
         "Content-Transfer-Encoding: base64\r\n"
         f'Content-Disposition: attachment; filename="{name}"\r\n'
-        f"{SECTION_HEADER}: {EXTENSION}\r\n\r\n"
+        f"{form.section}: {section}\r\n\r\n"
     ).encode() + base64_body(part.content)

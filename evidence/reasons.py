@@ -332,6 +332,14 @@ def erds_row(kind: EvidenceKind, reason: Reason) -> ErdsReason:
     return ERDS_REASONS[ERDS_FAILURE.get((kind, reason.code), ERDS_OTHER.code)]
 
 
+def shown(reason: Reason) -> str:
+    """Return what a reason is called for people: its name and, where another writer gave one, its code."""
+    name = REASON_NAMES[reason.code]
+    if reason.foreign:
+        name = re.split("[#/]", reason.foreign.rstrip("#/"))[-1] or name
+    return f"{name} ({reason.erds_code})" if reason.erds_code else name
+
+
 def to_ts(kind: EvidenceKind, reason: Reason) -> tuple[str, str] | None:
     """Return the TS code URI and Details of a reason; None for a success, which TS does not state."""
     row = erds_row(kind, reason)

@@ -1,18 +1,19 @@
 """An evidence record as JSON bytes and back, strictly: what crosses to the process that holds the key.
 
-The form follows the dataclass: an object with the fields' names, times as ISO 8601 in UTC, octets as small
-hexadecimal digits, enumerations by value; a field that holds its default is left out. A field that may hold
-one of several classes carries the class's name under ``is``. Characters that no serialisation can carry
-(lone surrogates) become U+FFFD here, as they do in evidence. `FINGERPRINT` of both sides must agree.
+The form follows the dataclasses: each is an array of its fields in their order, times are ISO 8601 in UTC,
+octets small hexadecimal digits, enumerations their values; where a field may hold one of several classes, the
+array begins with the class's name. Such bytes live as long as a request: they are not for keeping, and
+whoever exchanges them compares `fingerprint` first. Characters that no serialisation can carry (lone
+surrogates) become U+FFFD here, as they do in evidence.
 
-The reader takes nothing else: no unknown, missing or doubled field, no other type, no long way to write a
-time. Both directions are made once, from the annotations of `EvidenceRecord`.
+The reader takes nothing else: no array of another length, no other type, no other way to write a time. Both
+directions are made once, from the annotations of `EvidenceRecord`.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cache
@@ -34,7 +35,6 @@ _TIME: Final = re.compile(
 )
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 _ZERO: Final = timedelta(0)
-_CLASS: Final = "is"
 
 
 class RecordWireError(Exception):
@@ -56,7 +56,10 @@ def encode(record: EvidenceRecord) -> bytes:
     Raises:
         RecordWireError: it is too large, or a time is not UTC.
     """
-    text = _DUMPS(_encoded(_record_codec(), record)).encode("ascii")
+    tree = _encoded(_record_codec(), record)
+    text = _DUMPS(tree).encode("ascii")
+    if b"\\ud" in text:  # emoji or worse
+        text = _DUMPS(_clean(tree)).encode("ascii")
     if len(text) > RECORD_MAX:
         raise RecordWireError(f"a record of {len(text)} octets; {RECORD_MAX} are the most")
     return text
@@ -68,7 +71,10 @@ def decode(data: bytes) -> EvidenceRecord:
     Raises:
         RecordWireError: anybody else made them.
     """
-    record: EvidenceRecord = _record_codec().decode(read_json(data, RECORD_MAX))
+    tree = read_json(data, RECORD_MAX)
+    if b"\\ud" in data or b"\\uD" in data:
+        _refuse_halves(tree)
+    record: EvidenceRecord = _record_codec().decode(tree)
     return record
 
 
@@ -78,7 +84,7 @@ def fingerprint() -> str:
 
 
 def read_json(data: bytes, most: int) -> object:
-    """Read JSON that is ASCII, not too long, not too deep, and names nothing twice.
+    """Read JSON that is ASCII, not too long, not too deep, without fractions, and names nothing twice.
 
     Raises:
         RecordWireError: it is not so.
@@ -113,18 +119,30 @@ _LOADS: Final = json.JSONDecoder(
 _DUMPS: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
+def _clean(tree: Any) -> Any:
+    """Return a tree with U+FFFD where half a character stands."""
+    if isinstance(tree, list):
+        return [_clean(one) for one in tree]
+    return _SURROGATE.sub("\ufffd", tree) if isinstance(tree, str) else tree
+
+
+def _refuse_halves(tree: object) -> None:
+    """Refuse texts with half a character; without recursion, for anybody may have made this tree."""
+    waiting = [tree]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting += one
+        elif isinstance(one, str) and _SURROGATE.search(one):
+            raise RecordWireError("half a character")
+
+
 # --------------------------------------------------------------------------- single values
-
-
-def _encode_text(text: str) -> str:
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def _decode_text(value: object) -> str:
     if type(value) is not str:
         raise RecordWireError("no text")
-    if not value.isascii() and _SURROGATE.search(value):
-        raise RecordWireError("half a character")
     return value
 
 
@@ -174,7 +192,7 @@ def decode_time(value: object) -> datetime:
 
 _SINGLE: Final[Mapping[type, _Codec]] = MappingProxyType(
     {
-        str: _Codec("text", _encode_text, _decode_text),
+        str: _Codec("text", None, _decode_text),
         bool: _Codec("bool", None, _decode_bool),
         int: _Codec("integer", None, _decode_integer),
         bytes: _Codec("octets", bytes.hex, _decode_octets),
@@ -262,15 +280,14 @@ def _either(hints: tuple[Any, ...]) -> _Codec:
 def _one_of(hints: list[Any]) -> _Codec:
     codecs = {hint.__name__: _object(hint) for hint in hints}
 
-    def encode_one(value: Any) -> dict[str, Any]:
+    def encode_one(value: Any) -> list[Any]:
         name = type(value).__name__
-        return {_CLASS: name, **_encoded(codecs[name], value)}
+        return [name, *_encoded(codecs[name], value)]
 
     def decode_one(value: object) -> Any:
-        name = value.pop(_CLASS, None) if type(value) is dict else None
-        if type(name) is not str or name not in codecs:
+        if type(value) is not list or not value or type(value[0]) is not str or value[0] not in codecs:
             raise RecordWireError("no class that is known here")
-        return codecs[name].decode(value)
+        return codecs[value[0]].decode(value[1:])
 
     return _Codec("|".join(codec.name for codec in codecs.values()), encode_one, decode_one)
 
@@ -278,36 +295,31 @@ def _one_of(hints: list[Any]) -> _Codec:
 def _object(kind: type) -> _Codec:
     """Return the codec of a dataclass."""
     hints = get_type_hints(kind)
-    codecs = [(field.name, _codec(hints[field.name]), field.default) for field in fields(kind)]
-    writers = [(name, codec.encode, default) for name, codec, default in codecs]
-    readers = [(name, codec.decode, default) for name, codec, default in codecs]
+    names = [field.name for field in fields(kind)]
+    codecs = [_codec(hints[name]) for name in names]
+    writers = [(place, codec.encode) for place, codec in enumerate(codecs) if codec.encode is not None]
+    texts = [place for place, codec in enumerate(codecs) if codec.decode is _decode_text]
+    readers = [(place, codec.decode) for place, codec in enumerate(codecs) if place not in texts]
 
-    def encode_object(value: Any) -> dict[str, Any]:
-        found = {}
-        for name, encode_field, default in writers:
-            item = getattr(value, name)
-            if item is not default:
-                found[name] = item if encode_field is None else encode_field(item)
+    def encode_object(value: Any) -> list[Any]:
+        found = [getattr(value, name) for name in names]
+        for place, encode_field in writers:
+            found[place] = encode_field(found[place])
         return found
 
     def decode_object(value: object) -> Any:
-        if type(value) is not dict:
+        if type(value) is not list or len(value) != len(names):
             raise RecordWireError(f"no {kind.__name__}")
-        found, left = [], len(value)
-        for name, decode_field, default in readers:
-            if name in value:
-                left -= 1
-                try:
-                    found.append(decode_field(value[name]))
-                except RecordWireError as error:
-                    raise RecordWireError(f"{name}: {error}") from None
-            elif default is MISSING:
-                raise RecordWireError(f"no {kind.__name__}: {name} is missing")
-            else:
-                found.append(default)
-        if left:
-            raise RecordWireError(f"no {kind.__name__}: a field too many")
-        return kind(*found)
+        place = 0
+        try:
+            for place in texts:
+                if type(value[place]) is not str:
+                    raise RecordWireError("no text")  # noqa: TRY301  # as its codec would: faster
+            for place, decode_field in readers:
+                value[place] = decode_field(value[place])
+        except RecordWireError as error:
+            raise RecordWireError(f"{names[place]}: {error}") from None
+        return kind(*value)
 
-    inside = ",".join(f"{name}:{codec.name}" for name, codec, _ in codecs)
-    return _Codec(f"{kind.__name__}{{{inside}}}", encode_object, decode_object)
+    inside = ",".join(f"{name}:{codec.name}" for name, codec in zip(names, codecs, strict=True))
+    return _Codec(f"{kind.__name__}({inside})", encode_object, decode_object)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from evidence.chain import TrustStore
-from evidence.ers import MAX_RECORD
+from evidence.ers import MAX_RECORD, ErsError, read_record
 from evidence.kep_message import KepMessageError, digest_of_range, is_sender_message
 from evidence.ledger_audit import audit_checkpoint, audit_entry
 from evidence.ledger_proof import MAGIC, MAX_FILE, LedgerProof, ProofError, check_proof
@@ -156,18 +156,23 @@ def _evidence(source: ByteSource, setting: Setting) -> Report:
 
 def _record(source: ByteSource, setting: Setting) -> Report:
     """Verify an evidence record against the evidence beside it; the evidence itself is not verified."""
-    data = setting.beside(EVIDENCE_ENDING)
+    data, ers = setting.beside(EVIDENCE_ENDING), source.read(0, MAX_RECORD + 1)
     if data is None:
-        return _no_evidence(Kind.RECORD, setting.at)
+        return _without_evidence(Kind.RECORD, partial(read_record, ers), setting.at)
     trust = TrustStore(()) if setting.trust is None else setting.trust
     digest_of = partial(digest_of_range, data, Range(0, data.size))
     try:
-        return check_record(source.read(0, MAX_RECORD + 1), digest_of, trust, setting.at).report
+        return check_record(ers, digest_of, trust, setting.at).report
     except KepMessageError as error:
         return conclude(Kind.RECORD.value, [failed("0", "read", str(error))], setting.at)
 
 
-def _no_evidence(kind: Kind, at: datetime) -> Report:
+def _without_evidence(kind: Kind, read: Callable[[], object], at: datetime) -> Report:
+    """Without what a proof is about only its form can be judged."""
+    try:
+        read()
+    except (ErsError, ProofError) as error:
+        return conclude(kind.value, [failed("1", "format", str(error))], at)
     detail = "the evidence it is about does not lie beside it"
     sub = SubIndication.SIGNED_DATA_NOT_FOUND
     return conclude(kind.value, [failed("0", "evidence", detail, sub, Verdict.INDETERMINATE)], at)
@@ -176,7 +181,7 @@ def _no_evidence(kind: Kind, at: datetime) -> Report:
 def _proof(source: ByteSource, setting: Setting) -> Report:
     data, proof = setting.beside(EVIDENCE_ENDING), source.read(0, MAX_FILE + 1)
     if data is None:
-        return _no_evidence(Kind.PROOF, setting.at)
+        return _without_evidence(Kind.PROOF, partial(LedgerProof.read, proof), setting.at)
     evidence = data.read(0, XML_SIZE_MAX + 1)
     if setting.log_key is not None:
         return audit_entry(proof, evidence, setting.log_key, setting.at)

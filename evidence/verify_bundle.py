@@ -83,6 +83,8 @@ SIGNATURE_MAX: Final = 1 << 20
 REPORT_MAX: Final = 4 << 20
 REVOCATION_MAX: Final = 20 << 20
 REVOCATION_FILES_MAX: Final = 200
+PROBLEMS_MAX: Final = 20  # named; one is enough to fail
+TEXT_MAX: Final = 200
 FOLDER_MAX: Final = 64 << 20
 """Octets of all small files of one folder together: they are held in memory."""
 
@@ -162,7 +164,7 @@ def verify_bundle(
         return conclude("bundle", [failed("1", "container", str(error))], at)
     records = [check.record for check in bundle.evidences.values() if check.record is not None]
     facts: dict[str, object] = {
-        "message_id": bundle.manifest.get("message_id"),
+        "message_id": _shown(bundle.manifest.get("message_id")),
         "evidence": sorted(name.removeprefix(EVIDENCE_FOLDER) for name in bundle.evidences),
         "sender": records[0].sender.address if records else None,
         "subject": records[0].message.subject if records else None,
@@ -199,6 +201,13 @@ def _check(bundle: _Bundle) -> None:
         bundle.steps += [_helper_step(bundle), _roots_step(bundle), _holder_step(bundle)]
 
 
+def _shown(value: object) -> str | None:
+    """Return a text of the manifest's as it may be shown: what is not plain ASCII is escaped."""
+    if not isinstance(value, str):
+        return None
+    return value[:TEXT_MAX] if value.isascii() and value.isprintable() else ascii(value[:TEXT_MAX])
+
+
 # --------------------------------------------------------------------------- container and manifest
 
 
@@ -228,7 +237,7 @@ def _read_manifest(bundle: _Bundle) -> Step:
     if not isinstance(manifest, dict) or manifest.get("format") not in (FORMAT, OLD_FORMAT):
         return failed("2", "manifest", "unknown format")
     bundle.manifest = manifest
-    return Step("2", "manifest", ok=True, detail=str(manifest.get("created_at")))
+    return Step("2", "manifest", ok=True, detail=_shown(manifest.get("created_at")) or "")
 
 
 def _manifest_signature_steps(bundle: _Bundle) -> list[Step]:
@@ -266,14 +275,14 @@ def _files_step(bundle: _Bundle) -> Step:
     present = set(bundle.members) - {MANIFEST, MANIFEST_SIGNATURE}
     if len(expected) != len(listed):
         return failed("5", "files", "a file is listed twice")
-    problems = [f"dropped: {name}" for name in sorted(expected.keys() - present)]
+    problems = [f"dropped: {_shown(name)}" for name in sorted(expected.keys() - present)]
     problems += [f"added: {name}" for name in sorted(present - expected.keys())]
     for name in sorted(present & expected.keys()):
         digest = bundle.digest(name) or b""
         if (bundle.members[name].size, digest.hex()) != expected[name]:
             problems.append(f"changed: {name}")
     if problems:
-        return failed("5", "files", ", ".join(problems), SubIndication.HASH_FAILURE)
+        return failed("5", "files", ", ".join(problems[:PROBLEMS_MAX]), SubIndication.HASH_FAILURE)
     return Step("5", "files", ok=True, detail=str(len(expected)))
 
 
@@ -349,7 +358,7 @@ def _message_step(bundle: _Bundle) -> Step:
         detail = "neither acceptance nor rejection inside"
         sub = SubIndication.SIGNED_DATA_NOT_FOUND
         return failed("7", "message", detail, sub, Verdict.INDETERMINATE)
-    return Step("7", "message", ok=True, detail=str(wanted[0]))
+    return Step("7", "message", ok=True, detail=_shown(wanted[0]) or "")
 
 
 def _dispatch_step(bundle: _Bundle, message: MessageCheck) -> Step:
@@ -444,4 +453,4 @@ def _holder_step(bundle: _Bundle) -> Step:
         verdict = json.loads(bundle.content(SENDER_REPORT, REPORT_MAX))["verdict"]
     except (ValueError, RecursionError, KeyError, TypeError):
         return failed("14", name, f"{SENDER_REPORT} is not readable")
-    return Step("14", name, ok=True, detail=f"at reception: {str(verdict)[:40]}")
+    return Step("14", name, ok=True, detail=f"at reception: {_shown(verdict)}")

@@ -3,7 +3,7 @@
 Called by `evidence.verify_bundle`, whose docstring numbers the steps. Nothing here trusts what it reads.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -45,27 +45,29 @@ def entries_step(facts: LedgerFacts, *, number: str) -> Step:
     """Check each entry by itself: the whole chain is the provider's, a bundle has single links of it."""
     if not facts.entries:
         return Step(number, "ledger", ok=None, detail="no entries inside")
+    if not isinstance(facts.entries, list):
+        return failed(number, "ledger", "not readable: no list")
     digests = dict(facts.evidence.values())
-    try:
-        listed: Sequence[Any] = list(facts.entries)  # type: ignore[call-overload]
-        for item in listed:
-            digest = bytes.fromhex(item["evidence_sha256"])
-            if digests.get(item["evidence_id"]) != digest:
-                detail = "an entry is about other evidence"
-                return failed(number, "ledger", detail, SubIndication.HASH_FAILURE)
-            made = entry_hash(
-                item["number"],
-                bytes.fromhex(item["previous"]),
-                item["evidence_id"],
-                digest,
-                datetime.fromisoformat(item["at"]),
-            )
-            if made.hex() != item["hash"]:
-                detail = "an entry's hash does not hold"
-                return failed(number, "ledger", detail, SubIndication.HASH_FAILURE)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        return failed(number, "ledger", f"not readable: {error}")
-    return Step(number, "ledger", ok=True, detail=str(len(listed)))
+    for item in facts.entries:
+        try:
+            problem = _entry_problem(item, digests)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            return failed(number, "ledger", f"not readable: {error}")
+        if problem is not None:
+            return failed(number, "ledger", problem, SubIndication.HASH_FAILURE)
+    return Step(number, "ledger", ok=True, detail=str(len(facts.entries)))
+
+
+def _entry_problem(item: Any, digests: Mapping[str | None, bytes]) -> str | None:
+    evidence_id, place = item["evidence_id"], item["number"]
+    if not isinstance(evidence_id, str) or type(place) is not int:  # True is an int, too
+        raise ValueError("an entry has members of odd types")
+    digest = bytes.fromhex(item["evidence_sha256"])
+    if digests.get(evidence_id) != digest:
+        return "an entry is about other evidence"
+    at = datetime.fromisoformat(item["at"])
+    made = entry_hash(place, bytes.fromhex(item["previous"]), evidence_id, digest, at)
+    return None if made.hex() == item["hash"] else "an entry's hash does not hold"
 
 
 def proofs_step(facts: LedgerFacts, log_key: NoteVerifier | None, *, number: str) -> list[Step]:
@@ -118,7 +120,13 @@ def _proofs_problem(
 def _numbers(entries: object) -> dict[str | None, int]:
     """Return the numbers of readable entries, by evidence id; whether they hold is another step's."""
     listed = entries if isinstance(entries, list) else []
-    return {item.get("evidence_id"): item.get("number") for item in listed if isinstance(item, dict)}
+    return {
+        item["evidence_id"]: item["number"]
+        for item in listed
+        if isinstance(item, dict)
+        and isinstance(item.get("evidence_id"), str)
+        and isinstance(item.get("number"), int)
+    }
 
 
 def _checkpoint_step(note: bytes, log_key: NoteVerifier | None, number: str) -> Step:

@@ -22,6 +22,9 @@ DIRECTORY_MAX: Final = 1 << 20
 MEMBER_MAX: Final = 256 << 20
 TOTAL_MAX: Final = 1 << 30
 DEFLATED_MAX: Final = 128 << 20  # held in memory one at a time; stored members never are
+RATIO_MAX: Final = 200
+UNPACKED_FREE: Final = 16 << 20
+"""What deflated members unpack to may be this much, and `RATIO_MAX` times the archive: more is a bomb."""
 NAME_MAX: Final = 200
 READ_SIZE: Final = 512 * 1024
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9@+_.-]*(/[A-Za-z0-9][A-Za-z0-9@+_.-]*)*")
@@ -206,6 +209,9 @@ def read_archive(source: ByteSource) -> Archive:
         raise ArchiveError("directory too large or misplaced")
     directory = source.read(directory_at, directory_size)
     members, offsets = _directory(source, directory, count, directory_at)
+    unpacked = sum(member.size for member in members if member.method == _DEFLATED)
+    if unpacked > UNPACKED_FREE + RATIO_MAX * source.size:
+        raise ArchiveError("it would unpack to far more than it is")
     exact = _is_exact(source, members, offsets, directory_at, comment)
     return Archive(
         source, tuple(member for member in members if not member.name.endswith("/")), comment, exact

@@ -33,10 +33,12 @@ async def serve_metrics(metrics: Metrics, *, port: int, clock: Clock) -> AsyncIt
         page = await metrics.page(clock, loop.time())
         return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
 
-    runner = web.ServerRunner(web.Server(answer, access_log=None, keepalive_timeout=_KEEP_ALIVE))
+    runner = web.ServerRunner(
+        web.Server(answer, access_log=None, keepalive_timeout=_KEEP_ALIVE), shutdown_timeout=1.0
+    )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, HOST, port, shutdown_timeout=1.0)
+        site = web.TCPSite(runner, HOST, port)
         await site.start()
         yield int(runner.addresses[0][1])
     finally:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from kephs.domain.lifecycle import TransferState
-from kephs.domain.messages import Transfer
+from kephs.domain.lifecycle import TO_HAND_OVER, TransferState
+from kephs.domain.messages import Transfer, TransferKind
 from storage.errors import ConflictError
 from storage.memory_tables import Tables
 
@@ -39,7 +39,10 @@ class MemoryTransfers:
         return [t for t in self._sorted() if t.message_id == message_id]
 
     def save(self, transfer: Transfer, before: TransferState) -> bool:
-        """Store state, deadline, due time, attempts, cause and hand-over time; ends the lease."""
+        """Store state, deadline, due time, attempts, cause and hand-over time; ends the lease.
+
+        A dispatch that is not to be handed over any more lets its content go.
+        """
         row = self._t.transfers.get(transfer.transfer_id)
         if row is None or row.state is not before:
             return False
@@ -52,8 +55,18 @@ class MemoryTransfers:
             cause=transfer.cause,
             handed_at=transfer.handed_at,
         )
+        if row.kind is TransferKind.DISPATCH and row.state not in TO_HAND_OVER:
+            row = replace(row, blob=None)
         self._t.transfers.put(row.transfer_id, row)
         self._t.lease("transfers", row.transfer_id, None)
+        return True
+
+    def name_blob(self, transfer_id: str, sha256: bytes) -> bool:
+        """Note the dispatch made for this peer alone; the lease goes on."""
+        row = self._t.transfers.get(transfer_id)
+        if row is None or row.blob is not None or row.state not in TO_HAND_OVER:
+            return False
+        self._t.transfers.put(transfer_id, replace(row, blob=sha256))
         return True
 
     def claim(self, peer: str, now: datetime, limit: int, lease_until: datetime, by: str) -> Transfers:

@@ -1,8 +1,9 @@
 """The tables, as SQLAlchemy Core metadata for SQLite and PostgreSQL.
 
 Times are UTC in integer microseconds since 1970 (`storage.values`). Columns named ``personal``, ``label``,
-``message_index`` and ``content`` are sealed (`storage.crypto.Vault`): subjects, names, addresses of messages, what
-a message's index shows. Ids, digests, sizes, states and times stay readable for keys and queries.
+``message_index`` and ``content`` are sealed (`storage.crypto.Vault`): subjects, names, addresses of
+messages, what a message's index shows. Ids, digests, sizes, states and times stay readable for keys and
+queries.
 """
 
 from typing import Final
@@ -264,7 +265,9 @@ transfers: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("deadline", BigInteger, nullable=False),
     Column("evidence_id", Text, nullable=False),  # '' for a dispatch: one per message and peer
-    Column("blob", LargeBinary),  # of a receipt, or of a dispatch in the peer's own profile; until handed over
+    Column(
+        "blob", LargeBinary
+    ),  # of a receipt, or of a dispatch in the peer's own profile; until handed over
     Column("next_at", BigInteger),
     Column("attempts", Integer, nullable=False),
     Column("cause", Text, nullable=False),

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import (
+    Boolean,
     Select,
     bindparam,
     case,
@@ -19,7 +20,7 @@ from sqlalchemy import (
     update,
 )
 
-from kephs.domain.lifecycle import TransferState
+from kephs.domain.lifecycle import TO_HAND_OVER, TransferState
 from kephs.domain.messages import Transfer, TransferKind
 from storage.blob_rows import SqlBlobs
 from storage.errors import ConflictError
@@ -51,6 +52,7 @@ _SAVE: Final = (
         attempts=bindparam("tried"),
         cause=bindparam("why"),
         handed_at=bindparam("handed"),
+        blob=case((bindparam("letting_go", type_=Boolean), null()), else_=_t.blob),
         leased_by=null(),
     )
 )
@@ -71,6 +73,12 @@ _CLAIMABLE_WAITING: Final = (
     .order_by(_t.next_at, _t.transfer_id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
+)
+_to_hand_over: Final = _t.state.in_([literal_column(f"'{state}'") for state in sorted(TO_HAND_OVER)])
+_NAME_BLOB: Final = (
+    update(transfers)
+    .where(_to_hand_over, _t.transfer_id == bindparam("of_transfer"), _t.blob.is_(None))
+    .values(blob=bindparam("sha256"))
 )
 _LEASE: Final = (
     update(transfers)
@@ -181,8 +189,9 @@ class SqlTransfers:
         """Store state, deadline, due time, attempts, cause and hand-over time; ends the lease.
 
         False where the state was not ``before`` or there is no such transfer. A receipt that is done lets
-        its content go.
+        its content go, and so does a dispatch that is not to be handed over any more.
         """
+        left = transfer.kind is TransferKind.DISPATCH and transfer.state not in TO_HAND_OVER
         saved = self._db.run(
             _SAVE,
             {
@@ -194,11 +203,22 @@ class SqlTransfers:
                 "tried": transfer.attempts,
                 "why": transfer.cause,
                 "handed": to_micros_or_none(transfer.handed_at),
+                "letting_go": left,
             },
         )
-        if saved and transfer.blob is not None and transfer.state is TransferState.DONE:
+        if saved and transfer.blob is not None and (left or transfer.state is TransferState.DONE):
             self._blobs.unreferenced(transfer.blob)
         return saved == 1
+
+    def name_blob(self, transfer_id: str, sha256: bytes) -> bool:
+        """Note the dispatch made for this peer alone; the lease goes on.
+
+        False where one was noted before, or it is not to be handed over any more.
+        """
+        named = self._db.run(_NAME_BLOB, {"of_transfer": transfer_id, "sha256": sha256}) == 1
+        if named:
+            self._blobs.loose.discard(sha256)
+        return named
 
     def claim(self, peer: str, now: datetime, limit: int, lease_until: datetime, by: str) -> Transfers:
         """Return what is queued for a peer and due, earliest first, leased."""

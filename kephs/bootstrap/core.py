@@ -13,6 +13,7 @@ from directory.providers import ProviderRegister
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.chain import TrustStore
 from evidence.ports import Sealing
+from kephs.bootstrap.ledger import PublicLedger, open_public_ledger
 from kephs.bootstrap.opening import (
     open_courier,
     open_issuer,
@@ -94,6 +95,7 @@ class Core:
     sign_in: SignIn
     accounts: AccountWork
     mailbox: MailboxService
+    ledger: PublicLedger
 
     @property
     def shared_ports(self) -> bool:
@@ -200,6 +202,7 @@ async def _open(
         mailbox=MailboxService(
             store=store, blobs=blobs, reader=reader, changes=changes, offload=offload, clock=clock
         ),
+        ledger=open_public_ledger(settings, store, clock, session),
     )  # fmt: skip
 
 

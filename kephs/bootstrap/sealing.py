@@ -1,19 +1,22 @@
 """The sealing side: transaction certificate, key, time stamps, and whoever seals with them."""
 
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import aiohttp
 
-from config.settings import Settings, SettingsError
+from config.settings import Settings, SettingsError, TsaAccount
 from evidence.adapters.batch_stamper import BatchStamper
+from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.adapters.soft_signer import KeyMaterialError, SoftSigner
-from evidence.adapters.tsa_http import HttpTimestamper
+from evidence.adapters.tsa_http import CreditFile, HttpTimestamper, revocation_check
+from evidence.adapters.tsa_identity import TsaEndpoint
 from evidence.certificates import CertificateError
 from evidence.chain import TrustStore
-from evidence.ports import Timestamper
+from evidence.ports import Signer, SignerUnavailableError, Timestamper
 from evidence.qualified import NesPolicy
 from evidence.role import SealPolicy
 from evidence.seal_check import SealCheck, check_seal
@@ -59,7 +62,7 @@ def read_signer(settings: Settings) -> SoftSigner:
         raise SettingsError(f"transaction certificate: {error}; see seal in kephs.toml") from None
 
 
-def check_signer(settings: Settings, signer: SoftSigner, trust: TrustStore, at: datetime) -> SealCheck:
+def check_signer(settings: Settings, signer: Signer, trust: TrustStore, at: datetime) -> SealCheck:
     """Look at the transaction certificate as verifiers of our evidence will.
 
     Raises:
@@ -86,11 +89,75 @@ def open_signer(settings: Settings, trust: TrustStore | None = None) -> SoftSign
             leads to no trusted root.
     """
     signer = read_signer(settings)
-    trust = open_trust(settings) if trust is None else trust
+    _refuse_unusable(settings, signer, open_trust(settings) if trust is None else trust)
+    return signer
+
+
+def _refuse_unusable(settings: Settings, signer: Signer, trust: TrustStore) -> None:
     problem = check_signer(settings, signer, trust, SystemClock().now()).problem
     if problem is not None:
         raise SettingsError(f"the transaction certificate cannot be used: {problem}; see seal in kephs.toml")
-    return signer
+
+
+def open_tsa_endpoints(settings: Settings) -> tuple[TsaEndpoint, ...]:
+    """Return the time-stamping authorities in the order of their use, each with how it knows us.
+
+    Raises:
+        SettingsError: an account is of no authority named, or its password cannot be read.
+    """
+    accounts = {account.url: account for account in settings.seal.tsa_accounts}
+    for url in accounts.keys() - set(settings.seal.tsa):
+        raise SettingsError(f"seal.tsa_accounts: {url} is not among seal.tsa")
+    return tuple(_endpoint(url, accounts.get(url)) for url in settings.seal.tsa)
+
+
+def _endpoint(url: str, account: TsaAccount | None) -> TsaEndpoint:
+    if account is None:
+        account = TsaAccount(url=url)
+    try:
+        password = None
+        if account.password_file is not None:
+            password = account.password_file.read_text("utf-8").splitlines()[0].strip()
+        return TsaEndpoint(
+            url, account.user or None, password, auth=account.auth, credits=account.credits,
+            policy=account.policy or None,
+        )  # fmt: skip
+    except (OSError, ValueError, IndexError) as error:
+        raise SettingsError(f"seal.tsa_accounts: {url}: {error}") from None
+
+
+def credits_file(settings: Settings) -> Path:
+    """Return where used time stamps are counted."""
+    return settings.storage.database.parent / "tsa-credits.json"
+
+
+@asynccontextmanager
+async def open_timestamper(settings: Settings, trust: TrustStore) -> AsyncIterator[HttpTimestamper]:
+    """Open the client of the time-stamping authorities for the block; what it spends is counted.
+
+    Raises:
+        SettingsError: no authority is named, or an account is wrong.
+    """
+    if not settings.seal.tsa:
+        raise SettingsError("seal.tsa names no time-stamping authority; evidence needs one (KEP-SG-10)")
+    endpoints, clock = open_tsa_endpoints(settings), SystemClock()
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        credits_ = CreditFile(credits_file(settings), endpoints)
+        revocation = HttpRevocation(
+            session, clock=clock.now, trust=trust, nonces=lambda: secrets.token_bytes(16),
+            settings=HttpRevocationSettings(
+                timeout=settings.trust.revocation_seconds, crl_timeout=settings.trust.revocation_seconds
+            ),
+        )  # fmt: skip
+        try:
+            yield HttpTimestamper(
+                endpoints, session=session, clock=clock.now, trust=trust,
+                nonces=lambda: secrets.randbits(64),
+                timeout=timedelta(seconds=settings.seal.tsa_seconds),
+                spent=credits_.spent, revocation=revocation_check(revocation, clock.now),
+            )  # fmt: skip
+        finally:
+            await credits_.close()
 
 
 @asynccontextmanager
@@ -100,15 +167,10 @@ async def open_sealing(settings: Settings) -> AsyncIterator[Sealer]:
     Raises:
         SettingsError: something configured is missing or wrong.
     """
-    if not settings.seal.tsa:
-        raise SettingsError("seal.tsa names no time-stamping authority; evidence needs one (KEP-SG-10)")
-    trust, clock = open_trust(settings), SystemClock()
-    signer = open_signer(settings, trust)
-    async with aiohttp.ClientSession(auto_decompress=False) as session:
-        timestamper: Timestamper = HttpTimestamper(
-            settings.seal.tsa, session=session, clock=clock.now, trust=trust,
-            nonces=lambda: secrets.randbits(64), timeout=timedelta(seconds=settings.seal.tsa_seconds),
-        )  # fmt: skip
+    trust = open_trust(settings)
+    async with AsyncExitStack() as stack:
+        signer = stack.enter_context(open_key(settings, trust))
+        timestamper = await stack.enter_async_context(open_timestamper(settings, trust))
         try:
             yield Sealer(
                 signer, timestamper, _batcher(settings, timestamper),
@@ -116,6 +178,36 @@ async def open_sealing(settings: Settings) -> AsyncIterator[Sealer]:
             )  # fmt: skip
         except XadesKeyError as error:
             raise SettingsError(f"transaction certificate: {error}; see seal in kephs.toml") from None
+
+
+@contextmanager
+def open_key(settings: Settings, trust: TrustStore) -> Iterator[Signer]:
+    """Open the key of the transaction certificate, in its device or its file, for the block.
+
+    Raises:
+        SettingsError: the device, token, key or certificate cannot be used.
+    """
+    seal = settings.seal
+    if not seal.pkcs11_module:
+        yield open_signer(settings, trust)
+        return
+    from evidence.adapters.pkcs11_signer import Pkcs11Signer  # noqa: PLC0415  # loads a library of its own
+    from evidence.adapters.pkcs11_token import TokenPlace  # noqa: PLC0415
+
+    place = TokenPlace(
+        Path(seal.pkcs11_module), seal.pkcs11_token, seal.pin_file, key_label=seal.pkcs11_key or None,
+        refused_mark=seal.pin_file.with_name(f"{seal.pin_file.name}.refused"),
+    )  # fmt: skip
+    chain = [seal.chain] if seal.chain.exists() else []
+    try:
+        signer = Pkcs11Signer.from_pem(place, seal.certificate, chain)
+        _refuse_unusable(settings, signer, trust)
+    except (KeyMaterialError, SignerUnavailableError) as error:
+        raise SettingsError(f"the key's device: {error}; see seal in kephs.toml") from None
+    try:
+        yield signer
+    finally:
+        signer.close()
 
 
 def _batcher(settings: Settings, timestamper: Timestamper) -> BatchStamper | None:

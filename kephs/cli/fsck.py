@@ -20,6 +20,7 @@ from kephs.cli.output import (
     progress_to_terminal,
     run,
 )
+from kephs.ledger_keys import open_ledger_key
 from storage.fsck import Finding, FindingCode, check
 
 _SHOWN: Final = 1_000  # lines of one run; --json lists all
@@ -96,6 +97,17 @@ SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
         FindingCode.LEDGER_OTHER_DIGEST: ("the ledger has another digest of an evidence", _RESTORE),
         FindingCode.LEDGER_OTHER_TIME: ("the ledger has another time of an evidence", _RESTORE),
         FindingCode.LEDGER_DOUBLED: ("an evidence is in the ledger twice", _TELL),
+        FindingCode.LEDGER_SALT: ("an entry's salt is none", _RESTORE),
+        FindingCode.LEDGER_SHORT: ("entries that were published are gone", _TELL),
+        FindingCode.LEDGER_ENTERED_LATE: ("an evidence was entered long after the time it claims", _TELL),
+        FindingCode.TREE_OTHER_LEAF: ("an entry is not the one that was published", _TELL),
+        FindingCode.TREE_TILE_MISSING: ("a tile of the tree is missing or too short", _RESTORE),
+        FindingCode.TREE_TILE_EXTRA: ("there are tiles no checkpoint covers", _TELL),
+        FindingCode.TREE_OTHER_TILE: ("a tile is not what the tiles below it give", _RESTORE),
+        FindingCode.TREE_OTHER_ROOT: ("the tree has not the root that was signed", _TELL),
+        FindingCode.CHECKPOINT_UNSIGNED: ("a checkpoint is not signed by the ledger's key", _TELL),
+        FindingCode.CHECKPOINT_OTHER_FACTS: ("a checkpoint's row says otherwise than what was signed", _TELL),
+        FindingCode.CHECKPOINT_OTHER_TIME: ("a checkpoint is earlier than the one before it", _TELL),
         FindingCode.ITEM_CONTENT_MISSING: ("the content of a mailbox item is missing", _RESTORE),
         FindingCode.ITEM_CONTENT_ALTERED: ("the content of a mailbox item was altered", _RESTORE),
         FindingCode.ITEM_WITHOUT_DELIVERY: ("a mailbox item names a delivery that does not exist", _TELL),
@@ -139,10 +151,11 @@ def command(directory: Path, deep: bool, as_json: bool) -> None:  # noqa: FBT001
 
 
 async def _check(directory: Path, counts: Counter[str], *, deep: bool) -> list[Finding]:
-    report = _reporter(counts)
-    async with open_beside(settings.load(directory)) as beside:
+    report, loaded = _reporter(counts), settings.load(directory)
+    log = open_ledger_key(loaded).verifier
+    async with open_beside(loaded) as beside:
         findings = await beside.store.read(
-            lambda tx: list(check(tx, beside.blobs, deep=deep, progress=report))
+            lambda tx: list(check(tx, beside.blobs, deep=deep, progress=report, log=log))
         )
     if progress_to_terminal():
         click.echo("\r\033[K", nl=False, err=True)

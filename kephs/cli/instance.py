@@ -8,12 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
 from config import settings as config_settings
 from directory.addresses import AddressError, KepAddress
 from kephs.instance_keys import key_check_file, read_keys
+from kephs.ledger_keys import write_ledger_key
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import to_pem
 from storage.journal import sync_directory
@@ -35,6 +33,7 @@ class Ports:
     imap: int = 0
     test_pki: int = 0
     inbound: int = 0
+    ledger: int = 0
 
 
 def make_instance(
@@ -64,7 +63,7 @@ def make_instance(
         (directory / name).mkdir(mode=0o700)
     for name in ("master.key", "identity.key"):
         _write_secret(directory / "keys" / name, secrets.token_hex(32) + "\n")
-    _write_secret(directory / "keys" / "ledger.key", _ledger_key())
+    write_ledger_key(directory / "keys" / "ledger.key")
     made = _values(domain, wanted, test_pki=test_pki)
     if test_pki:
         _add_test_pki(directory, domain, made, _test_pki(directory, domain, made, now, wanted, pki_of))
@@ -114,6 +113,7 @@ def _values(domain: str, ports: Ports, *, test_pki: bool) -> dict[str, Any]:
             "service_address": f"kep-hizmet@{domain}",
         },
         "network": network,
+        "ledger": {"port": ports.ledger or (free_port() if test_pki else 0)},
     }
 
 
@@ -172,15 +172,6 @@ def _add_test_pki(directory: Path, domain: str, values: dict[str, Any], made: _P
 
 def _suffix(domain: str) -> str:
     return domain.partition(".")[2]
-
-
-def _ledger_key() -> str:
-    """Return a new key for the ledger's checkpoints, PEM: apart from the transaction key (ADR 0026)."""
-    return (
-        Ed25519PrivateKey.generate()
-        .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        .decode("ascii")
-    )
 
 
 def _write_secret(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from kephs.cli.beside import unreadable_database_named
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_json
 from kephs.databases import opens_content
 from kephs.instance_keys import key_check_file, read_keys
+from kephs.ledger_keys import write_ledger_key
 from storage.errors import SchemaError
 from storage.key_check import write_key_check
 from storage.migrate import current, head, postgres_engine, sqlite_engine, upgrade
@@ -34,6 +35,8 @@ def command(directory: Path, note_keys: bool, as_json: bool) -> None:  # noqa: F
         before, after = _migrate(settings.storage)
         if note_keys:
             _note_keys(settings)
+    if not settings.ledger.key.exists():  # an instance from before the ledger was public
+        write_ledger_key(settings.ledger.key)
     if as_json:
         print_json({"before": before, "after": after, "head": head(), "changed": before != after})
     elif before == after:

@@ -43,6 +43,8 @@ CONTENT_MAX: Final = 512 << 20
 ASKED_MAX: Final = 200
 """Questions about one file at most."""
 PIECE: Final = 1 << 20
+BROKE_DOWN: Final = 70
+"""Exit status of the child that asks pyHanko where it cannot: another edition of it, for instance."""
 OPENSSL: Final = "openssl"
 XMLSEC1: Final = "xmlsec1"
 PYHANKO: Final = "pyhanko"
@@ -124,7 +126,8 @@ def _joined(report: Report, panel: "_Panel", at: datetime) -> Report:
     part = conclude("second opinion", steps, at)
     if part.passed:
         asked = sorted({one.tool for one in panel.opinions if one.accepted is not None})
-        detail = f"agreed: {', '.join(asked)}" if asked else "nobody could be asked"
+        word = "agreed" if report.passed else "asked"
+        detail = f"{word}: {', '.join(asked)}" if asked else "nobody could be asked"
         step = Step("S", "second opinion", ok=True if asked and report.passed else None, detail=detail)
         return replace(report, steps=(*report.steps, step), parts=(*report.parts, part))
     first = part.failing_step
@@ -239,8 +242,9 @@ class _Panel:
         time = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
         self._run(
             XMLSEC1, about, self.tools.xmlsec1, "--verify", "--enabled-reference-uris", "empty,same-doc",
-            "--enabled-retrieval-uris", "empty", "--id-attr:Id", "SignedProperties", "--verification-time",
-            time, *options, self._file("document.xml", xml),
+            "--enabled-retrieval-method-uris", "empty", "--enabled-key-data", "x509",
+            "--id-attr:Id", "SignedProperties", "--verification-time", time,
+            *options, self._file("document.xml", xml),
         )  # fmt: skip
 
     def token(self, token: bytes, about: str, stamped: bytes | None = None) -> None:
@@ -307,7 +311,7 @@ class _Panel:
         except OSError as error:
             self.opinions.append(Opinion(tool, about, None, f"cannot be run: {error.strerror}"))
         else:
-            accepted = done.returncode == 0
+            accepted = {0: True, BROKE_DOWN: None}.get(done.returncode, False)
             self.opinions.append(Opinion(tool, about, accepted, "" if accepted else _last_line(done.stderr)))
 
     def _untrusted(self) -> Sequence[str | Path]:

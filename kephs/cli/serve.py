@@ -138,6 +138,7 @@ async def _serve(
         sealing = await stack.enter_async_context(signer_beside(directory))
         core = await stack.enter_async_context(open_core(settings, node, meter=metrics, sealing=sealing))
         await _show_metrics(core, metrics, stack)
+        await _show_ledger(core, stack)
         up = {role: asyncio.Event() for role in roles}
         async with asyncio.TaskGroup() as group:
             for role in roles:
@@ -161,6 +162,17 @@ async def _show_metrics(core: Core, metrics: Metrics, stack: AsyncExitStack) -> 
                 f"metrics cannot listen on {METRICS_HOST}:{port}: {error.strerror}; see network in kephs.toml"
             ) from None
         log.warning("metrics.not_shown", port=port, reason=error.strerror)  # one process a machine shows them
+
+
+async def _show_ledger(core: Core, stack: AsyncExitStack) -> None:
+    try:
+        await stack.enter_async_context(core.ledger.served(reuse_port=core.shared_ports))
+    except OSError as error:
+        ledger = core.settings.ledger
+        raise SettingsError(
+            f"the ledger cannot listen on {ledger.host}:{ledger.port}: {error.strerror};"
+            " see ledger in kephs.toml"
+        ) from None
 
 
 def _cannot_listen(role: str, core: Core, port: int, error: BaseException) -> SettingsError:
@@ -258,7 +270,7 @@ async def _run_imap(core: Core, metrics: Metrics, stopping: asyncio.Event, up: U
 
 async def _run_worker(core: Core, _metrics: Metrics, stopping: asyncio.Event, up: Up) -> None:
     settings, node = core.settings, core.node
-    queued = QueuedPeers(core.store)
+    queued, ledger = QueuedPeers(core.store), core.ledger.lanes()
 
     async def tidy() -> int:
         await queued.look()
@@ -268,16 +280,19 @@ async def _run_worker(core: Core, _metrics: Metrics, stopping: asyncio.Event, up
         store=core.store,
         clock=core.clock,
         subscribe=partial(core.changes.subscribe, LocalChanges.EVERYTHING),
-        lanes=lambda: lanes(
-            node,
-            deliver=core.deliver,
-            receipts=core.receipts,
-            relay=core.relay,
-            wait=core.wait,
-            peers={*core.register.peers, *queued.known},
-            connections=settings.relay.connections,
-            lease=timedelta(seconds=settings.storage.lease_seconds),
-        ),
+        lanes=lambda: [
+            *ledger,
+            *lanes(
+                node,
+                deliver=core.deliver,
+                receipts=core.receipts,
+                relay=core.relay,
+                wait=core.wait,
+                peers={*core.register.peers, *queued.known},
+                connections=settings.relay.connections,
+                lease=timedelta(seconds=settings.storage.lease_seconds),
+            ),
+        ],
         take_over=partial(take_over, node),
         tidy=tidy,
     )

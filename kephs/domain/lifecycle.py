@@ -79,6 +79,10 @@ class TransferState(StrEnum):
     FAILED = "failed"
 
 
+TO_HAND_OVER: Final = frozenset({TransferState.QUEUED, TransferState.HELD})
+"""While a transfer is here its content is needed."""
+
+
 class TransferEvent(StrEnum):
     """What can happen to a transfer."""
 

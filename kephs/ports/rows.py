@@ -116,10 +116,9 @@ class Evidences(Protocol):
     """Evidence rows; adding one also appends to the ledger's hash chain."""
 
     def add(self, evidence: StoredEvidence, ers: bytes | None = None) -> LedgerEntry:
-        """Store an evidence and its ledger entry. Of ours there is one per (message, kind,
-        recipient, profile).
+        """Store an evidence and its ledger entry.
 
-        A peer's is told apart by its id alone: repeated and contradictory ones stand beside each other.
+        Of ours there is one per message, kind, recipient and profile. A peer's is told apart by its id alone: repeated and contradictory ones stand beside each other.
 
         Args:
             evidence: the row.
@@ -220,7 +219,15 @@ class Transfers(Protocol):
     def save(self, transfer: Transfer, before: TransferState) -> bool:
         """Store state, deadline, due time, attempts, cause and hand-over time; ends the lease.
 
-        False where the state was not ``before``: somebody else moved it, nothing was stored.
+        False where the state was not ``before``: somebody else moved it, nothing was stored. Content that
+        is not to be handed over any more is let go: a receipt's that is done, a dispatch's that left.
+        """
+        ...
+
+    def name_blob(self, transfer_id: str, sha256: bytes) -> bool:
+        """Note the dispatch made for this peer alone; the lease goes on.
+
+        False where one was noted before (that one stands), or it is not to be handed over any more.
         """
         ...
 

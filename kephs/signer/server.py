@@ -109,11 +109,13 @@ class SignerServer:
             link = _ServerLink(lambda request: group.create_task(self._answered(link, request)))
             await loop.create_unix_connection(lambda: link, sock=connected)
             link.send(pack_answer(Hello(fingerprint())))
+            log.info("signer.ready")
             ends = [group.create_task(event.wait()) for event in (link.lost, stopping)]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             await link.drain()
             for task in ends:
                 task.cancel()
+        log.info("signer.stopped", reason=link.reason)
 
     async def _answered(self, link: "_ServerLink", request: Request) -> None:
         link.send(await self._frame(request))

@@ -131,7 +131,9 @@ class MakeBundle:
         """
         rows = await self._store.read(lambda tx: _rows(tx, message))
         if len(rows.ledger) != len(rows.evidences):
-            raise BundleUnavailableError(BundleFault.LEDGER_BROKEN, "the ledger lacks evidence of the message")
+            raise BundleUnavailableError(
+                BundleFault.LEDGER_BROKEN, "the ledger lacks evidence of the message"
+            )
         contents = await self._stored(rows)
         inputs = rows.inputs(root.der for root in self._trust.roots)
         kept = _kept(rows.appendix, inputs)

@@ -19,7 +19,6 @@ from evidence.xades import DECLARATION
 from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Blob, Clock, Ids
 
-
 _STAMP: Final = b"<xades:EncapsulatedTimeStamp>"  # no text of ours can hold it: "<" is escaped
 
 
@@ -46,8 +45,20 @@ class RecordMaker:
         recipients: tuple[Party, ...] | None = None,
         reader: Authentication | None = None,
         delegate: Party | None = None,
+        other_party: Party | None = None,
     ) -> EvidenceRecord:
-        """Return the record of an event that happens now. ``number`` is the recipient's, 1-based."""
+        """Return the record of an event that happens now.
+
+        Args:
+            kind: the event.
+            of: the message.
+            number: the recipient's, 1-based.
+            reasons: why, where it is negative.
+            recipients: others than the message's own, where they were written otherwise.
+            reader: how the recipient proved who they are.
+            delegate: who acted for them.
+            other_party: the other provider, in events between two.
+        """
         return EvidenceRecord(
             kind=kind,
             evidence_id=self.fresh_id(),
@@ -62,6 +73,7 @@ class RecordMaker:
             sender_authentication=of.authentication,
             recipient_authentication=reader,
             delegate=delegate,
+            other_party=other_party,
         )
 
 

@@ -156,7 +156,7 @@ class TakeDispatch:
     async def _turn_away(self, found: Sealed, message: Submission, ours: Sequence[_Ours]) -> Taken:
         state = advance_message(MessageState.RECEIVED, MessageEvent.TURN_AWAY).state
         message = replace(message, state=state, dispatch=None, next_at=None)
-        sealed, contents = await self._seal(message, ours, found.record.recipients)
+        sealed, contents = await self._seal(message, ours, found)
 
         def commit(tx: Tx) -> Taken:
             repeated = self._repeated(tx, found)
@@ -183,7 +183,7 @@ class TakeDispatch:
         index = encode_index(arriving.spool.source(), found.root)
         blob = await self.blobs.keep(arriving.spool)
         message = replace(message, state=state, dispatch=blob.sha256)
-        sealed, contents = await self._seal(message, ours, found.record.recipients)
+        sealed, contents = await self._seal(message, ours, found)
 
         def commit(tx: Tx) -> Taken | None:
             repeated = self._repeated(tx, found)
@@ -206,12 +206,18 @@ class TakeDispatch:
         return outcome
 
     async def _seal(
-        self, message: Submission, ours: Sequence[_Ours], named: tuple[Party, ...]
+        self, message: Submission, ours: Sequence[_Ours], found: Sealed
     ) -> tuple[list[SealedEvidence], list[Blob]]:
         """Seal what each evidence says; it names all recipients as evidence 10 does, whatever they are."""
+        named, peer = found.record.recipients, Party(found.peer.service_address, found.peer.name)
         made = [
             self.records.make(
-                _kind(refusal), message, number=number, reasons=_reasons(refusal), recipients=named
+                _kind(refusal),
+                message,
+                number=number,
+                reasons=_reasons(refusal),
+                recipients=named,
+                other_party=peer,
             )
             for number, refusal in _about(len(named), ours)
         ]

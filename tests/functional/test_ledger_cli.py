@@ -16,13 +16,13 @@ import pytest
 
 from config import settings as config_settings
 from evidence.ledger_proof import LedgerProof
-from evidence.notes import KeyKind, NoteVerifier, open_note
+from evidence.notes import KeyKind, NoteVerifier, cosign, open_note
 from kephs.instance_keys import open_keys
 from kephs.ledger_keys import open_ledger_key, open_witness_key
 from kephs.ledger_server import serve_ledger
 from storage.unit_of_work import SqliteStore
 from tests.functional.site import Done, kephs
-from tests.support.ledger_world import Cheat, LedgerWorld
+from tests.support.ledger_world import Cheat, LedgerWorld, signer
 from tests.support.stores import T0
 
 PLAY = Callable[["Ledger"], None]
@@ -300,6 +300,19 @@ def test_wrong_usage_cannot_be_taken_for_a_verdict(ledger: Ledger, arguments: tu
     assert done.returncode == (1 if "missing" in arguments else 64), done
 
 
+def test_known_witnesses_are_counted_up_to_the_quorum(ledger: Ledger):
+    old = ledger.keep("old")
+    witness = signer(7, "hs92.kep.tr/kephs-witness", KeyKind.COSIGNATURE)
+    new = ledger.folder / "new"
+    new.write_bytes(old.read_bytes() + cosign(old.read_bytes(), witness, T0).line)
+    asked = ("--old", old, "--quorum", 1, "--witness-key", witness.verifier.vkey)
+    with ledger.served() as url:
+        assert ledger.audited("--url", url, "--new", new, *asked)[0] == 0
+        code, told = ledger.audited("--url", url, "--new", old, *asked)
+    assert code == 2
+    assert told["reports"][0]["sub_indication"] == "SIG_CONSTRAINTS_FAILURE"
+
+
 # The other commands.
 
 
@@ -357,8 +370,10 @@ def test_what_is_not_published_yet_is_published_to_be_proved(ledger: Ledger):
 def test_nothing_is_signed_or_proved_over_a_store_that_contradicts_what_was_published(ledger: Ledger):
     alter(ledger)
     ledger.do(lambda world: world.enter(1))
-    for command in (("prove", ledger.home, "e3"), ("prove", ledger.home, "e4")):
-        kephs("ledger", *command, ok=command[2] == "e4")
+    refused = kephs("ledger", "prove", ledger.home, "e3", ok=False)
+    assert refused.returncode == 1
+    assert "ledger-contradiction" in refused.stderr
+    kephs("ledger", "prove", ledger.home, "e4")
     ledger.cheat.alter(5, b"<x/>")
     done = kephs("ledger", "checkpoint", ledger.home, "--publish", ok=False)
     assert done.returncode == 1

@@ -16,7 +16,7 @@ from signxml.xades.xades import XAdESVerifier
 
 from evidence.kep_message import parse_kep_message
 from evidence.ports import BytesSource
-from evidence.records import EvidenceKind
+from evidence.records import TS_KINDS, EvidenceKind
 from evidence.verify import verify_source
 from kephs.testpki.issued import to_pem
 from tests.support.evidence_samples import record
@@ -36,7 +36,7 @@ from tests.support.sealed import (
 )
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
-KINDS = list(EvidenceKind)
+KINDS = sorted(TS_KINDS)
 
 
 def run(*command: object, data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:

@@ -1,8 +1,8 @@
 """A key on a token: SoftHSM, driven by its own module."""
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import closing
+from functools import cache
 from hashlib import sha256
 
 import pkcs11
@@ -25,7 +25,7 @@ from kephs.testpki.issued import to_pem
 from kephs.testpki.oids import TEST_TRANSACTION_POLICY
 from tests.support.evidence_samples import AT, record
 from tests.support.pki import AYSE_TCKN, NOW, shared_pki
-from tests.support.softhsm import MODULE, PIN, TOKEN, SoftHsm, empty_hsm
+from tests.support.softhsm import MODULE, PIN, TOKEN, empty_hsm
 
 pytestmark = pytest.mark.tools
 DIGESTS = [sha256(bytes([n])).digest() for n in range(200)]
@@ -38,12 +38,12 @@ class Clock:
 
     now = 1000.0
 
-    def __call__(self) -> float:
+    def __call__(self):
         return self.now
 
 
 @pytest.fixture(scope="module")
-def hsm() -> Iterator[SoftHsm]:
+def hsm():
     found = empty_hsm()
     found.add_token()
     found.add_token("kephs-empty")
@@ -65,13 +65,9 @@ def transaction():
     return shared_pki().transactions["hs91.kep.tr"]
 
 
-_HOLDERS: list = []
-
-
+@cache
 def rsa_holder():
-    if not _HOLDERS:
-        _HOLDERS.append(shared_pki().issue_user("Ali", AYSE_TCKN, key="rsa2048"))
-    return _HOLDERS[0]
+    return shared_pki().issue_user("Ali", AYSE_TCKN, key="rsa2048")
 
 
 def signer_of(hsm, issued=None, key_label="seal", **changes):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from config.settings import FILE_NAME, SettingsError, load
+from config.settings import FILE_NAME, SettingsError, load, save
 from evidence.ports import SignerRefusedError, SignerUnavailableError, Stamping
 from evidence.role import SealPolicy
 from evidence.verify_evidence import verify_evidence
@@ -25,8 +26,10 @@ from kephs.cli.instance import make_instance
 from kephs.cli.signer_child import signer_beside
 from kephs.testpki.oids import TEST_TRANSACTION_POLICY
 from tests.support.evidence_samples import record
+from tests.support.softhsm import MODULE, PIN, SoftHsm, empty_hsm
 
 pytestmark = pytest.mark.slow  # a TEST PKI of its own, and processes
+TOKEN = "kephs-process"
 DIGEST = sha256(b"entity").digest()
 POLICY = SealPolicy(transaction_policies=frozenset({TEST_TRANSACTION_POLICY}))
 
@@ -186,12 +189,56 @@ async def test_a_signer_that_cannot_be_replaced_is_tried_again(instance):
             pass
 
 
-async def asked(sealer, instance) -> list:
+async def asked(sealer, instance):
     outcome = await _outcome(sealer.seal_many([about_now(instance)]))
     return [] if isinstance(outcome, SignerUnavailableError) else outcome
 
 
-def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def token(instance) -> Iterator[SoftHsm]:
+    """The instance's key moved to a token."""
+    hsm, path = empty_hsm(), instance.home / FILE_NAME
+    if not hsm.has(TOKEN):
+        hsm.add_token(TOKEN)
+        hsm.add_key_file(instance.settings.seal.key, "seal", "c1", TOKEN)
+    text, kept = path.read_text(), instance.settings.seal.key.with_suffix(".kept")
+    hsm.pin_file.write_text(PIN)
+    values = tomllib.loads(text)
+    values["seal"] |= {
+        "pkcs11_module": str(MODULE), "pkcs11_token": TOKEN, "pkcs11_key": "seal", "pin_file": str(hsm.pin_file),
+    }  # fmt: skip
+    save(instance.home, values)
+    instance.settings.seal.key.rename(kept)
+    yield hsm
+    kept.rename(instance.settings.seal.key)
+    path.write_text(text)
+
+
+@pytest.mark.tools
+async def test_a_key_on_a_token_seals_and_a_killed_signer_logs_in_again(instance, token):
+    async with signer_beside(instance.home, first_pause=0) as sealer:
+        for _ in range(2):
+            sealed = await sealer.seal_many([about_now(instance, n) for n in range(20)])
+            (child,) = signers()
+            child.kill()
+            await asyncio.to_thread(child.wait, 20)
+    trust, now = open_trust(instance.settings), datetime.now(UTC)
+    assert all(verify_evidence(one.xml, trust, now, POLICY, ers=one.ers).passed for one in sealed)
+
+
+@pytest.mark.tools
+async def test_a_wrong_pin_reaches_the_token_once_however_often_the_server_starts(instance, token, capfd):
+    token.pin_file.write_text("00000")
+    for text in ("refuses the PIN", "refused this PIN before", "refused this PIN before"):
+        with pytest.raises(SettingsError, match="did not start"):
+            async with signer_beside(instance.home):
+                pytest.fail("it started")
+        said = capfd.readouterr().err
+        assert text in said
+        assert "00000" not in said
+
+
+def run(*arguments, **options):
     program = "from kephs.cli.signer import command; command(prog_name='kephs signer')"
     return subprocess.run(
         [sys.executable, "-P", "-c", program, *map(str, arguments)],

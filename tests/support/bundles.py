@@ -148,6 +148,11 @@ def contents(**changes: object) -> BundleContents:
 
 def everything(**changes: object) -> BundleContents:
     """Return a bundle's parts in batch mode: every kind of file that there is."""
+    return replace(_everything(), **changes)  # type: ignore[arg-type]
+
+
+@cache
+def _everything() -> BundleContents:
     original = signed_original()
     kinds = (EvidenceKind.SUBMISSION_ACCEPTANCE, EvidenceKind.DELIVERY)
     theirs = asyncio.run(
@@ -156,7 +161,7 @@ def everything(**changes: object) -> BundleContents:
     evidences = (*batch_sealed(original, kinds), *theirs)
     note, proofs = proofs_of(evidences)
     transactions = shared_pki().transactions
-    made = BundleContents(
+    return BundleContents(
         original=BytesSource(original),
         evidences=evidences,
         dispatch=BytesSource(dispatch(evidences[0], original)),
@@ -170,7 +175,6 @@ def everything(**changes: object) -> BundleContents:
         checkpoint=note,
         proofs={evidence_id: proof.encode() for evidence_id, proof in proofs.items()},
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
 
 
 def written(plan: BundlePlan, *, by: Sealer | None = None) -> bytes:

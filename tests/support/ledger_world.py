@@ -111,16 +111,26 @@ class LedgerWorld:
         return [one for one in made if one is not None]
 
     async def newest(self) -> StoredCheckpoint | None:
-        return await self.store.read(lambda tx: tx.tree.checkpoint())
+        """Return the newest checkpoint."""
+        found: StoredCheckpoint | None = await self.store.read(lambda tx: tx.tree.checkpoint())
+        return found
+
+    async def last(self) -> StoredCheckpoint:
+        """Return the newest checkpoint, which there is."""
+        found = await self.newest()
+        assert found is not None
+        return found
 
     async def findings(self, log: NoteSigner | None = None) -> list[Finding]:
         """Return what fsck finds of ledger and tree."""
         verifier = (log or self.key).verifier
-        return await self.store.read(
-            lambda tx: list(
-                check_ledger(Scope(tx, MemoryBlobStore(), lambda _what, _count: None, deep=False), verifier)
-            )
-        )
+
+        def check(tx: Any) -> list[Finding]:
+            scope = Scope(tx, MemoryBlobStore(), lambda _what, _count: None, deep=False)
+            return list(check_ledger(scope, verifier))
+
+        found: list[Finding] = await self.store.read(check)
+        return found
 
     async def found(self) -> set[tuple[str, str]]:
         """Return codes and subjects of what fsck finds."""

@@ -22,6 +22,7 @@ class SoftHsm:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._labels: set[str] = set()
         (folder / "tokens").mkdir()
         conf = folder / "softhsm2.conf"
         conf.write_text(
@@ -32,16 +33,21 @@ class SoftHsm:
         self.pin_file.write_text(PIN + "\n")
         self.pin_file.chmod(0o600)
 
+    def has(self, label: str) -> bool:
+        return label in self._labels
+
     def add_token(self, label: str = TOKEN) -> None:
         self._run("--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", "98765432")
+        self._labels.add(label)
 
     def add_key(self, issued: Issued, label: str, number: str, token: str = TOKEN) -> None:
         path = self.folder / "key.pem"
         path.write_bytes(issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        self._run(
-            "--import", str(path), "--token", token, "--label", label, "--id", number, "--pin", PIN
-        )  # fmt: skip
+        self.add_key_file(path, label, number, token)
         path.unlink()
+
+    def add_key_file(self, path: Path, label: str, number: str, token: str = TOKEN) -> None:
+        self._run("--import", str(path), "--token", token, "--label", label, "--id", number, "--pin", PIN)
 
     def place(self, key_label: str | None = "seal", **changes: object) -> TokenPlace:
         fields = {"module": MODULE, "token_label": TOKEN, "pin_file": self.pin_file, "key_label": key_label}

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from evidence.bundle import (
     CHECKPOINT,
     FINGERPRINTS,
-    MANIFEST,
     MEDIA_TYPE,
     OLD_FORMAT,
     BundleContents,
@@ -144,13 +143,12 @@ def test_a_batch_of_one_has_no_path():
 
 def test_a_bundle_of_the_old_format_is_still_read():
     def older(files):
-        kept = {
+        return {
             name: content
             for name, content in files.items()
             if name not in {"mimetype", CHECKPOINT, FINGERPRINTS}
             and not name.endswith((".proof", ".tsr", ".yol.txt"))
         }
-        return kept
 
     made = everything()
     plan = plan_bundle(made, created_at=LATER)
@@ -177,16 +175,12 @@ def test_a_bundle_of_the_old_format_is_still_read():
 
 
 def test_an_evidence_record_of_another_evidence_fails():
-    made = everything()
-    first, second, third = made.evidences
-    swapped = (replace(first, ers=second.ers), replace(second, ers=first.ers), third)
+    kinds = (EvidenceKind.SUBMISSION_ACCEPTANCE, EvidenceKind.DELIVERY, EvidenceKind.RETRIEVAL)
+    first, second, third = batch_sealed(signed_original(), kinds)  # the first two are siblings in the tree
+    made = everything(evidences=(first, second), ledger=(), checkpoint=None, proofs={})
     with pytest.raises(BundleError):
-        plan_bundle(replace(made, evidences=swapped), created_at=LATER)
-
-    def swap(files):
-        return files | {f"{ACCEPTED}.ers": second.ers, "delil/40-Delivery-1.ers": first.ers}
-
-    assert failing(planned(swap, made)).name == "evidence"
+        plan_bundle(replace(made, evidences=(replace(first, ers=third.ers), second)), created_at=LATER)
+    assert failing(planned(with_file(f"{ACCEPTED}.ers", third.ers), made)).name == "evidence"
 
 
 def test_an_evidence_record_of_another_message_fails():

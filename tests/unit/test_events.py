@@ -32,6 +32,7 @@ from evidence.reasons import (
     erds_row,
     from_erds,
     from_ts,
+    shown,
     success_row,
     to_erds,
     to_ts,
@@ -277,6 +278,20 @@ def test_an_unknown_ts_reason_is_kept_as_it_was_written():
     assert read == Reason(ReasonCode.OTHER, "because", "", uri)
     assert to_ts(EvidenceKind.NON_DELIVERY, read) == (uri, "because")
     assert to_erds(EvidenceKind.NON_DELIVERY, read)[1] == ("RXXX", "NewOne: because")
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        (Reason(ReasonCode.MAILBOX_FULL, "x"), "MailboxFull"),
+        (Reason(ReasonCode.OTHER, "x", "RB04"), "Other (RB04)"),
+        (Reason(ReasonCode.OTHER, "", "RA51", ERDS_REASON_PREFIX + "S_ERDS_Malfunction"), "S_ERDS_Malfunction (RA51)"),
+        (Reason(ReasonCode.OTHER, "", "", TS_REASON_PREFIX + "NewOne"), "NewOne"),
+        (Reason(ReasonCode.OTHER, "", "", "#/"), "Other"),
+    ],
+)  # fmt: skip
+def test_people_see_the_name_the_issuer_gave(reason, text):
+    assert shown(reason) == text
 
 
 @given(details=st.text(max_size=60))

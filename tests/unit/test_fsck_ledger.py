@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -61,10 +60,6 @@ def back_date(world: LedgerWorld, cheat: Cheat) -> None:
 WAYS: dict[str, Play] = {
     "drop": drop, "drop-last": drop_last, "alter": alter, "swap": swap, "back-date": back_date,
 }  # fmt: skip
-
-
-def ways() -> Any:
-    return pytest.mark.parametrize("play", WAYS.values(), ids=WAYS)
 
 
 # Sound ones.
@@ -167,7 +162,7 @@ async def test_a_time_changed_in_ledger_and_evidence_with_the_chain_made_anew_is
 # The same, and the tree made anew: the newest checkpoint is signed again over it.
 
 
-@ways()
+@pytest.mark.parametrize("play", WAYS.values(), ids=WAYS)
 async def test_a_tree_made_anew_contradicts_the_checkpoints_signed_before(
     world: LedgerWorld, cheat: Cheat, play: Play
 ) -> None:
@@ -315,3 +310,33 @@ async def test_it_agrees_with_the_tree_computed_directly(world: LedgerWorld, che
     tile = cheat.sql("SELECT hashes FROM ledger_tiles")[0][0]
     leaves = [leaf_hash(leaf_data(entry.salt, entry.evidence_sha256)) for entry in cheat.entries()]
     assert tile == b"".join(leaves)
+
+
+# One flipped bit anywhere.
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        *(("ledger", name) for name in ("evidence_id", "digest", "at", "previous", "hash", "salt")),
+        ("ledger_tiles", "hashes"),
+        *(("checkpoints", name) for name in ("size", "root", "note")),
+    ],
+    ids=lambda value: value,
+)
+@pytest.mark.parametrize("row", [0, -1], ids=["first", "last"])
+async def test_one_flipped_bit_is_found_in_every_column(
+    world: LedgerWorld, cheat: Cheat, table: str, column: str, row: int
+) -> None:
+    await world.grow(200, 100)
+    key = sorted(cheat.sql(f"SELECT rowid, {column} FROM {table}"))[row]
+    value = key[1]
+    if isinstance(value, int):
+        value ^= 1
+    elif isinstance(value, str):
+        at = max(0, len(value) - 7)
+        value = value[:at] + chr(ord(value[at]) ^ 1) + value[at + 1 :]
+    else:
+        value = value[:-1] + bytes([value[-1] ^ 1])
+    cheat.sql(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", value, key[0])
+    assert await world.found() != set()

@@ -127,7 +127,12 @@ async def test_it_costs_as_much_as_is_new_however_large_the_tree_is(world: Ledge
     writes: list[tuple[int, int]] = []
     tree = world.store._tx.tree
     put = tree.put_tile
-    tree.put_tile = lambda level, number, hashes: (writes.append((level, number)), put(level, number, hashes))
+
+    def noted(level: int, number: int, hashes: bytes) -> None:
+        writes.append((level, number))
+        put(level, number, hashes)
+
+    tree.put_tile = noted
     await world.grow(1)
     assert writes == [(0, 2)]
 

@@ -5,10 +5,12 @@ from hashlib import sha256
 
 import pytest
 
+from evidence.adapters.batch_stamper import BatchStamper
 from evidence.certificates import certificate_facts
 from evidence.cms import SIGNATURE_TIME_STAMP, parse_signed_data
-from evidence.ports import SignerUnavailableError, TimestampUnavailableError
-from evidence.records import EvidenceKind
+from evidence.ers import split_record
+from evidence.ports import SignerUnavailableError, Stamping, TimestampUnavailableError
+from evidence.records import KEP_KINDS
 from evidence.sealing import Sealer
 from evidence.timestamps import read_token
 from evidence.verify_evidence import verify_evidence
@@ -72,17 +74,49 @@ async def test_without_a_key_there_is_no_evidence():
 
 async def test_many_records_cost_one_call_of_the_key_and_keep_their_order():
     signer = CountingSigner()
-    records = [record(kind, refers_to=None) for kind in EvidenceKind]
+    records = [record(kind, refers_to=None) for kind in sorted(KEP_KINDS)]
     sealed = await Sealer(signer, LocalTimestamper()).seal_many(records)
     assert signer.calls == 1
     assert [item.record for item in sealed] == records
     assert all(verify_evidence(item.xml, trust(), LATER).passed for item in sealed)
 
 
-async def test_the_claimed_signing_time_is_the_event_time_or_the_one_given():
+async def test_the_claimed_signing_time_is_the_event_time():
     assert open_signature((await sealer().seal(record())).xml).signing_time == record().event_time
-    at = AT + timedelta(seconds=3)
-    assert open_signature((await sealer().seal(record(), at=at)).xml).signing_time == at
+
+
+async def test_in_batch_mode_the_record_stands_beside_and_one_token_serves_all():
+    stamps = LocalTimestamper()
+    batches = Sealer(signer_of(shared_pki().transactions["hs91.kep.tr"]), stamps, BatchStamper(stamps))
+    sealed = await batches.seal_many([record(kind, refers_to=None) for kind in sorted(KEP_KINDS)])
+    tokens = {split_record(item.ers)[1] for item in sealed}
+    assert len(tokens) == 1
+    for item in sealed:
+        assert open_signature(item.xml).tokens == ()
+        assert verify_evidence(item.xml, trust(), LATER, ers=item.ers).passed
+        assert not verify_evidence(item.xml, trust(), LATER, ers=sealed[0].ers).passed or item is sealed[0]
+
+
+async def test_a_peer_that_did_not_agree_gets_its_stamp_inside_in_batch_mode_too():
+    stamps = LocalTimestamper()
+    batches = Sealer(signer_of(shared_pki().transactions["hs91.kep.tr"]), stamps, BatchStamper(stamps))
+    (sealed,) = await batches.seal_many([record()], stamping=Stamping.OWN)
+    assert sealed.ers is None
+    assert len(open_signature(sealed.xml).tokens) == 1
+
+
+async def test_only_the_grace_lets_evidence_out_without_its_record():
+    signer = signer_of(shared_pki().transactions["hs91.kep.tr"])
+    quiet = BatchStamper(SilentTimestamper())
+    with pytest.raises(TimestampUnavailableError):
+        await Sealer(signer, SilentTimestamper(), quiet).seal(record())
+    (sealed,) = await Sealer(signer, SilentTimestamper(), quiet, unstamped_grace=True).seal_many([record()])
+    assert sealed.ers is None
+    assert open_signature(sealed.xml).tokens == ()
+    with pytest.raises(TimestampUnavailableError):  # what leaves to a peer never does so unstamped
+        await Sealer(signer, SilentTimestamper(), quiet, unstamped_grace=True).seal_many(
+            [record()], stamping=Stamping.OWN
+        )
 
 
 async def test_the_message_signature_is_detached_and_stamped():
@@ -121,13 +155,13 @@ async def test_one_claimed_time_outside_the_certificates_validity_stops_the_whol
     with pytest.raises(SignerUnavailableError):
         await ends.seal_many([record(), late])
     with pytest.raises(SignerUnavailableError):
-        await ends.seal(record(), at=late.event_time)
+        await ends.seal(late)
 
 
 async def test_both_ends_of_the_validity_belong_to_it():
     ends = valid(not_before=AT, not_after=STAMPED)
     for at in (AT, STAMPED):
-        assert await ends.seal(record(), at=at)
+        assert await ends.seal(record(event_time=at))
         assert await ends.sign_entity(sha256(b"entity").digest(), at)
 
 

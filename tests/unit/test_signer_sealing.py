@@ -396,7 +396,7 @@ async def test_a_server_closes_on_garbage(data):
 
 @pytest.mark.parametrize(
     "record_bytes",
-    [b"", b"{}", b"[" * 500_000, encode(record()).replace(b'"kind":40', b'"kind":99'), DIGEST],
+    [b"", b"[]", b"[" * 500_000, encode(record()).replace(b"[40,", b"[99,"), DIGEST],
     ids=["empty", "no field", "JSON bomb", "unknown kind", "a digest"],
 )
 async def test_a_server_refuses_records_that_are_none(record_bytes):

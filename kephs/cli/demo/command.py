@@ -24,6 +24,7 @@ from kephs.cli.demo.people import (
 from kephs.cli.demo.register import pin_of, publish_register, register_operator
 from kephs.cli.demo.servers import running
 from kephs.cli.demo.story import Outcome, Scene, tell
+from kephs.cli.demo.witnesses import introduced
 from kephs.cli.instance import InstanceError, Ports
 from kephs.system import SystemClock
 from storage.errors import SchemaError
@@ -118,12 +119,12 @@ def _prepare(options: _Options, now: datetime) -> list[Stage]:
     urls = options.database_urls or ("",) * len(DOMAINS)
     stages: list[Stage] = []
     for domain, base, url in zip(DOMAINS, bases, urls, strict=True):
-        ports = Ports(base, base + 1, base + 2, base + 3) if base else Ports()
+        ports = Ports(base, base + 1, base + 2, base + 3, base + 4) if base else Ports()
         pki_of = stages[0].home if stages else None
         wish = Wish(domain, ports, pki_of, pin_of(operator), url)
         stages.append(prepare_provider(options.directory, wish, now))
     publish_register(register, operator, stages, now)
-    return stages
+    return introduced(stages)
 
 
 def _publish_trust(directory: Path, home: Path) -> Path:

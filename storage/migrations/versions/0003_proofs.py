@@ -20,9 +20,7 @@ def upgrade() -> None:
         "unstamped", sa.Boolean(), nullable=False, server_default=sa.false()
     )
     op.add_column("evidence", unstamped)
-    profile: sa.Column[str] = sa.Column(
-        "profile", sa.Text(), nullable=False, server_default="kep-ts102640"
-    )
+    profile: sa.Column[str] = sa.Column("profile", sa.Text(), nullable=False, server_default="kep-ts102640")
     op.add_column("evidence", profile)
     op.drop_index("uq_evidence_message_id_kind_number", "evidence")
     op.create_index(

@@ -1,0 +1,82 @@
+"""Benchmarks of sealing evidence, beside raw P-256 signatures in the same turns, and of its memory."""
+
+import os
+from pathlib import Path
+from statistics import linear_regression
+from typing import Final
+
+from evidence.records import EvidenceRecord
+from kephs.bench.figures import IN_MEMORY, Figure, own_peak_rss_mb, ticks
+from kephs.bench.site import Site
+from kephs.bench.stage import CALLERS, RAW_SIGN, Stage, Supply, raw_sign_supply
+from kephs.bench.turns import take_turns
+
+SLICE: Final = 0.25  # seconds
+GROUP: Final = 2000  # evidence between two looks at memory
+WARM_UP: Final = 10  # looks that do not count: caches and the allocator fill up first
+_FEWEST: Final = 4
+_PER: Final = 100_000
+_MB: Final = 1e6
+
+
+async def seal(site: Site) -> list[Figure]:
+    """Seal evidence: in batches, and with a token inside each; every record another one."""
+    stage = Stage.make(site.clock)
+    sealer, batcher = stage.batch_sealer()
+    own = stage.own_sealer()
+    supplies = [
+        Supply(stage.records, sealer.seal, CALLERS),
+        Supply(stage.records, own.seal),
+        raw_sign_supply(),
+    ]
+    works = [supply.runner for supply in supplies]
+    await take_turns(works, site.seconds, slice_seconds=SLICE)
+    batched, single, raw = (work.rate for work in works)
+    *cpu, cpu_raw = (supply.cpu_rate for supply in supplies)
+    count = batcher.counters
+    notes = {
+        "target_ratio": 0.25, "cpu_ratio": round(cpu[0] / cpu_raw, 3), "callers": CALLERS, "mean_batch": round(count.leaves / count.batches, 1),
+        "note": "cpu_ratio is by processor time, which neighbours hardly change; XML, signature and evidence record (RFC 4998) of each; one token a batch from a TSA in this "
+        "process, verified as the HTTP client does",
+    }  # fmt: skip
+    own_notes = {
+        "cpu_ratio": round(cpu[1] / cpu_raw, 3),
+        "note": "XAdES-B-T: one signature and one token of a TSA in this process each, so 0.5 would be the "
+        "ceiling; the token is not verified again",
+    }
+    peak = own_peak_rss_mb()
+    return [
+        Figure("seal", batched, "evidence/s", raw, RAW_SIGN, peak, IN_MEMORY, notes),
+        Figure("seal-own", single, "evidence/s", raw, RAW_SIGN, peak, IN_MEMORY, own_notes),
+    ]
+
+
+async def seal_memory(site: Site) -> list[Figure]:
+    """Seal in batches as long as there is time and look at the memory on the way."""
+    stage = Stage.make(site.clock)
+    sealer, _ = stage.batch_sealer()
+    supply: Supply[EvidenceRecord] = Supply(stage.records, sealer.seal, CALLERS)
+    await supply.all(GROUP)
+    sealed, sizes = [0], [_rss_mb()]
+    end = ticks() + site.seconds
+    while ticks() < end or len(sizes) < _FEWEST:
+        await supply.all(GROUP)
+        sealed.append(supply.done)
+        sizes.append(_rss_mb())
+    skipped = min(WARM_UP, len(sizes) // 2)
+    slope = linear_regression(sealed[skipped:], sizes[skipped:]).slope
+    more = {
+        "rss_start_mb": round(sizes[0], 1), "rss_warm_mb": round(sizes[skipped], 1),
+        "rss_end_mb": round(sizes[-1], 1), "rss_growth_mb_per_100k": round(slope * _PER, 2),
+        "target_growth": 0,
+        "note": f"value is how many were sealed; resident size looked at every {GROUP}, its slope by least "
+        f"squares without the first {skipped} looks",
+    }  # fmt: skip
+    name = "none: memory must stay flat"
+    return [Figure("seal-memory", sealed[-1], "evidence", None, name, own_peak_rss_mb(), IN_MEMORY, more)]
+
+
+def _rss_mb() -> float:
+    """Return this process's resident size now, MB (spec: proc(5), statm)."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE") / _MB
