@@ -232,8 +232,8 @@ _OCSP: Final = r"""
       b=$(basename "$f" .ocsp); c="$G/s/${b##*-}.pem"
       test -f "$c" || { echo "$f: sertifikası burada yok / not its certificate here"; continue; }
       openssl ocsp -respin "$f" -issuer "$(veren "$c")" -cert "$c" -CAfile "$G/kok.pem" \
-        -no_nonce -verify_other "$G/hepsi.pem" -validity_period 3000000000 "${Z[@]}" > "$G/ocsp" 2> "$G/ocsp2" \
-        || { cat "$G/ocsp2" >&2; dur "$f"; }
+        -no_nonce -verify_other "$G/hepsi.pem" -validity_period 3000000000 "${Z[@]}" \
+        > "$G/ocsp" 2> "$G/ocsp2" || { cat "$G/ocsp2" >&2; dur "$f"; }
       grep -q 'verify OK' "$G/ocsp2" || dur "$f: imza / signature"
       grep -qE ': (good|revoked)' "$G/ocsp" || dur "$f: cevap yok / no answer"
       openssl x509 -in "$c" -noout -subject -nameopt utf8,sep_comma_plus

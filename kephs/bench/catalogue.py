@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from kephs.bench.big import big_in, big_out
+from kephs.bench.big_bundle import bundle
 from kephs.bench.fetch import fetch
 from kephs.bench.figures import Figure
 from kephs.bench.first_read import first_read
@@ -12,6 +13,7 @@ from kephs.bench.idle import idle
 from kephs.bench.inbound import inbound
 from kephs.bench.life import life
 from kephs.bench.nes_bench import nes
+from kephs.bench.proofs_bench import proof
 from kephs.bench.sealing_bench import seal, seal_memory
 from kephs.bench.site import Site
 from kephs.bench.submit import submit
@@ -33,7 +35,9 @@ BENCHES: Final[Mapping[str, Bench]] = MappingProxyType(
         "pkcs11": pkcs11,
         "verify": verify,
         "ers": ers,
+        "proof": proof,
         "nes": nes,
+        "bundle": bundle,
         "big-in": big_in,
         "big-out": big_out,
     }

@@ -17,10 +17,16 @@ from kephs.bootstrap.opening import (
     read_certificates,
 )
 from kephs.bootstrap.sealing import (
+    SealCertificates,
     check_signer,
+    credits_file,
+    open_key,
     open_seal_policy,
     open_sealing,
     open_signer,
+    open_timestamper,
+    open_tsa_endpoints,
+    read_seal,
     read_signer,
     transaction_policies,
 )
@@ -28,10 +34,13 @@ from kephs.bootstrap.sealing import (
 __all__ = [
     "MAIN_NODE",
     "Core",
+    "SealCertificates",
     "check_signer",
+    "credits_file",
     "inbound_wire",
     "open_core",
     "open_issuer",
+    "open_key",
     "open_limits",
     "open_register",
     "open_register_folder",
@@ -40,9 +49,12 @@ __all__ = [
     "open_sealing",
     "open_signer",
     "open_times",
+    "open_timestamper",
     "open_tls",
     "open_trust",
+    "open_tsa_endpoints",
     "read_certificates",
+    "read_seal",
     "read_signer",
     "transaction_policies",
 ]

@@ -3,15 +3,17 @@
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import aiohttp
+from cryptography import x509
 
 from config.settings import Settings, SettingsError, TsaAccount
 from evidence.adapters.batch_stamper import BatchStamper
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
-from evidence.adapters.soft_signer import KeyMaterialError, SoftSigner
+from evidence.adapters.soft_signer import KeyMaterialError, SoftSigner, der_of, issuing_path
 from evidence.adapters.tsa_http import CreditFile, HttpTimestamper, revocation_check
 from evidence.adapters.tsa_identity import TsaEndpoint
 from evidence.certificates import CertificateError
@@ -49,6 +51,30 @@ def open_nes_policy(settings: Settings) -> NesPolicy:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class SealCertificates:
+    """The transaction certificate and its intermediates, DER, issuer first: what anybody may see of a key."""
+
+    certificate: bytes
+    chain: tuple[bytes, ...]
+
+
+def read_seal(settings: Settings) -> SealCertificates:
+    """Return the transaction certificate, whatever it is worth and wherever its key lies.
+
+    Raises:
+        SettingsError: it is missing or unreadable.
+    """
+    seal = settings.seal
+    try:
+        (leaf,) = x509.load_pem_x509_certificates(seal.certificate.read_bytes())
+        text = seal.chain.read_bytes() if seal.chain.exists() else b""
+        others = x509.load_pem_x509_certificates(text) if text.strip() else []
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"transaction certificate: {error}; see seal in kephs.toml") from None
+    return SealCertificates(der_of(leaf), tuple(map(der_of, issuing_path(leaf, others))))
+
+
 def read_signer(settings: Settings) -> SoftSigner:
     """Return the key of the transaction certificate, whatever that certificate is worth.
 
@@ -62,7 +88,9 @@ def read_signer(settings: Settings) -> SoftSigner:
         raise SettingsError(f"transaction certificate: {error}; see seal in kephs.toml") from None
 
 
-def check_signer(settings: Settings, signer: Signer, trust: TrustStore, at: datetime) -> SealCheck:
+def check_signer(
+    settings: Settings, signer: Signer | SealCertificates, trust: TrustStore, at: datetime
+) -> SealCheck:
     """Look at the transaction certificate as verifiers of our evidence will.
 
     Raises:

@@ -23,6 +23,7 @@ from kephs.cli.doctor_files import (
 from kephs.cli.doctor_network import check_network
 from kephs.cli.doctor_peers import check_peers, check_register
 from kephs.cli.doctor_queue import check_queue
+from kephs.cli.doctor_sealing import check_credits, check_device, check_ledger
 from kephs.cli.doctor_turkish import turkish_of
 from kephs.cli.findings import Finding, Level, error, print_findings, worst
 from kephs.cli.output import FAILED, OK, guarded, instance_argument, json_option
@@ -89,6 +90,9 @@ def examine(
         return findings  # check_trust has said why
     findings += [
         *check_transaction(settings, trust, now),
+        *check_device(settings, trust),
+        *check_credits(settings),
+        *check_ledger(settings),
         *check_tls(settings, now),
         *check_scanner_setting(settings),
     ]

@@ -18,7 +18,7 @@ from kephs.bootstrap import (
     open_register,
     open_tls,
     read_certificates,
-    read_signer,
+    read_seal,
 )
 from kephs.cli.findings import Finding, error, ok, warning
 from kephs.databases import check_schema, in_use, unsafe_settings
@@ -116,12 +116,13 @@ def _private(path: Path, *, directory: bool) -> Finding | None:
 
 def check_keys(settings: Settings) -> Iterable[Finding]:
     """Look at every secret file: there, readable by its owner alone, of the right form."""
-    storage = settings.storage
+    storage, seal = settings.storage, settings.seal
     for path, is_hex in (
         (storage.master_key, True),
         (storage.identity_key, True),
-        (settings.seal.key, False),
+        (seal.pin_file if seal.pkcs11_module else seal.key, False),
         (settings.network.tls_key, False),
+        (settings.ledger.key, False),
     ):
         yield _key_file(path, is_hex=is_hex)
     yield from _same_keys(settings)
@@ -225,7 +226,7 @@ def check_trust(settings: Settings) -> Iterable[Finding]:
 def check_transaction(settings: Settings, trust: TrustStore, now: datetime) -> Iterable[Finding]:
     """Look at the transaction certificate as verifiers of our evidence will."""
     try:
-        found = check_signer(settings, read_signer(settings), trust, now)
+        found = check_signer(settings, read_seal(settings), trust, now)
     except SettingsError as failure:
         yield error("transaction-certificate", str(failure), "put certificate, key and chain into keys/")
         return

@@ -11,12 +11,13 @@ import aiohttp
 from config.settings import Settings, SettingsError
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.adapters.tsa_http import HttpTimestamper
+from evidence.adapters.tsa_identity import TsaEndpoint
 from evidence.certificates import CertificateError, certificate_facts
 from evidence.chain import Chain, TrustStore, build_chain
 from evidence.ports import BytesSource, TimestampUnavailableError
 from evidence.revocation import RevocationStatus
 from evidence.timestamps import verify_token
-from kephs.bootstrap import open_scanner, read_signer
+from kephs.bootstrap import open_scanner, open_tsa_endpoints, read_seal
 from kephs.cli.doctor_files import lifetime
 from kephs.cli.doctor_ports import check_metrics, check_ports, listens
 from kephs.cli.findings import Finding, error, ok, warning
@@ -91,7 +92,11 @@ async def _scanner(settings: Settings) -> AsyncIterator[Finding]:
 async def _time_stamps(
     settings: Settings, trust: TrustStore, clock: SystemClock, session: aiohttp.ClientSession
 ) -> AsyncIterator[Finding]:
-    found = [await _time_stamp(settings, trust, clock, session, url) for url in settings.seal.tsa]
+    try:
+        endpoints = open_tsa_endpoints(settings)
+    except SettingsError:
+        return  # said where credits are looked at
+    found = [await _time_stamp(settings, trust, clock, session, one) for one in endpoints]
     good = any(answered for answered, _ in found)
     if not found:
         yield error("tsa", "no time-stamping authority is configured", "name one in seal.tsa, better two")
@@ -102,11 +107,15 @@ async def _time_stamps(
 
 
 async def _time_stamp(
-    settings: Settings, trust: TrustStore, clock: SystemClock, session: aiohttp.ClientSession, url: str
+    settings: Settings,
+    trust: TrustStore,
+    clock: SystemClock,
+    session: aiohttp.ClientSession,
+    endpoint: TsaEndpoint,
 ) -> tuple[bool, list[Finding]]:
     """Return whether one authority gave a usable stamp, and what is to say about it."""
     client = HttpTimestamper(
-        (url,), session=session, clock=clock.now, trust=trust, nonces=lambda: secrets.randbits(64),
+        (endpoint,), session=session, clock=clock.now, trust=trust, nonces=lambda: secrets.randbits(64),
         timeout=timedelta(seconds=settings.seal.tsa_seconds), max_skew=_ANY_SKEW,
     )  # fmt: skip
     imprint = sha256(secrets.token_bytes(32)).digest()
@@ -121,7 +130,7 @@ async def _time_stamp(
         ]
     after = clock.now()
     report = verify_token(token, imprint=imprint, trust=trust, at=after)
-    findings = [ok("tsa", f"{url} answers")]
+    findings = [ok("tsa", f"{endpoint.url} answers")]
     if report.gen_time is not None:
         findings.append(skew(before, after, report.gen_time))
     if report.certificate is not None:
@@ -154,7 +163,7 @@ async def _revocation(
     settings: Settings, trust: TrustStore, clock: SystemClock, session: aiohttp.ClientSession
 ) -> AsyncIterator[Finding]:
     try:
-        signer = read_signer(settings)
+        signer = read_seal(settings)
         facts = certificate_facts(signer.certificate)
         offered = [certificate_facts(der) for der in signer.chain]
     except (SettingsError, CertificateError):

@@ -14,7 +14,7 @@ from directory.provider_file import ProviderEntry
 from directory.providers import Peer
 from evidence.adapters.trust_folder import certificates_of
 from evidence.certificates import CertificateError
-from kephs.bootstrap import open_register_folder, read_signer
+from kephs.bootstrap import open_register_folder, read_seal
 from kephs.cli.doctor_ports import NoStartTlsError, ask_smtp
 from kephs.cli.findings import Finding, error, ok, warning
 
@@ -81,7 +81,7 @@ def _own(settings: Settings, folder: RegisterFolder, now: datetime) -> Iterator[
     cure = "tell the register's operator: kephs peers describe DIR prints the right entry"
     try:
         tls = certificates_of(settings.network.tls_certificate.read_bytes())[0]
-        transaction = read_signer(settings).certificate
+        transaction = read_seal(settings).certificate
     except (OSError, CertificateError, SettingsError):
         return  # said elsewhere
     listed: tuple[tuple[str, Sequence[_Listed], bytes], ...] = (

@@ -141,8 +141,11 @@ class MakeBundle:
             ready = await self._ready(rows, contents, kept)
             if ready.plan.digest == kept.manifest_sha256:
                 return ready
-        made = await self._seal(contents)
-        kept = await self._keep(rows.message.message_id, inputs, made, replacing=rows.appendix)
+        plan, made = await self._seal(contents)
+        message_id = rows.message.message_id
+        kept = await self._keep(message_id, inputs, made, replacing=rows.appendix)
+        if kept is made:
+            return ReadyBundle(message_id, len(contents.evidences), plan, made.signature)
         return await self._ready(rows, contents, kept)
 
     # --- the seal -----------------------------------------------------------------------------
@@ -160,7 +163,7 @@ class MakeBundle:
         )
         return await self._offload.run(lambda: plan_bundle(whole, created_at=appendix.created_at))
 
-    async def _seal(self, contents: BundleContents) -> Appendix:
+    async def _seal(self, contents: BundleContents) -> tuple[BundlePlan, Appendix]:
         revocation = await self._current(contents.evidences)
         appendix = Appendix(self._clock.now(), tuple(revocation))
         if self._ledger is not None:
@@ -169,7 +172,7 @@ class MakeBundle:
             appendix = replace(appendix, checkpoint=proven.note, proofs=proofs)
         plan = await self._plan(contents, appendix)
         signature = await self._sealer.sign_entity(plan.digest, appendix.created_at)
-        return replace(appendix, manifest_sha256=plan.digest, signature=signature)
+        return plan, replace(appendix, manifest_sha256=plan.digest, signature=signature)
 
     async def _keep(
         self, message_id: str, inputs: bytes, made: Appendix, *, replacing: tuple[bytes, bytes] | None

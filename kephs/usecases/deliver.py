@@ -76,12 +76,14 @@ class Deliver:
         Raises:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
         """
-        built = await self.dispatches.build(message)
+        built = None
         while True:
             ahead = await self.store.read(lambda tx: _next(tx, message))
-            if not ahead.deliveries:  # decided before a crash
+            if not ahead.deliveries:  # decided before a crash, or all of them are a peer's
                 await self.store.write(lambda tx: _finish(tx, message))
                 break
+            if built is None:
+                built = await self.dispatches.build(message)
             await self._decide(message, built, ahead)
             if len(ahead.deliveries) < CHUNK:
                 break

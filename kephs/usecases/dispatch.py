@@ -1,5 +1,7 @@
 """The KEP message of an accepted submission: built and sealed once, the same for all recipients."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -7,7 +9,7 @@ from typing import Final
 from evidence.mime import scan
 from evidence.package import Boundaries, Envelope, MessagePlan, plan_dispatch, transfer_label
 from evidence.ports import ByteSource, Sealing
-from evidence.records import EvidenceKind, SealedEvidence
+from evidence.records import EvidenceKind, Profile, SealedEvidence
 from kephs.domain.message_index import encode as encode_index
 from kephs.domain.messages import Role, StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Ids, Offload, Spool, Store, Tx
@@ -71,18 +73,31 @@ class DispatchMaker:
             return Built(existing, None)
         if parts is None:  # content is gone; and what a peer sealed is never made anew
             raise BlobMissingError(message.message_id)
-        original, evidence = self.blobs.open(parts.original), await self.kept.open(parts.accepted)
-        plan = self._plan(message, evidence, await run_sized(self.offload, original.size, label_of, original))
-        spool = self.blobs.spool()
-        try:
-            await self._write(plan, original, spool)
+        evidence = await self.kept.open(parts.accepted)
+        async with self.rendered(message, evidence, parts.original) as spool:
             source = spool.source()
             root = await run_sized(self.offload, source.size, scan, source)
             index = encode_index(source, root)
-            blob = await self.blobs.keep(spool)
+            return Built(await self.blobs.keep(spool), index)
+
+    @asynccontextmanager
+    async def rendered(
+        self, message: Submission, evidence: SealedEvidence, original: Blob
+    ) -> AsyncIterator[Spool]:
+        """Give the KEP message around an original, signed, in the form of its evidence 10.
+
+        Raises:
+            TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
+            BlobMissingError: content is gone.
+        """
+        content = self.blobs.open(original)
+        plan = self._plan(message, evidence, await run_sized(self.offload, content.size, label_of, content))
+        spool = self.blobs.spool()
+        try:
+            await self._write(plan, content, spool)
+            yield spool
         finally:
             await spool.discard()
-        return Built(blob, index)
 
     def _plan(self, message: Submission, evidence: SealedEvidence, label: str) -> MessagePlan:
         addresses = {
@@ -122,12 +137,21 @@ def _look_up(tx: Tx, message: Submission) -> tuple[Blob | None, _Parts | None]:
     existing = _dispatch_of(tx, message.message_id)
     if existing is not None or message.origin is not None:
         return existing, None
-    accepted = next(
-        e for e in tx.evidence.of_message(message.message_id)
-        if e.kind is EvidenceKind.SUBMISSION_ACCEPTANCE and e.origin is None
-    )  # fmt: skip
+    accepted = acceptance(tx, message.message_id)
+    assert accepted is not None  # no message of ours is accepted without it
     original = tx.blobs.get(message.digest_sha256)
     return None, None if original is None else _Parts(original, accepted)
+
+
+def acceptance(tx: Tx, message_id: str, profile: Profile = Profile.KEP) -> StoredEvidence | None:
+    """Return our evidence 10 of a message in this serialisation."""
+    return next(
+        (
+            e for e in tx.evidence.of_message(message_id)
+            if e.kind is EvidenceKind.SUBMISSION_ACCEPTANCE and e.origin is None and e.profile is profile
+        ),
+        None,
+    )  # fmt: skip
 
 
 def _dispatch_of(tx: Tx, message_id: str) -> Blob | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from directory.providers import Peer, ProviderRegister
+from directory.providers import Peer, Profile, ProviderRegister
 from evidence.mime import Part, scan
 from evidence.ports import ByteSource
 from kephs.domain.lifecycle import TransferEvent, TransferState, advance_transfer
@@ -16,6 +16,7 @@ from kephs.domain.relay import TROUBLES, Handed, Letter, NotHanded, RelayTrouble
 from kephs.domain.relay_times import RelayTimes
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Courier, Offload, Store, Tx
 from kephs.usecases.dispatch import DispatchMaker, label_of
+from kephs.usecases.face import FaceMaker
 from kephs.usecases.give_up import GiveUp
 from kephs.usecases.records import RecordMaker, receipt_recipient
 
@@ -31,7 +32,7 @@ class _Rows:
     message: Submission
     recipients: tuple[str, ...]
     evidence: StoredEvidence | None
-    receipt: Blob | None
+    blob: Blob | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Relay:
             await self._give_up(transfer, NotHanded(_last_trouble(transfer, self.register)))
             return
         outcome = await self._hand_over(rows, transfer)
+        if outcome is None:
+            return
         if isinstance(outcome, Handed):
             await self._handed(transfer)
         elif TROUBLES[outcome.trouble].final:
@@ -73,25 +76,38 @@ class Relay:
         else:
             await self._postpone(transfer, outcome)
 
-    async def _hand_over(self, rows: _Rows, transfer: Transfer) -> Handed | NotHanded:
+    async def _hand_over(self, rows: _Rows, transfer: Transfer) -> Handed | NotHanded | None:
+        """Return what came of it; None where somebody else moved the transfer meanwhile."""
         peer = self.register.peers.get(transfer.peer)
         if peer is None:
             return NotHanded(RelayTrouble.UNKNOWN_PEER)
-        return await self.courier.hand_over(peer, await self._letter(rows, peer))
+        letter = await self._letter(rows, transfer, peer)
+        return None if letter is None else await self.courier.hand_over(peer, letter)
 
-    async def _letter(self, rows: _Rows, peer: Peer) -> Letter:
+    async def _letter(self, rows: _Rows, transfer: Transfer, peer: Peer) -> Letter | None:
         if rows.evidence is not None:  # a receipt: 7 bit by construction, from nobody (R-17)
-            if rows.receipt is None:
+            if rows.blob is None:
                 raise BlobMissingError(rows.evidence.evidence_id)
             whom = receipt_recipient(rows.evidence.kind, rows.message.sender.address, peer.service_address)
-            return Letter("", (whom,), self.blobs.open(rows.receipt))
-        content = self.blobs.open(await self.dispatches.dispatch(rows.message))
+            return Letter("", (whom,), self.blobs.open(rows.blob))
+        dispatch = await self._dispatch(rows, transfer, peer)
+        if dispatch is None:
+            return None
+        content = self.blobs.open(dispatch)
         needs_8bit = await self.offload.run(label_of, content) != "7bit"
         needs_utf8 = needs_8bit and await self.offload.run(_has_raw_header, content)
         return Letter(
             self.records.issuer.address, rows.recipients, content,
             needs_8bit=needs_8bit, needs_utf8=needs_utf8,
         )  # fmt: skip
+
+    async def _dispatch(self, rows: _Rows, transfer: Transfer, peer: Peer) -> Blob | None:
+        """Return the message in the form that the peer reads; a try after the first sends the same bytes."""
+        if rows.blob is not None:
+            return rows.blob
+        if peer.profile is Profile.REM_BASELINE:
+            return await FaceMaker(self.dispatches).face(rows.message, transfer)
+        return await self.dispatches.dispatch(rows.message)
 
     async def _handed(self, transfer: Transfer) -> None:
         now = self.clock.now()
@@ -102,8 +118,7 @@ class Relay:
             state = advance_transfer(transfer.state, TransferEvent.HAND_OVER)
             until = now + self.times.no_answer
             after = replace(transfer, state=state, next_at=until, deadline=until, cause="", handed_at=now)
-        # False where the peer's evidence overtook its own 250: then the transfer is further already
-        await self.store.write(lambda tx: tx.transfers.save(after, transfer.state))
+        await self.store.write(lambda tx: _save(tx, after, transfer.state))
 
     async def _postpone(self, transfer: Transfer, outcome: NotHanded) -> None:
         now = self.clock.now()
@@ -149,6 +164,15 @@ class Wait:
             await self.give_up.on_handing_over(transfer, RelayTrouble.HELD, "")
 
 
+def _save(tx: Tx, after: Transfer, before: TransferState) -> bool:
+    """Save a transfer with the content it has by now, so that what is let go is known.
+
+    False where the peer's evidence overtook its own 250: then the transfer is further already.
+    """
+    current = tx.transfers.get(after.transfer_id)
+    return current is not None and tx.transfers.save(replace(after, blob=current.blob), before)
+
+
 def _untried(transfer: Transfer) -> bool:
     """Say whether the deadline passed while we stood still: that is no fault of the peer (KEP-EV-31)."""
     return transfer.state is TransferState.QUEUED and not transfer.attempts
@@ -177,12 +201,13 @@ def _rows(tx: Tx, transfer: Transfer) -> _Rows:
     message = tx.messages.get(transfer.message_id)
     assert message is not None  # the row refers to it
     deliveries = tx.deliveries.of_message(transfer.message_id)
+    current = tx.transfers.get(transfer.transfer_id)
     return _Rows(
-        tx.transfers.get(transfer.transfer_id),
+        current,
         message,
         tuple(d.address for d in deliveries if d.peer == transfer.peer),
         tx.evidence.get(transfer.evidence_id) if transfer.evidence_id else None,
-        tx.blobs.get(transfer.blob) if transfer.blob else None,
+        tx.blobs.get(current.blob) if current is not None and current.blob else None,
     )
 
 

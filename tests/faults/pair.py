@@ -10,7 +10,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from kephs.bootstrap import open_register_folder, read_signer
+from kephs.bootstrap import open_register_folder, read_seal
 from kephs.cli.demo.register import pin_of, register_operator
 from kephs.register_seal import make_register, register_entry
 from tests.faults.crowd import Crowd
@@ -95,7 +95,7 @@ class Pair:
             domain=one.domain, name=one.settings.provider.legal_name,
             service_address=one.settings.provider.service_address, host="127.0.0.1", port=port,
             tls_certificates=[tls.public_bytes(serialization.Encoding.DER)],
-            transaction_certificates=[read_signer(one.settings).certificate],
+            transaction_certificates=[read_seal(one.settings).certificate],
             max_message_mib=one.settings.limits.max_elsewhere_mib, since=now(),
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from evidence.adapters.trust_folder import certificates_of
-from kephs.bootstrap import read_signer
+from kephs.bootstrap import read_seal
 from kephs.cli.instance import free_port
 from tests.functional.registered import entry, pinned_operator, publish, set_values
 from tests.functional.site import DOMAIN, Site, kephs, now
@@ -47,7 +47,7 @@ class Desk:
     def __init__(self, home: Path, site: Site) -> None:
         self.home = home
         self.tls = certificates_of(site.settings.network.tls_certificate.read_bytes())[0]
-        self.transaction = read_signer(site.settings).certificate
+        self.transaction = read_seal(site.settings).certificate
         self.operator = pinned_operator(home)
 
     def own(self, **changed: Any) -> dict[str, Any]:

@@ -18,9 +18,11 @@ from evidence.records import Profile
 from evidence.report import Step, SubIndication, Verdict, conclude
 from evidence.verify import verify_source
 from kephs.cli.main import main
-from kephs.cli.second_opinion import ASKED_MAX, CONTENT_MAX, Tools, second_opinion
+from kephs.cli.second_opinion import Tools, second_opinion
 from kephs.testpki.issued import to_pem
 from tests.support.batches import LocalBatcher, accepted_in_batch, batched, delivered_in_batch
+from tests.support.bundles import LATER as BUNDLED
+from tests.support.bundles import bundle, everything
 from tests.support.evidence_samples import record
 from tests.support.pki import make_pki, shared_pki
 from tests.support.sealed import HS92, LATER, accepted, delivered, dispatch, foreign_xml, receipt, seal, trust
@@ -34,11 +36,13 @@ def beside(**files: bytes):
     return lambda ending: BytesSource(files[ending[1:]]) if ending[1:] in files else None
 
 
-def opinion(data: bytes, *, store: TrustStore | None = None, tools: Tools | None = None, **files: bytes):
+def opinion(
+    data: bytes, *, store: TrustStore | None = None, tools: Tools | None = None, at=LATER, **files: bytes
+):
     store = store or trust()
     source = BytesSource(data)
-    report = verify_source(source, store, LATER, beside=beside(**files))
-    return second_opinion(source, report, store, LATER, beside=beside(**files), tools=tools)
+    report = verify_source(source, store, at, beside=beside(**files))
+    return second_opinion(source, report, store, at, beside=beside(**files), tools=tools)
 
 
 def said(report) -> list[tuple[str, bool | None]]:
@@ -164,9 +168,27 @@ def test_their_files_are_private_and_gone_afterwards(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mode", "note"]
 
 
-def test_only_so_many_questions_are_asked():
-    assert ASKED_MAX <= 1000
-    assert CONTENT_MAX <= 1 << 30
+def test_they_accept_a_bundle_and_everything_signed_inside():
+    report = opinion(bundle(everything()), at=BUNDLED)
+    asked = [step.name for step in report.parts[-1].steps]
+    assert any("manifest.p7s" in name or "manifest.json" in name for name in asked)
+    assert all(step.ok for step in report.parts[-1].steps), report.parts[-1].failing_step
+    assert {name.partition(":")[0] for name in asked} == {"openssl", "pyhanko", "xmlsec1"}
+
+
+def test_only_so_many_questions_are_asked(monkeypatch):
+    monkeypatch.setattr("kephs.cli.second_opinion.ASKED_MAX", 3)
+    report = opinion(dispatch(accepted_in_batch()))
+    assert [step.detail for step in report.parts[-1].steps] == [
+        "accepts", "accepts", "not asked: after 3 questions",
+    ]  # fmt: skip
+
+
+def test_content_that_is_too_large_is_not_copied(monkeypatch):
+    monkeypatch.setattr("kephs.cli.second_opinion.CONTENT_MAX", 100)
+    report = opinion(dispatch(accepted_in_batch()))
+    assert report.parts[-1].steps[0].detail == "too large to be copied: not asked"
+    assert report.passed
 
 
 def test_a_report_that_failed_keeps_its_verdict():

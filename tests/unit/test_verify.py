@@ -14,7 +14,6 @@ from evidence import rem_xml
 from evidence.chain import TrustStore
 from evidence.events import TS_KINDS
 from evidence.ports import BytesSource
-from evidence.records import EvidenceKind
 from evidence.report import SubIndication, Verdict
 from evidence.role import SealPolicy
 from evidence.sealing import Sealer
@@ -24,6 +23,7 @@ from evidence.verify_message import check_kep_message
 from evidence.xades import XadesSigner
 from evidence.xades_verify import open_signature
 from kephs.testpki import profiles
+from tests.support.bundles import bundle
 from tests.support.evidence_samples import AT, record
 from tests.support.pki import ayse, make_pki, shared_pki
 from tests.support.sealed import (
@@ -33,7 +33,6 @@ from tests.support.sealed import (
     STAMPED,
     LocalTimestamper,
     accepted,
-    bundle,
     delivered,
     dispatch,
     foreign_xml,

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 from directory.adapters.register_folder import RegisterError
 from directory.providers import Stamps
 from evidence.adapters.soft_signer import SoftSigner
-from kephs.bootstrap import open_register_folder, read_signer
+from kephs.bootstrap import open_register_folder, read_seal
 from kephs.cli.demo.clients import DemoError
 from kephs.cli.demo.people import Stage
 from kephs.register_seal import make_register, register_entry
@@ -67,7 +67,7 @@ def _entry(stage: Stage, now: datetime) -> dict[str, object]:
         host=settings.network.host,
         port=settings.network.inbound_port,
         tls_certificates=[tls.public_bytes(serialization.Encoding.DER)],
-        transaction_certificates=[read_signer(settings).certificate],
+        transaction_certificates=[read_seal(settings).certificate],
         max_message_mib=settings.limits.max_elsewhere_mib,
         since=now,
         stamps=Stamps.BATCH,  # these two agreed to exchange evidence records
