@@ -219,11 +219,15 @@ time with the stamps: a revocation after the stamp does no harm.
         printf %s "$b" | openssl base64 -d -A > "$G/x.der"; sakla -inform DER -in "$G/x.der"
       done
     cat "$G"/s/*.pem > "$G/hepsi.pem"
+    for c in "$G"/s/*.pem; do echo "$(openssl x509 -in "$c" -noout -subject_hash) $c"; done > "$G/adlar"
     veren() {  # sertifikayı veren / the issuer of a certificate
       h=$(openssl x509 -in "$1" -noout -issuer_hash)
-      for x in "$G"/s/*.pem; do
-        if [ "$(openssl x509 -in "$x" -noout -subject_hash)" = "$h" ]; then echo "$x"; return; fi
-      done
+      while read -r a x; do
+        [ "$a" = "$h" ] || continue
+        if openssl verify -no_check_time -partial_chain -trusted "$x" "$1" > /dev/null 2>&1; then
+          echo "$x"; return
+        fi
+      done < "$G/adlar"
     }
 """
 

@@ -12,6 +12,7 @@ __all__ = [
     "document_form",
     "hashed_form",
     "profile_of",
+    "profile_of_root",
     "read",
     "read_root",
     "write",
@@ -47,6 +48,11 @@ def profile_of(body: bytes) -> Profile:
     return Profile.REM_BASELINE if body.startswith(erds_xml.ROOT_START) else Profile.KEP
 
 
+def profile_of_root(root: XmlElement) -> Profile:
+    """Return which serialisation a document is in, whoever wrote it."""
+    return Profile.REM_BASELINE if root.tag == _ERDS_ROOT else Profile.KEP
+
+
 def read(xml: bytes) -> EvidenceRecord:
     """Read an evidence of either serialisation, signed or not; signatures are not looked at.
 
@@ -59,4 +65,5 @@ def read(xml: bytes) -> EvidenceRecord:
 
 def read_root(root: XmlElement) -> EvidenceRecord:
     """Read an evidence that is parsed already; see `read`."""
-    return erds_xml.read_root(root) if root.tag == _ERDS_ROOT else rem_xml.read_root(root)
+    baseline = profile_of_root(root) is Profile.REM_BASELINE
+    return erds_xml.read_root(root) if baseline else rem_xml.read_root(root)

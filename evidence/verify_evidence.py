@@ -46,6 +46,12 @@ __all__ = [
 ]  # fmt: skip
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+_FORMAT_HOLDS: Final = Step("1", "format", ok=True)
+_DIGESTS_HOLD: Final = Step("2", "digests", ok=True)
+_VALUE_HOLDS: Final = Step("4", "signature value", ok=True)
+_IDENTICAL: Final = Step("5", "byte identity", ok=True)
+_NOTHING_ELSE: Final = Step("8.1", "embedded material", ok=True)
+_IN_ORDER: Final = Step("11", "order of times", ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ def check_evidence(
     steps: list[Step] = []
     try:
         signature = open_signature(xml)
-        steps.append(Step("1", "format", ok=True))
+        steps.append(_FORMAT_HOLDS)
         certificate = _integrity(signature, steps)
     except XadesError as error:
         number = str(len(steps) + 1)
@@ -138,7 +144,7 @@ def _integrity(signature: XadesSignature, steps: list[Step]) -> CertificateFacts
     if broken is not None:
         steps.append(failed("2", "digests", f"{broken.what} was changed", SubIndication.HASH_FAILURE))
         return None
-    steps.append(Step("2", "digests", ok=True))
+    steps.append(_DIGESTS_HOLD)
     certificate = signature.signing_certificate()
     steps.append(Step("3", "signing certificate", ok=True, detail=certificate.subject_text))
     if not signature.value_holds(certificate):
@@ -146,7 +152,7 @@ def _integrity(signature: XadesSignature, steps: list[Step]) -> CertificateFacts
             failed("4", "signature value", "the signature does not hold", SubIndication.SIG_CRYPTO_FAILURE)
         )
         return None
-    steps.append(Step("4", "signature value", ok=True))
+    steps.append(_VALUE_HOLDS)
     return certificate
 
 
@@ -157,7 +163,7 @@ def _identity_step(signature: XadesSignature) -> Step:
         )
     if signature.rewritten() != signature.document:
         return failed("5", "byte identity", "bytes outside the signed parts were changed")
-    return Step("5", "byte identity", ok=True)
+    return _IDENTICAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +240,7 @@ def _frame_step(
     problem = None if stamp is None else token_problem(stamp, trust)
     if problem is not None:
         return failed("8.1", name, f"time stamp: {problem}")
-    return Step("8.1", name, ok=True)
+    return _NOTHING_ELSE
 
 
 def _algorithm_step(
@@ -273,7 +279,7 @@ def _order_step(
             detail = f"the {what} lies after {'the stamp' if stamped_at else 'the verification time'}"
             sub = SubIndication.TIMESTAMP_ORDER_FAILURE
             return failed("11", "order of times", detail, sub, Verdict.INDETERMINATE)
-    return Step("11", "order of times", ok=True)
+    return _IN_ORDER
 
 
 def _facts(

@@ -66,8 +66,12 @@ def _publishing(publish: PublishLedger, clock: Clock) -> Lane:
 def _lane(
     name: str, due: Callable[[Tx], datetime | None], work: Callable[[], Awaitable[object]], pace: _Pace
 ) -> Lane:
-    def claim(_tx: Tx, _now: datetime, _limit: int, _until: datetime) -> Sequence[_Pace]:
-        return (pace,)
+    def when(tx: Tx) -> datetime | None:
+        return pace.after(due(tx))
+
+    def claim(tx: Tx, now: datetime, _limit: int, _until: datetime) -> Sequence[_Pace]:
+        at = when(tx)
+        return () if at is None or at > now else (pace,)
 
     async def run(_pace: _Pace) -> None:
         before = pace.not_before
@@ -81,5 +85,5 @@ def _lane(
 
     return Lane(
         name, claim, lambda _: name, lambda one: one.failures, run, postpone,
-        lambda tx: pace.after(due(tx)), at_once=1, refill=1, patience=10.0, gather=0.05,
+        when, at_once=1, refill=1, patience=10.0, gather=0.05,
     )  # fmt: skip

@@ -162,8 +162,8 @@ class Worker:
 
     async def _claim(self, lane: Lane, most: int) -> _Claimed:
         """Claim what is due; else return when the next row is. Looking costs a snapshot, claiming a write."""
-        now = self._clock.now()
         due = await self._next_due(lane)
+        now = self._clock.now()  # after the look: what is due at this very moment is not passed over
         if due is None or due > now:
             return (), due
         try:

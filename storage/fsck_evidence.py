@@ -22,17 +22,22 @@ _OF_OURS_ELSEWHERE: Final = frozenset({_K.RELAY_FAILURE, _K.NON_DELIVERY})
 """What we say about a recipient of a peer's."""
 
 
-def about(row: StoredEvidence, delivery: Delivery) -> bool:
+Covers = Mapping[str, tuple[int, ...]]
+"""The recipients that relay evidence lists, by evidence id, where it is about some and not all (KEP-EV-02)."""
+
+
+def about(row: StoredEvidence, delivery: Delivery, covers: Covers) -> bool:
     """Say whether an evidence is about this recipient: it names them, or all that its maker speaks for."""
-    return row.number in (None, delivery.number)
+    listed = covers.get(row.evidence_id)
+    return delivery.number in listed if listed else row.number in (None, delivery.number)
 
 
 def makers(
-    message: Submission, deliveries: Sequence[Delivery], evidence: Sequence[StoredEvidence]
+    message: Submission, deliveries: Sequence[Delivery], evidence: Sequence[StoredEvidence], covers: Covers
 ) -> Iterator[Finding]:
     """Check that each evidence is its maker's to make, and about a recipient there is (KEP-EV table)."""
     for row in evidence:
-        concerned = [d for d in deliveries if about(row, d)]
+        concerned = [d for d in deliveries if about(row, d, covers)]
         refused_beside = message.origin is not None and row.kind is _K.RELAY_REJECTION
         to_all = row.number is None
         if (to_all and row.kind in _OF_A_RECIPIENT) or not (to_all or concerned or refused_beside):

@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 
 from evidence.serialise import read as read_record
 from evidence.xml_reader import XML_SIZE_MAX, EvidenceFormatError
-from kephs.domain.lifecycle import MessageState, TransferState
-from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
+from kephs.domain.lifecycle import TO_HAND_OVER, MessageState, TransferState
+from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer, TransferKind
 from storage.fsck_evidence import makers, other_facts
 from storage.fsck_findings import Finding, FindingCode, unreadable
 from storage.fsck_proofs import proof_of
@@ -31,7 +31,7 @@ class _Rows:
     transfers: list[Transfer]
 
 
-_HOLDING: Final = (TransferState.QUEUED, TransferState.HELD, TransferState.FAILED)
+_HOLDING: Final = TO_HAND_OVER | {TransferState.FAILED}  # a receipt given up may be sent again
 
 
 class MessageCheck:
@@ -68,7 +68,7 @@ class MessageCheck:
             self._transfers += len(rows.transfers)
             if isinstance(row, UnreadableRow):
                 yield unreadable(row)
-                yield from self._evidence_of(None, rows.deliveries, rows.evidence)
+                yield from self._evidence_of(None, rows.deliveries, rows.evidence, {})
                 continue
             try:
                 yield from self._message(row, rows)
@@ -81,16 +81,20 @@ class MessageCheck:
             scope.unread.update((message.dispatch, d.account_id) for d in deliveries if d.gated)
         yield from self._owner(message)
         yield from self._content(message)
-        yield from message_states(message, deliveries, evidence, scope.own)
-        yield from makers(message, deliveries, evidence)
+        covers: dict[str, tuple[int, ...]] = {}
+        said = list(self._evidence_of(message, deliveries, evidence, covers))
+        yield from message_states(message, deliveries, evidence, covers, scope.own)
+        yield from makers(message, deliveries, evidence, covers)
         for delivery in deliveries:
-            state = delivered_here if delivery.peer is None else delivered_elsewhere
-            yield from state(delivery, evidence)
+            if delivery.peer is None:
+                yield from delivered_here(delivery, evidence)
+            else:
+                yield from delivered_elsewhere(delivery, evidence, covers)
             yield from addressed(delivery, message, scope.accounts, scope.own)
             yield from self._filing(delivery)
         yield from transfers_of(message, deliveries, evidence, rows.transfers)
-        yield from self._receipts(rows.transfers)
-        yield from self._evidence_of(message, deliveries, evidence)
+        yield from self._to_hand_over(rows.transfers)
+        yield from said
 
     def _owner(self, message: Submission) -> Iterator[Finding]:
         """Check that a message submitted here has its sender's account, and a relayed one none."""
@@ -115,10 +119,13 @@ class MessageCheck:
                 detail = f"{what}: {error}"
                 yield Finding(FindingCode.MESSAGE_CONTENT_MISSING, message.message_id, detail)
 
-    def _receipts(self, transfers: Sequence[Transfer]) -> Iterator[Finding]:
-        """Look for the content of receipts that are not handed over."""
+    def _to_hand_over(self, transfers: Sequence[Transfer]) -> Iterator[Finding]:
+        """Look for the content of receipts, and of dispatches made for one peer, that are not handed over."""
         for transfer in transfers:
-            if transfer.evidence_id is None or transfer.state not in _HOLDING:
+            receipt = transfer.kind is TransferKind.RECEIPT
+            if transfer.state not in (_HOLDING if receipt else TO_HAND_OVER):
+                continue
+            if not receipt and transfer.blob is None:
                 continue
             try:
                 self._scope.look(transfer.blob or b"")
@@ -158,12 +165,19 @@ class MessageCheck:
             yield Finding(
                 FindingCode.EVIDENCE_WITHOUT_MESSAGE, evidence.evidence_id, str(evidence.message_id)
             )
-            yield from self._evidence_of(None, [], [evidence])
+            yield from self._evidence_of(None, [], [evidence], {})
 
     def _evidence_of(
-        self, message: Submission | None, deliveries: list[Delivery], evidence: list[StoredEvidence]
+        self,
+        message: Submission | None,
+        deliveries: list[Delivery],
+        evidence: list[StoredEvidence],
+        covers: dict[str, tuple[int, ...]],
     ) -> Iterator[Finding]:
-        """Read each evidence, once: its digest, and its XML against the rows that are there."""
+        """Read each evidence, once: its digest, and its XML against the rows that are there.
+
+        ``covers`` is filled with what relay evidence says it is about.
+        """
         by_number = {delivery.number: delivery for delivery in deliveries}
         for row in evidence:
             self._evidence += 1
@@ -179,6 +193,8 @@ class MessageCheck:
             except EvidenceFormatError as error:
                 yield Finding(FindingCode.EVIDENCE_NOT_XML, row.evidence_id, str(error))
             else:
+                if record.covers:
+                    covers[row.evidence_id] = record.covers
                 yield from proof_of(row, xml, self._tx.evidence.ers(row.evidence_id))
                 others = other_facts(record, row, message, by_number)
                 if others:

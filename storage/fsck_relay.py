@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from evidence.records import EvidenceKind
-from kephs.domain.lifecycle import DECIDED, DeliveryState, MessageState, TransferState
+from evidence.records import EvidenceKind, Profile
+from kephs.domain.lifecycle import DECIDED, TO_HAND_OVER, DeliveryState, MessageState, TransferState
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer, TransferKind
-from storage.fsck_evidence import about
+from storage.fsck_evidence import Covers, about
 from storage.fsck_findings import Finding, FindingCode
 
 _K, _S, _T = EvidenceKind, DeliveryState, TransferState
@@ -35,13 +35,16 @@ _WOULD_MOVE: Final[Mapping[DeliveryState, frozenset[EvidenceKind]]] = MappingPro
 OPEN: Final = (_T.QUEUED, _T.HELD, _T.HANDED, _T.ANSWERED)
 
 
-def delivered_elsewhere(delivery: Delivery, evidence: Sequence[StoredEvidence]) -> Iterator[Finding]:
+def delivered_elsewhere(
+    delivery: Delivery, evidence: Sequence[StoredEvidence], covers: Covers
+) -> Iterator[Finding]:
     """Check that the state of a peer's recipient has its evidence: 20, and one of 21, 31, 40, 41 at its end.
 
-    Late, repeated and contradictory evidence of the peer may stand beside what decided (R-19).
+    Late, repeated and contradictory evidence of the peer may stand beside what decided (R-19), and 31 of
+    ours must stand beside a 21 in EN XML (rem-formats §5).
     """
     key, state = delivery.delivery_id, delivery.state
-    concerning = [e for e in evidence if about(e, delivery)]
+    concerning = [e for e in evidence if about(e, delivery, covers)]
     theirs = [e for e in concerning if e.origin == delivery.peer]
     ours = [e for e in concerning if e.origin is None and e.kind in _OURS.values()]
     if len(ours) > 1:
@@ -68,6 +71,11 @@ def _decided(
     if owed is None:
         yield Finding(FindingCode.DELIVERY_WITHOUT_EVIDENCE, key, state.value)
         return
+    passed_on = owed.kind is _K.RELAY_REJECTION and owed.profile is Profile.REM_BASELINE
+    if passed_on:
+        if _K.RELAY_FAILURE not in {e.kind for e in ours}:
+            yield Finding(FindingCode.DELIVERY_WITHOUT_EVIDENCE, key, "refused without 31 to the sender")
+        ours = [e for e in ours if e.kind is not _K.RELAY_FAILURE]
     if ours and owed not in ours:  # the peer's word came first, so there was nothing for us to say
         yield Finding(FindingCode.DELIVERY_CONTRADICTED, key, str(ours[0].kind.value))
     decided = delivery.decided_at
@@ -108,7 +116,10 @@ def transfers_of(
         yield from _due(transfer)
         if transfer.kind is TransferKind.RECEIPT:
             yield from _receipt(transfer, message, own)
-        elif transfer.peer not in peers:
+            continue
+        if transfer.blob is not None and transfer.state not in TO_HAND_OVER:
+            yield Finding(FindingCode.TRANSFER_OTHER_STATE, transfer.transfer_id, "it keeps its content")
+        if transfer.peer not in peers:
             yield Finding(FindingCode.TRANSFER_OTHER_PEER, transfer.transfer_id, transfer.peer)
         else:
             yield from _follows(transfer, [d.state for d in deliveries if d.peer == transfer.peer])

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from evidence.records import EvidenceKind
+from evidence.records import EvidenceKind, Profile
 from kephs.domain.lifecycle import DECIDED, DeliveryState, MessageState
 from kephs.domain.messages import Delivery, StoredEvidence, Submission
+from storage.fsck_evidence import Covers
 from storage.fsck_findings import Finding, FindingCode
 
 _IN_A_MAILBOX: Final = (DeliveryState.DELIVERED, DeliveryState.READ)
@@ -18,28 +19,42 @@ _SERVED_HERE: Final = (
 )
 
 
+_NOT_THERE: Final = (DeliveryState.PENDING, DeliveryState.UNREACHED)
+"""Where a peer's recipient stands while its provider need not have the message."""
+
+
 def in_mailbox(delivery: Delivery) -> bool:
     """Say whether a message was put into a mailbox of ours."""
     return delivery.peer is None and delivery.state in _IN_A_MAILBOX
 
 
 def message_states(
-    message: Submission, deliveries: Sequence[Delivery], evidence: Sequence[StoredEvidence], own: set[str]
+    message: Submission,
+    deliveries: Sequence[Delivery],
+    evidence: Sequence[StoredEvidence],
+    covers: Covers,
+    own: set[str],
 ) -> Iterator[Finding]:
     """Check that a message's state has its evidence and fits its deliveries."""
     refused = message.state is MessageState.REFUSED
-    yield from (_answered if message.origin is None else _relayed)(message, deliveries, evidence, own)
+    if message.origin is None:
+        yield from _answered(message, deliveries, evidence)
+    else:
+        yield from _relayed(message, deliveries, evidence, covers, own)
     if refused and deliveries:
         yield Finding(FindingCode.MESSAGE_REFUSED_WITH_DELIVERIES, message.message_id)
-    yield from _work(message, deliveries)
+    yield from _work(message, deliveries, evidence)
 
 
 def _answered(
-    message: Submission, deliveries: Sequence[Delivery], evidence: Sequence[StoredEvidence], _own: set[str]
+    message: Submission, deliveries: Sequence[Delivery], evidence: Sequence[StoredEvidence]
 ) -> Iterator[Finding]:
-    """Check a message submitted here: 10 or 11, once, and somebody on record for each recipient."""
+    """Check a message submitted here: 10 or 11, once, and somebody on record for each recipient.
+
+    Evidence 10 in EN XML, which went to peers, is no second one: it says the same.
+    """
     key = message.message_id
-    kinds = Counter(e.kind for e in evidence if e.origin is None)
+    kinds = Counter(e.kind for e in evidence if e.origin is None and e.profile is Profile.KEP)
     refused = message.state is MessageState.REFUSED
     owed = EvidenceKind.SUBMISSION_REJECTION if refused else EvidenceKind.SUBMISSION_ACCEPTANCE
     if kinds[owed] != 1:
@@ -53,13 +68,23 @@ def _answered(
             yield Finding(FindingCode.MESSAGE_WITHOUT_DELIVERY, key, f"recipient {number}")
 
 
+def _said(evidence: Sequence[StoredEvidence], kind: EvidenceKind, covers: Covers) -> set[int | None]:
+    """Return which recipients evidence of ours is about; None stands for all."""
+    ours = [e for e in evidence if e.origin is None and e.kind is kind]
+    return {number for e in ours for number in covers.get(e.evidence_id) or (e.number,)}
+
+
 def _relayed(
-    message: Submission, deliveries: Sequence[Delivery], evidence: Sequence[StoredEvidence], own: set[str]
+    message: Submission,
+    deliveries: Sequence[Delivery],
+    evidence: Sequence[StoredEvidence],
+    covers: Covers,
+    own: set[str],
 ) -> Iterator[Finding]:
     """Check a message relayed to us: 20 or 21 for each recipient served here, or one for all."""
     key = message.message_id
-    taken = {e.number for e in evidence if e.origin is None and e.kind is EvidenceKind.RELAY_ACCEPTANCE}
-    turned_away = {e.number for e in evidence if e.origin is None and e.kind is EvidenceKind.RELAY_REJECTION}
+    taken = _said(evidence, EvidenceKind.RELAY_ACCEPTANCE, covers)
+    turned_away = _said(evidence, EvidenceKind.RELAY_REJECTION, covers)
     if message.state is MessageState.REFUSED:
         if taken:
             yield Finding(FindingCode.MESSAGE_ACCEPTED_AND_REFUSED, key)
@@ -79,7 +104,9 @@ def _relayed(
         yield Finding(FindingCode.MESSAGE_WITHOUT_EVIDENCE, key, f"{message.state.value} with 0 of 20")
 
 
-def _work(message: Submission, deliveries: Sequence[Delivery]) -> Iterator[Finding]:
+def _work(
+    message: Submission, deliveries: Sequence[Delivery], evidence: Sequence[StoredEvidence]
+) -> Iterator[Finding]:
     """Check that what is left to do is due, and that what is done left its KEP message."""
     key = message.message_id
     here = any(d.peer is None and d.state not in DECIDED for d in deliveries)
@@ -91,16 +118,27 @@ def _work(message: Submission, deliveries: Sequence[Delivery]) -> Iterator[Findi
     if message.state is MessageState.ACCEPTED and message.next_at is None and (here or not elsewhere):
         what = "deliveries are pending" if here else "nothing is pending, yet it is not completed"
         yield Finding(FindingCode.MESSAGE_STUCK, key, f"{what} and no work is due")
-    if message.dispatch is None and _needs_dispatch(message, deliveries, completed=completed):
+    if message.dispatch is None and _needs_dispatch(message, deliveries, evidence, completed=completed):
         yield Finding(FindingCode.MESSAGE_WITHOUT_DISPATCH, key)
 
 
-def _needs_dispatch(message: Submission, deliveries: Sequence[Delivery], *, completed: bool) -> bool:
-    """Say whether there must be a KEP message; its content may be gone, its digest stays on the row."""
+def _needs_dispatch(
+    message: Submission,
+    deliveries: Sequence[Delivery],
+    evidence: Sequence[StoredEvidence],
+    *,
+    completed: bool,
+) -> bool:
+    """Say whether there must be a KEP message; its content may be gone, its digest stays on the row.
+
+    Peers that read another form got a message of their own, which is not kept: then only our own recipients
+    show that there is one.
+    """
     if message.origin is not None:
         return message.state is not MessageState.REFUSED
-    handed = (DeliveryState.PENDING, DeliveryState.UNREACHED)
-    if any(in_mailbox(d) or (d.peer is not None and d.state not in handed) for d in deliveries):
+    other_form = any(e.origin is None and e.profile is not Profile.KEP for e in evidence)
+    reached = not other_form and any(d.peer is not None and d.state not in _NOT_THERE for d in deliveries)
+    if reached or any(in_mailbox(d) for d in deliveries):
         return True
     ours = [d for d in deliveries if d.peer is None]
     return completed and bool(ours) and all(d.state in DECIDED for d in ours)

@@ -38,6 +38,7 @@ from kephs.usecases.publish_ledger import PublishLedger
 
 WIRE_BYTES: Final = 25_000_000
 DECODED_BYTES: Final = WIRE_BYTES * 57 // 78  # as base64 lines
+SUPPLY: Final = 4  # messages submitted at a time; the first bundle of all warms up
 TARGET_BUILD: Final = 1.0  # seconds
 TARGET_VERIFY: Final = 2.0
 _PIECE: Final = 1 << 20
@@ -65,12 +66,14 @@ async def bundle(site: Site) -> list[Figure]:
         work = await stack.enter_async_context(_making(ours))
         warm, tally = _Tally(), _Tally()
         end = ticks() + site.seconds
+        count = 0
         while ticks() < end or not tally.build:
-            count = len(warm.build) + len(tally.build)
-            message_id = await _submit(site, ours, room)
-            await wait_for(inbox, count + 1)
+            names = [await _submit(site, ours, room) for _ in range(SUPPLY)]
+            await wait_for(inbox, count + SUPPLY)
             await server.quiet()
-            await _round(site, work, ours, message_id, room / f"{count}.kepdelil", tally if count else warm)
+            for name in names:
+                await _round(site, work, ours, name, room / "out.kepdelil", tally if count else warm)
+                count += 1
         return _figures(site, tally)
 
 
@@ -134,8 +137,7 @@ async def _round(
         raise BenchError("the same contents gave another bundle")
     at = site.clock()
     tally.verify.append(await asyncio.to_thread(_timed_verify, ours, out, at))
-    tally.octets += out.stat().st_size
-    out.unlink()
+    tally.octets += await asyncio.to_thread(_remove, out)
 
 
 async def _timed_make(work: MakeBundle, message_id: str, out: Path) -> float:
@@ -166,6 +168,13 @@ def _timed_verify(ours: Instance, path: Path, at: datetime) -> float:
     return spent
 
 
+def _remove(path: Path) -> int:
+    """Remove a file and return its size."""
+    size = path.stat().st_size
+    path.unlink()
+    return size
+
+
 def _digest(path: Path) -> bytes:
     hasher = sha256()
     with path.open("rb") as file:
@@ -180,15 +189,15 @@ def _figures(site: Site, tally: _Tally) -> list[Figure]:
     raw = megabytes / sum(tally.digest)
     about = {"message_mb": WIRE_BYTES / 1e6, "bundle_mb": round(megabytes / rounds, 1), "rounds": rounds}
     build = about | {
-        "target_ms": 1000 * TARGET_BUILD, "p50_ms": share_ms(tally.build, 0.5), "max_ms": share_ms(tally.build, 1),
-        "again_p50_ms": share_ms(tally.again, 0.5),
+        "target_ms": 1000 * TARGET_BUILD, "p50_ms": share_ms(tally.build, 0.5),
+        "max_ms": share_ms(tally.build, 1), "again_p50_ms": share_ms(tally.again, 0.5),
         "note": "first bundle of each message: contents decrypted, revocation asked, ledger published, "
         "manifest signed and stamped, archive written and synced; again: the same bytes once more",
     }  # fmt: skip
     check = about | {
         "target_ms": 1000 * TARGET_VERIFY, "p50_ms": share_ms(tally.verify, 0.5),
         "max_ms": share_ms(tally.verify, 1),
-        "note": "everything inside, with roots and the log's key from outside; no network, nothing remembered",
+        "note": "everything inside, with roots and the log's key from outside; no network, no memory",
     }  # fmt: skip
     name = "SHA-256 of the same file"
     peak = own_peak_rss_mb()

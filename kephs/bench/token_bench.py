@@ -35,15 +35,16 @@ async def pkcs11(site: Site) -> list[Figure]:
         async def sign(digest: bytes) -> None:
             key.sign(digest, mechanism=Mechanism.ECDSA, buffer_size=_BUFFER)
 
-        ours, token = Supply(stage.records, sealer.seal, CALLERS).runner, Supply(digests, sign).runner
-        soft = raw_sign_supply().runner
+        supplies = Supply(stage.records, sealer.seal, CALLERS), Supply(digests, sign), raw_sign_supply()
+        ours, token, soft = (supply.runner for supply in supplies)
         await take_turns((ours, token, soft), site.seconds, slice_seconds=_SLICE)
     count = batcher.counters
     more = {
-        "target_ratio": 0.6, "callers": CALLERS, "mean_batch": round(count.leaves / count.batches, 1),
+        "target_ratio": 0.6, "cpu_ratio": round(supplies[0].cpu_rate / supplies[1].cpu_rate, 3),
+        "callers": CALLERS, "mean_batch": round(count.leaves / count.batches, 1),
         "raw_soft_sign": round(soft.rate),
-        "note": "P-256 on SoftHSM: XML, signature by the token and evidence record of each; python-pkcs11 in "
-        "one thread beside the event loop",
+        "note": "P-256 on SoftHSM: XML, signature by the token and evidence record of each; the token in a "
+        "thread beside the event loop; cpu_ratio by processor time of both",
     }  # fmt: skip
     name = "SoftHSM, C_Sign through python-pkcs11, one session"
     return [Figure("pkcs11", ours.rate, "evidence/s", token.rate, name, own_peak_rss_mb(), site.disk, more)]

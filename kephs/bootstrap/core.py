@@ -50,6 +50,7 @@ from kephs.usecases.fresh import FreshEvidence
 from kephs.usecases.give_up import GiveUp
 from kephs.usecases.kept_evidence import KeptEvidence
 from kephs.usecases.mailbox import MailboxService
+from kephs.usecases.pass_refusal import PassRefusal
 from kephs.usecases.read import Reader
 from kephs.usecases.receipts import FileReceipts, ReceiptMaker
 from kephs.usecases.receive import Receive
@@ -182,7 +183,9 @@ async def _open(
             dispatches=TakeDispatch(
                 store, blobs, sealer, records, scanner, register, limits, offload, changes, ids
             ),
-            receipts=TakeReceipt(store, blobs, changes, clock, times, register.own),
+            receipts=TakeReceipt(
+                store, blobs, changes, clock, times, register.own, PassRefusal(blobs, sealer, records)
+            ),
             revocation=revocation, offload=offload, clock=clock, trust=trust, policy=policy,
             register=register,
         )),

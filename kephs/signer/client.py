@@ -41,7 +41,7 @@ from kephs.signer.wire import (
     read_answer,
 )
 
-WAIT_SECONDS: Final = 5.0
+WAIT_SECONDS: Final = 10.0
 """So long a call waits for a signer that is being started again."""
 ANSWER_SECONDS: Final = 90.0
 """So long it waits for an answer: longer than the signer waits for the time-stamping authorities."""

@@ -7,16 +7,17 @@ as evidence, for the signer writes what it signs.
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 import structlog
 
 from evidence.ports import Sealing, SignerRefusedError, SignerUnavailableError, TimestampUnavailableError
 from evidence.record_wire import RecordWireError, decode, fingerprint
-from evidence.records import EvidenceRecord, Issuer
+from evidence.records import EvidenceRecord, Issuer, SealedEvidence
 from kephs.signer.link import FrameLink
 from kephs.signer.wire import (
     DIGEST_SIZE,
@@ -39,6 +40,8 @@ from kephs.signer.wire import (
 MOST_DISTANCE: Final = timedelta(minutes=5)
 REQUESTS_MAX: Final = 256
 """Requests under way; beyond them nothing more is read."""
+TOGETHER_MAX: Final = 64
+"""Requests that are sealed with one call, where they came together: that costs much less than one by one."""
 LOAD_MAX: Final = 8 << 20
 """Octets of requests under way, likewise."""
 DRAIN_SECONDS: Final = 8.0
@@ -106,7 +109,7 @@ class SignerServer:
         """
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
-            link = _ServerLink(lambda request: group.create_task(self._answered(link, request)))
+            link = _ServerLink(lambda asked: group.create_task(self._answer(link, asked)))
             await loop.create_unix_connection(lambda: link, sock=connected)
             link.send(pack_answer(Hello(fingerprint())))
             log.info("signer.ready")
@@ -117,12 +120,34 @@ class SignerServer:
                 task.cancel()
         log.info("signer.stopped", reason=link.reason)
 
-    async def _answered(self, link: "_ServerLink", request: Request) -> None:
-        link.send(await self._frame(request))
+    async def _answer(self, link: "_ServerLink", asked: Sequence[Request]) -> None:
+        """Answer requests that came together; with several, all are to be sealed in the same way."""
+        if len(asked) > 1 and await self._answered_together(link, asked):
+            return
+        for request in asked:
+            link.send(await self._frame(request.number, self._parts(request)))
 
-    async def _frame(self, request: Request) -> bytes:
+    async def _answered_together(self, link: "_ServerLink", asked: Sequence[Request]) -> bool:
+        """Seal what several requests hold with one call; say False where one of them spoils that."""
         try:
-            return pack_answer(Answer(request.number, await self._parts(request)))
+            groups = [self._records(request) for request in asked]
+            joined = [record for group in groups for record in group]
+            sealed = iter(await self._seal(asked[0], joined))
+        except TimestampUnavailableError as error:
+            for request in asked:
+                link.send(pack_answer(Failure(request.number, Trouble.STAMP, str(error))))
+            return True
+        except Exception:  # noqa: BLE001  # each on its own then: that says which one, and logs why
+            return False
+        for request, group in zip(asked, groups, strict=True):
+            parts = _parts_of(list(islice(sealed, len(group))))
+            link.send(await self._frame(request.number, _ready(parts)))
+        return True
+
+    async def _frame(self, number: int, work: Awaitable[tuple[Part, ...]]) -> bytes:
+        """Return the frame with what the work gives, or with why it does not."""
+        try:
+            return pack_answer(Answer(number, await work))
         except (SignerRefusedError, RecordWireError, WireError) as error:  # before its base class
             trouble, text = Trouble.REFUSED, str(error)
             log.error("signer.refused", reason=text)  # noqa: TRY400  # no trace: the text says it all
@@ -133,19 +158,12 @@ class SignerServer:
         except Exception:  # a defect here must not end other requests; the trace stays in this log
             trouble, text = Trouble.REFUSED, "the signer failed; its log says why"
             log.exception("signer.defect")
-        return pack_answer(Failure(request.number, trouble, text))
+        return pack_answer(Failure(number, trouble, text))
 
     async def _parts(self, request: Request) -> tuple[Part, ...]:
         match request:
             case Seal():
-                records = [decode(record) for record in request.records]
-                now = self._clock()
-                for record in records:
-                    self._rules.check_record(record, now)
-                sealed = await self._sealing.seal_many(
-                    records, profile=request.profile, stamping=request.stamping
-                )
-                return tuple([part for one in sealed for part in (one.xml, one.ers)])
+                return _parts_of(await self._seal(request, self._records(request)))
             case Sign():
                 self._rules.check_time(request.at, self._clock())
                 return (await self._sealing.sign_entity(request.digest, request.at),)
@@ -153,24 +171,62 @@ class SignerServer:
                 return tuple(await self._sealing.records(request.leaves))
         raise SignerRefusedError(request.problem)
 
+    def _records(self, request: Request) -> list[EvidenceRecord]:
+        """Read and check the records of a request."""
+        assert isinstance(request, Seal)
+        records = [decode(record) for record in request.records]
+        now = self._clock()
+        for record in records:
+            self._rules.check_record(record, now)
+        return records
+
+    async def _seal(self, request: Request, records: list[EvidenceRecord]) -> list[SealedEvidence]:
+        assert isinstance(request, Seal)
+        return await self._sealing.seal_many(records, profile=request.profile, stamping=request.stamping)
+
+
+def _parts_of(sealed: list[SealedEvidence]) -> tuple[Part, ...]:
+    return tuple([part for one in sealed for part in (one.xml, one.ers)])
+
+
+async def _ready(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    return parts
+
 
 class _ServerLink(FrameLink):
     """The server's end: what is under way."""
 
-    def __init__(self, start: "Callable[[Request], asyncio.Task[None]]") -> None:
+    def __init__(self, start: "Callable[[Sequence[Request]], asyncio.Task[None]]") -> None:
         super().__init__(REQUEST_MAX)
         self._start = start
-        self._tasks: dict[asyncio.Task[None], int] = {}
-        self._load = 0
+        self._arrived: list[tuple[Request, int]] = []
+        self._tasks: dict[asyncio.Task[None], tuple[int, int]] = {}
+        self._requests = self._load = 0
         self._draining = False
 
     def take(self, frame: Frame) -> None:
-        """Begin what a frame asks for."""
-        task = self._start(read_request(frame))
-        self._tasks[task] = frame.size
-        self._load += frame.size
-        task.add_done_callback(self._done)
+        """Note what a frame asks for."""
+        self._arrived.append((read_request(frame), frame.size))
+
+    def data_received(self, data: bytes) -> None:
+        """Begin what these bytes ask for; what is sealed alike and came together is sealed together."""
+        super().data_received(data)
+        arrived, self._arrived = self._arrived, []
+        alike: dict[object, list[tuple[Request, int]]] = {}
+        for request, size in arrived:
+            way = (request.profile, request.stamping) if isinstance(request, Seal) else request.number
+            alike.setdefault(way, []).append((request, size))
+        for group in alike.values():
+            for start in range(0, len(group), TOGETHER_MAX):
+                self._begin(group[start : start + TOGETHER_MAX])
         self._regulate()
+
+    def _begin(self, group: list[tuple[Request, int]]) -> None:
+        task = self._start([request for request, _ in group])
+        self._tasks[task] = (len(group), sum(size for _, size in group))
+        self._requests += self._tasks[task][0]
+        self._load += self._tasks[task][1]
+        task.add_done_callback(self._done)
 
     async def drain(self) -> None:
         """Take nothing more, let what is under way be answered, and close."""
@@ -204,11 +260,13 @@ class _ServerLink(FrameLink):
             task.cancel()
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._load -= self._tasks.pop(task)
+        requests, load = self._tasks.pop(task)
+        self._requests -= requests
+        self._load -= load
         self._regulate()
 
     def _regulate(self) -> None:
-        full = len(self._tasks) >= REQUESTS_MAX or self._load >= LOAD_MAX
+        full = self._requests >= REQUESTS_MAX or self._load >= LOAD_MAX
         if self._draining or full or not self.writable.is_set():
             self.pause()
         else:

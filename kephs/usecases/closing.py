@@ -1,5 +1,6 @@
 """What a decided delivery means for its message and its transfer. Plain functions inside a transaction."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -15,7 +16,7 @@ from kephs.domain.lifecycle import (
     advance_message,
     advance_transfer,
 )
-from kephs.domain.messages import Transfer, TransferKind
+from kephs.domain.messages import Delivery, Submission, Transfer, TransferKind
 from kephs.domain.relay_times import RelayTimes
 from kephs.ports import Tx
 
@@ -34,6 +35,17 @@ def close_when_decided(tx: Tx, message_id: str) -> bool:
     tx.messages.set_state(message_id, advance_message(message.state, MessageEvent.ALL_DECIDED).state)
     tx.messages.due(message_id, None, 0)
     return True
+
+
+def own_numbers(
+    message: Submission, concerned: Sequence[Delivery], kind: EvidenceKind
+) -> list[int | None]:  # spec: KEP-EV-02
+    """Return which recipients get an evidence of ours of their own; None is one for all of the message's."""
+    if not concerned:
+        return []
+    if kind is EvidenceKind.RELAY_FAILURE and len(concerned) == len(message.recipients):
+        return [None]
+    return [delivery.number for delivery in concerned]
 
 
 def dispatch_to(tx: Tx, message_id: str, peer: str) -> Transfer | None:

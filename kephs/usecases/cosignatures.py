@@ -86,8 +86,7 @@ class GatherCosignatures:
         if newest is None:
             return None
         lacking = [self._states[one.verifier.vkey].not_before for one in self._lacking(newest)]
-        now = self._clock.now()
-        return min((at or now for at in lacking), default=None)
+        return min((at or newest.at for at in lacking), default=None)
 
     async def gather(self) -> int:
         """Ask each witness that lacks and is due, one after the other; return how many cosigned.

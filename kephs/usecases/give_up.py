@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from evidence.ports import Sealing
-from evidence.records import EvidenceKind, Reason, SealedEvidence
+from evidence.records import Reason, SealedEvidence
 from kephs.domain.lifecycle import DeliveryEvent, DeliveryState, advance_delivery
 from kephs.domain.messages import Delivery, Submission, Transfer
 from kephs.domain.relay import TROUBLES, RelayTrouble
 from kephs.domain.relay_times import RelayTimes
 from kephs.ports import Blob, BlobStore, Changes, Clock, Store, Tx
-from kephs.usecases.closing import close_when_decided, follow_deliveries
+from kephs.usecases.closing import close_when_decided, follow_deliveries, own_numbers
 from kephs.usecases.records import RecordMaker, stored
 
 
@@ -68,7 +68,7 @@ class GiveUp:
         message, concerned = await self.store.read(lambda tx: _concerned(tx, transfer, state))
         kind = advance_delivery(state, event).evidence
         assert kind is not None
-        numbers = _numbers(message, concerned, kind)
+        numbers = own_numbers(message, concerned, kind)
         made = [self.records.make(kind, message, number=n, reasons=(reason,)) for n in numbers]
         sealed = await self.sealer.seal_many(made)
         contents = await self.blobs.put_many([one.xml for one in sealed])
@@ -99,17 +99,6 @@ def _concerned(tx: Tx, transfer: Transfer, state: DeliveryState) -> tuple[Submis
     assert message is not None  # the row refers to it
     deliveries = tx.deliveries.of_message(transfer.message_id)
     return message, [d for d in deliveries if d.peer == transfer.peer and d.state is state]
-
-
-def _numbers(
-    message: Submission, concerned: Sequence[Delivery], kind: EvidenceKind
-) -> list[int | None]:  # spec: KEP-EV-02
-    """Return which recipients get an evidence of their own; None is one for all of the message's."""
-    if not concerned:
-        return []
-    if kind is EvidenceKind.RELAY_FAILURE and len(concerned) == len(message.recipients):
-        return [None]
-    return [delivery.number for delivery in concerned]
 
 
 def _about(sealed: Sequence[SealedEvidence], number: int) -> SealedEvidence:

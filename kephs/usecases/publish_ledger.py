@@ -97,9 +97,10 @@ class PublishLedger:
     def due(self, tx: Tx) -> datetime | None:
         """Return when the next checkpoint is due; None while there is nothing new."""
         newest = tx.tree.checkpoint()
-        if not tx.evidence.ledger(0 if newest is None else newest.size, 1):
+        fresh = tx.evidence.ledger(0 if newest is None else newest.size, 1)
+        if not fresh:
             return None
-        return self._clock.now() if newest is None else newest.at + self._every
+        return fresh[0].at if newest is None else newest.at + self._every
 
     async def publish(self) -> StoredCheckpoint | None:
         """Publish everything that is entered; return the newest checkpoint, None where nothing ever was.

@@ -13,15 +13,18 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Final
 
-from evidence.records import NAMES, EvidenceKind, EvidenceRecord
+from evidence.records import NAMES, EvidenceKind, EvidenceRecord, Profile
+from evidence.serialise import profile_of_root
+from evidence.xml_reader import parse_xml
 from kephs.domain.lifecycle import DECIDED, DeliveryEvent, DeliveryState, MessageState, advance_delivery
 from kephs.domain.message_index import encode as encode_index
 from kephs.domain.messages import Delivery, StoredEvidence, Submission
 from kephs.domain.refusals import Refusal, RefusalCode
 from kephs.domain.relay_times import RelayTimes
-from kephs.ports import Blob, BlobStore, Changes, Clock, Store, Tx
+from kephs.ports import Blob, BlobStore, Changes, Clock, Store, StoreUnavailableError, Tx
 from kephs.usecases.closing import close_when_decided, dispatch_to, follow_deliveries
 from kephs.usecases.inspect_sealed import Sealed
+from kephs.usecases.pass_refusal import PassRefusal, RefusalPassed, refused_by
 from kephs.usecases.receipts import file_receipt
 from kephs.usecases.results import Arriving, Taken
 
@@ -42,12 +45,29 @@ KEPT_PER_RECIPIENT: Final = 32
 """Evidence of one message and recipient beyond this is refused: a peer cannot fill the store."""
 
 
+_TRIES: Final = 3
+
+
+class _OvertakenError(Exception):
+    """The recipients' states changed while evidence about them was sealed."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Match:
     """The message a receipt belongs to, and the recipients it is about."""
 
     message: Submission
     concerned: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What lies in the blob store: the receipt with its index, the evidence and its serialisation."""
+
+    receipt: Blob
+    index: bytes
+    evidence: Blob
+    profile: Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +80,14 @@ class TakeReceipt:
     clock: Clock
     times: RelayTimes
     own: str  # our domain
+    refusals: PassRefusal
 
     async def take(self, found: Sealed, arriving: Arriving) -> Taken | Refusal:
         """File a receipt with its evidence, or refuse it where it belongs to nothing of ours.
 
         Raises:
-            StoreUnavailableError: nothing was taken; the peer tries again.
+            TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: nothing was taken; the
+                peer tries again.
         """
         if found.fault is not None:
             return found.fault
@@ -76,17 +98,34 @@ class TakeReceipt:
         index = encode_index(source, found.root)
         receipt = await self.blobs.keep(arriving.spool)
         (evidence,) = await self.blobs.put_many([found.xml])
+        kept = _Kept(receipt, index, evidence, profile_of_root(parse_xml(found.xml)))
+        for _ in range(_TRIES):
+            try:
+                result = await self._keep(found, outcome, kept)
+            except _OvertakenError:
+                outcome = await self.store.read(lambda tx: self._look(tx, found))
+                if not isinstance(outcome, _Match):
+                    return outcome
+                continue
+            if isinstance(result, Taken) and outcome.message.account_id:
+                self.changes.publish({outcome.message.account_id})
+            return result
+        raise StoreUnavailableError("the recipients' states change faster than evidence is sealed")
+
+    async def _keep(self, found: Sealed, match: _Match, kept: _Kept) -> Taken | Refusal:
+        """Store a receipt; with a refusal of a ``rem-baseline`` peer, what we say to our sender (31)."""
+        refused = refused_by(found.record, kept.profile, match.concerned)
+        passed = await self.refusals.seal(found.record, match.message, refused)
 
         def commit(tx: Tx) -> Taken | Refusal:
             again = self._look(tx, found)
-            if isinstance(again, _Match):
-                return self._file(tx, found, again, evidence, receipt, index)
-            return again
+            if not isinstance(again, _Match):
+                return again
+            if refused_by(found.record, kept.profile, again.concerned) != refused:
+                raise _OvertakenError
+            return self._file(tx, found, again, kept, passed)
 
-        result = await self.store.write(commit)
-        if isinstance(result, Taken) and outcome.message.account_id:
-            self.changes.publish({outcome.message.account_id})
-        return result
+        return await self.store.write(commit)
 
     # --- matching -----------------------------------------------------------------------------
 
@@ -117,22 +156,22 @@ class TakeReceipt:
 
     # --- filing -------------------------------------------------------------------------------
 
-    def _file(
-        self, tx: Tx, found: Sealed, match: _Match, evidence: Blob, receipt: Blob, index: bytes
-    ) -> Taken:
+    def _file(self, tx: Tx, found: Sealed, match: _Match, kept: _Kept, passed: RefusalPassed) -> Taken:
         record, message, now = found.record, match.message, self.clock.now()
-        tx.blobs.add(evidence)
+        tx.blobs.add(kept.evidence)
         tx.evidence.add(
             StoredEvidence(
                 record.evidence_id, record.kind, message.message_id, record.refers_to,
-                message.account_id, evidence.sha256, record.event_time, origin=found.peer.domain,
+                message.account_id, kept.evidence.sha256, record.event_time, origin=found.peer.domain,
+                profile=kept.profile,
             ),
             found.ers,
         )  # fmt: skip
+        passed.add(tx, message)
         for delivery in match.concerned:
             self._apply(tx, record, delivery)
         if message.account_id:
-            file_receipt(tx, message.account_id, receipt, index, now)
+            file_receipt(tx, message.account_id, kept.receipt, kept.index, now)
         transfer = dispatch_to(tx, message.message_id, found.peer.domain)
         assert transfer is not None  # the peer serves a recipient
         follow_deliveries(tx, transfer, self.times, now)
@@ -173,6 +212,8 @@ def _concerned(tx: Tx, message: Submission, found: Sealed) -> tuple[Delivery, ..
     served = [d for d in tx.deliveries.of_message(message.message_id) if d.peer == found.peer.domain]
     if record.refers_to is not None:
         served = [delivery for delivery in served if delivery.number == record.refers_to]
+    elif record.covers:
+        served = [delivery for delivery in served if delivery.number in record.covers]
     elif NAMES[record.kind].per_recipient:
         return ()
     return tuple(served)

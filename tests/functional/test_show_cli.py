@@ -36,7 +36,7 @@ def message_id(site: Site) -> str:
 
     def there() -> bool:
         shown = json.loads(kephs("show", site.home, answer.message_id, "--json").stdout)
-        return shown["recipients"][0]["state"] == "delivered"
+        return bool(shown["recipients"][0]["state"] == "delivered")
 
     until(there, "the delivery")
     return answer.message_id

@@ -79,7 +79,7 @@ def test_a_neighbour_of_1_gib_is_refused_within_bounds(tmp_path: Path, large: st
     (tmp_path / "root.pem").write_bytes(to_pem((shared_pki().root,)))
     paths = {"xml": tmp_path / "e.xml", "ers": tmp_path / "e.ers"}
     paths["xml"].write_bytes(evidence.xml)
-    paths["ers"].write_bytes(evidence.ers)
+    paths["ers"].write_bytes(evidence.ers or b"")
     sparse(paths[large], paths[large].read_bytes())
     at = ("--trust", tmp_path, "--at", LATER.isoformat())
     assert verify(*at, paths["xml"])[0] == 1

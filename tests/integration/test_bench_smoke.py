@@ -1,6 +1,7 @@
 """`kephs bench`: what it prints, that its clients read answers right, and that nothing stays behind."""
 
 import asyncio
+import itertools
 import json
 import os
 import shutil
@@ -27,8 +28,12 @@ from kephs.bench.figures import BenchError, Figure, disk_kind, machine
 from kephs.bench.inbound import Provider
 from kephs.bench.instance import Instance, make
 from kephs.bench.interleave import Work, rates
+from kephs.bench.proofs_bench import LEAVES
+from kephs.bench.sealing_bench import GROUP
 from kephs.bench.site import open_site
+from kephs.bench.stage import Supply, share_ms
 from kephs.bench.submit import Load
+from kephs.bench.token_bench import pkcs11
 from kephs.bench.turns import Runner, take_turns
 from kephs.bench.wire import ImapClient, SmtpClient, last_line
 from kephs.bootstrap import open_seal_policy, open_trust
@@ -76,18 +81,64 @@ def test_an_unknown_name_is_a_usage_error_that_names_those_there_are(tmp_path):
     assert all(
         name in done.stderr
         for name in (
-            "submit", "life", "inbound", "fetch", "first-read", "idle", "seal", "verify", "nes", "big-in",
-            "big-out",
+            "submit", "life", "inbound", "fetch", "first-read", "idle", "seal", "seal-memory", "pkcs11",
+            "verify", "ers", "proof", "nes", "bundle", "big-in", "big-out",
         )
     )  # fmt: skip
 
 
 @pytest.mark.slow
-def test_crypto_benchmarks_print_one_line_each_beside_the_raw_operation(tmp_path):
-    figures = figures_of(bench("seal", "verify", "nes", "--json", "--seconds", "1", folder=tmp_path))
-    assert list(figures) == ["seal", "verify", "nes", "nes-cold"]
+def test_crypto_benchmarks_print_one_line_for_each_form_beside_the_raw_operation(tmp_path):
+    figures = figures_of(bench("seal", "verify", "ers", "nes", "--json", "--seconds", "1", folder=tmp_path))
+    assert list(figures) == [
+        "seal", "seal-own", "verify", "verify-batch", "verify-own", "ers", "ers-alone", "nes", "nes-cold"
+    ]  # fmt: skip
     assert all(figure["baseline_name"].startswith("raw P-256") for figure in figures.values())
     assert figures["nes"]["value"] > figures["nes-cold"]["value"]
+    assert figures["seal"]["mean_batch"] > 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_memory_of_sealing_is_looked_at_on_the_way(tmp_path):
+    figure = figures_of(bench("seal-memory", "--json", "--seconds", "1", folder=tmp_path))["seal-memory"]
+    assert figure["value"] >= 4 * GROUP
+    assert isinstance(figure["rss_growth_mb_per_100k"], float)
+    assert figure["rss_end_mb"] <= figure["peak_rss_mb"] + 1
+
+
+@pytest.mark.slow
+@pytest.mark.tools
+def test_a_token_is_measured_beside_its_own_signatures_and_leaves_nothing(tmp_path):
+    figure = figures_of(bench("pkcs11", "--json", "--seconds", "1", folder=tmp_path))["pkcs11"]
+    assert figure["baseline_name"].startswith("SoftHSM")
+    assert figure["value"] < figure["raw_soft_sign"]
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_without_a_token_library_there_is_no_figure_but_its_cause(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with open_site(1, SystemClock().now) as site:
+        (figure,) = await pkcs11(site)
+    line = json.loads(figure.line())
+    assert (line["value"], line["baseline"], line["ratio"]) == (0, None, None)
+    assert "SoftHSM is not installed" in line["baseline_name"]
+
+
+@pytest.mark.slow
+def test_proofs_come_from_a_ledger_on_the_disk_and_the_figure_says_how_large_it_got(tmp_path):
+    figure = figures_of(bench("proof", "--json", "--seconds", "1", folder=tmp_path))["proof"]
+    assert figure["p50_ms"] <= figure["p99_ms"] <= figure["max_ms"]
+    assert figure["leaves"] == LEAVES or "the time was over" in figure["note"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_bundles_of_large_messages_are_made_and_verified_and_leave_nothing(tmp_path):
+    figures = figures_of(bench("bundle", "--json", "--seconds", "0.1", folder=tmp_path))
+    assert list(figures) == ["bundle", "bundle-verify"]
+    assert all(figure["bundle_mb"] > 2 * 24 for figure in figures.values())
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_without_a_peer_the_baseline_name_says_what_is_missing(monkeypatch):
@@ -261,6 +312,39 @@ async def test_the_first_turn_of_a_server_warms_up_and_is_not_counted():
     runner = Runner(turn)
     await take_turns([runner], 4, slice_seconds=1, clock=clock)
     assert runner.rate == pytest.approx(7)
+
+
+async def test_a_supply_gives_each_item_to_one_caller_once():
+    made, taken = itertools.count(), []
+
+    async def work(item: int) -> None:
+        await asyncio.sleep(0)
+        taken.append(item)
+
+    supply = Supply(lambda count: [next(made) for _ in range(count)], work, callers=7)
+    await take_turns([supply.runner], 0.2, slice_seconds=0.02)
+    await supply.all(25)
+    assert sorted(taken) == list(range(len(taken)))
+    assert 25 <= supply.done < len(taken)  # the first turn warms up
+    assert supply.cpu_rate > 0
+
+
+async def test_a_supply_that_runs_out_ends_its_turn():
+    async def work(_item: int) -> None:
+        """Take no time."""
+
+    supply = Supply(range, work)
+    runner = supply.runner
+    await runner.before()
+    assert await runner.turn(float("inf")) == 1000
+    await runner.before()
+    assert await runner.turn(float("inf")) == 2000
+
+
+def test_shares_of_times_are_the_nearest_rank():
+    times = [n / 1000 for n in range(100, 0, -1)]
+    assert [share_ms(times, share) for share in (0.01, 0.5, 0.99, 1)] == [1, 50, 99, 100]
+    assert share_ms([0.25], 0.5) == 250
 
 
 def test_a_figure_without_baseline_has_no_ratio():

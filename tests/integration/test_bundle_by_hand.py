@@ -37,7 +37,7 @@ def follow(data: bytes, folder: Path, *, trusted: Path, vkey: str = "", change=N
         change(unpacked)
     return subprocess.run(
         ["bash", "-c", commands(text)],
-        cwd=unpacked, capture_output=True, timeout=120, check=False, text=True,
+        cwd=unpacked, capture_output=True, timeout=300, check=False, text=True,
         env={
             "PATH": os.environ["PATH"], "KOKLER": str(trusted), "ZAMAN": str(int(LATER.timestamp())),
             "KAYIT_ANAHTARI": vkey,

@@ -21,7 +21,6 @@ from kephs.cli.main import main
 from kephs.cli.second_opinion import Tools, second_opinion
 from kephs.testpki.issued import to_pem
 from tests.support.batches import LocalBatcher, accepted_in_batch, batched, delivered_in_batch
-from tests.support.bundles import LATER as BUNDLED
 from tests.support.bundles import bundle, everything
 from tests.support.evidence_samples import record
 from tests.support.pki import make_pki, shared_pki
@@ -36,13 +35,11 @@ def beside(**files: bytes):
     return lambda ending: BytesSource(files[ending[1:]]) if ending[1:] in files else None
 
 
-def opinion(
-    data: bytes, *, store: TrustStore | None = None, tools: Tools | None = None, at=LATER, **files: bytes
-):
+def opinion(data: bytes, *, store: TrustStore | None = None, tools: Tools | None = None, **files: bytes):
     store = store or trust()
     source = BytesSource(data)
-    report = verify_source(source, store, at, beside=beside(**files))
-    return second_opinion(source, report, store, at, beside=beside(**files), tools=tools)
+    report = verify_source(source, store, LATER, beside=beside(**files))
+    return second_opinion(source, report, store, LATER, beside=beside(**files), tools=tools)
 
 
 def said(report) -> list[tuple[str, bool | None]]:
@@ -169,7 +166,7 @@ def test_their_files_are_private_and_gone_afterwards(tmp_path, monkeypatch):
 
 
 def test_they_accept_a_bundle_and_everything_signed_inside():
-    report = opinion(bundle(everything()), at=BUNDLED)
+    report = opinion(bundle(everything()))
     asked = [step.name for step in report.parts[-1].steps]
     assert any("manifest.p7s" in name or "manifest.json" in name for name in asked)
     assert all(step.ok for step in report.parts[-1].steps), report.parts[-1].failing_step

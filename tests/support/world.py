@@ -38,6 +38,7 @@ from kephs.usecases.deliver import Deliver
 from kephs.usecases.dispatch import DispatchMaker
 from kephs.usecases.fresh import FreshEvidence
 from kephs.usecases.give_up import GiveUp
+from kephs.usecases.pass_refusal import PassRefusal
 from kephs.usecases.read import Reader
 from kephs.usecases.kept_evidence import KeptEvidence
 from kephs.usecases.receipts import FileReceipts, ReceiptMaker
@@ -280,7 +281,8 @@ class World:
                 offload, self.changes, self.ids,
             ),
             receipts=TakeReceipt(
-                self.store, self.blobs, self.changes, self.clock, self.times, self.domain
+                self.store, self.blobs, self.changes, self.clock, self.times, self.domain,
+                PassRefusal(self.blobs, self.sealer, self.records),
             ),
             revocation=self.ocsp, offload=offload, clock=self.clock, trust=self.trust, policy=SealPolicy(),
             register=register,

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from evidence.notes import NoteSigner
-from evidence.ports import BytesSource
+from evidence.ports import BytesSource, Sealing
 from evidence.role import SealPolicy
 from evidence.verify_bundle import verify_bundle
 from kephs.usecases.bundle import BundleFault, BundleUnavailableError, MakeBundle
@@ -17,16 +17,17 @@ from kephs.usecases.prove import Prove
 from kephs.usecases.publish_ledger import PublishLedger
 from kephs.usecases.results import Accepted, Refused
 from tests.support.pair import Pair, new_pair
-from tests.support.pki import ayse
-from tests.support.world import AYSE, FATMA, MEHMET, Inline, World, compose, new_world, signed
+from tests.support.pki import ayse, shared_pki
+from tests.support.sealed import signer_of
+from tests.support.world import AYSE, FATMA, MEHMET, Inline, LocalSealer, World, compose, new_world, signed
 
 LOG = NoteSigner("hs91.kep.tr/kephs-ledger", Ed25519PrivateKey.generate())
 
 
-def maker(world: World, *, ledger: bool = True) -> MakeBundle:
+def maker(world: World, *, ledger: bool = True, sealer: Sealing | None = None) -> MakeBundle:
     publishing = PublishLedger(world.store, LOG, world.clock, alarm=lambda _cause: None)
     return MakeBundle(
-        store=world.store, blobs=world.blobs, sealer=world.sealer, revocation=world.ocsp, trust=world.trust,
+        store=world.store, blobs=world.blobs, sealer=sealer or world.sealer, revocation=world.ocsp, trust=world.trust,
         policy=SealPolicy(), offload=Inline(), clock=world.clock,
         ledger=Prove(world.store, publishing) if ledger else None,
     )  # fmt: skip
@@ -132,30 +133,29 @@ async def test_a_bundle_made_without_the_ledger_is_made_anew_when_there_is_one(w
 async def test_what_is_kept_but_unreadable_is_made_anew(world: World) -> None:
     message_id = await sent(world)
     await made(world, message_id)
-    inputs, _ = await world.store.read(lambda tx: tx.evidence.appendix(message_id))
+    kept = await world.store.read(lambda tx: tx.evidence.appendix(message_id))
+    assert kept is not None
+    inputs, _ = kept
     await world.store.write(lambda tx: tx.evidence.set_appendix(message_id, inputs, b"{}"))
     assert check(world, await made(world, message_id)).passed
 
 
 async def test_two_that_make_one_at_the_same_moment_give_the_same_bytes(world: World) -> None:
     message_id = await sent(world)
-    here = maker(world)
     rows_made: list[bytes] = []
 
-    class Meanwhile:
+    class Meanwhile(LocalSealer):
         """Lets another process finish while this one has its manifest signed."""
-
-        def __init__(self, sealer) -> None:
-            self._sealer = sealer
 
         async def sign_entity(self, digest, at):
             if not rows_made:
                 rows_made.append(b"")
                 world.clock.at += timedelta(seconds=1)
                 rows_made.append(await made(world, message_id))
-            return await self._sealer.sign_entity(digest, at)
+            return await super().sign_entity(digest, at)
 
-    here._sealer = Meanwhile(world.sealer)
+    key = shared_pki().transactions["hs91.kep.tr"]
+    here = maker(world, sealer=Meanwhile(signer_of(key), world.tsa))
     out = io.BytesIO()
     (await here.make(message_id)).write(out)
     assert out.getvalue() == rows_made[1]

@@ -224,8 +224,9 @@ def test_a_flip_of_any_sampled_byte_is_refused():
 
 
 @pytest.mark.slow
-def test_a_flip_of_any_byte_is_refused():
-    for position in range(len(XML)):
+@pytest.mark.parametrize("start", range(4))
+def test_a_flip_of_any_byte_is_refused(start):
+    for position in range(start, len(XML), 4):
         changed = bytearray(XML)
         changed[position] ^= 0x20 if position % 2 else 1
         assert not check(bytes(changed)).passed, position

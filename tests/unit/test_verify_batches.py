@@ -4,9 +4,11 @@ import asyncio
 import base64
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 
 import pytest
 
+from evidence import serialise
 from evidence.chain import TrustStore
 from evidence.ers import split_record
 from evidence.events import TS_KINDS
@@ -64,13 +66,8 @@ def deciding(report) -> tuple[Verdict, SubIndication | None, str | None]:
 
 def small(profile: Profile = Profile.KEP) -> SealedEvidence:
     """Return an evidence with as little in it as there may be."""
-    item = record(
-        EvidenceKind.SUBMISSION_ACCEPTANCE, recipients=(Party("k@hs91.kep.tr"),), sender_authentication=None
-    )
-    if profile is Profile.REM_BASELINE:
-        item = record(EvidenceKind.SUBMISSION_ACCEPTANCE, recipients=(Party("k@hs91.kep.tr"),))
-    issued = replace(shared_pki().transactions["hs91.kep.tr"])
-    return batched(item, profile=profile, by=batch_sealer(issued=issued))[0]
+    item = record(EvidenceKind.SUBMISSION_ACCEPTANCE, recipients=(Party("k@hs91.kep.tr"),))
+    return batched(item, profile=profile)[0]
 
 
 # ------------------------------------------------------------------- what passes
@@ -147,18 +144,24 @@ def _with_both(recorded, **stamp) -> SealedEvidence:
     signer = signer_of(shared_pki().transactions["hs91.kep.tr"])
     sealer = Sealer(signer, LocalTimestamper(STAMPED, **stamp))
     (inside,) = asyncio.run(sealer.seal_many((record(),), stamping=Stamping.OWN))
-    from hashlib import sha256  # noqa: PLC0415 - only here
-
     (ers,) = asyncio.run(LocalBatcher(recorded).records([sha256(inside.xml).digest()]))
     return replace(inside, ers=ers)
 
 
 def test_another_writers_evidence_passes_with_a_record_beside_it():
-    from hashlib import sha256  # noqa: PLC0415 - only here
-
     xml = foreign_xml(record())
     (ers,) = asyncio.run(LocalBatcher(STAMPED + timedelta(minutes=1)).records([sha256(xml).digest()]))
     assert check_evidence(xml, trust(), LATER, ers=ers).passed
+
+
+def test_another_writers_rem_baseline_evidence_passes_with_a_warning(monkeypatch):
+    from tests.support import sealed  # noqa: PLC0415 - only here
+
+    monkeypatch.setattr(sealed.rem_xml, "write", lambda item: serialise.write(item, Profile.REM_BASELINE))
+    found = check_evidence(foreign_xml(record()), trust(), LATER)
+    assert found.passed, found.report.failing_step
+    assert (found.own, found.stamped_at, found.record.kind) == (False, STAMPED, EvidenceKind.DELIVERY)
+    assert not check_evidence(foreign_xml(record(), mark="kephs-evidence-1"), trust(), LATER).passed
 
 
 # ------------------------------------------------------------------- what does not
@@ -193,8 +196,6 @@ def test_without_trust_a_record_proves_nothing(store):
 
 
 def test_a_record_of_an_authority_nobody_trusts_is_undecided():
-    from hashlib import sha256  # noqa: PLC0415 - only here
-
     other = make_pki()
     (ers,) = asyncio.run(LocalBatcher(tsa=other.tsa).records([sha256(E.xml).digest()]))
     found = check(ers=ers)
@@ -276,7 +277,7 @@ def test_a_flip_of_any_byte_of_the_record_is_refused():
 
 
 def _record_refused(evidence: SealedEvidence, position: int, flip: int) -> None:
-    changed = bytearray(evidence.ers)
+    changed = bytearray(evidence.ers or b"")
     changed[position] ^= flip
     assert not verify_evidence(evidence.xml, trust(), LATER, ers=bytes(changed)).passed, (position, flip)
 

@@ -4,6 +4,7 @@ import json
 import os
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -22,6 +23,7 @@ from tests.support.pki import shared_pki
 from tests.support.sealed import LATER, trust
 
 E = delivered_in_batch()
+ERS = E.ers or b""
 ORIGIN = "hs91.kep.tr/kephs-ledger"
 SALT = bytes(range(32))
 
@@ -121,13 +123,13 @@ def files(tmp_path: Path) -> Path:
     for name in ("delil", "kayit"):
         (tmp_path / name).mkdir()
     (tmp_path / "delil" / "40-Delivery-1.xml").write_bytes(E.xml)
-    (tmp_path / "delil" / "40-Delivery-1.ers").write_bytes(E.ers)
+    (tmp_path / "delil" / "40-Delivery-1.ers").write_bytes(ERS)
     (tmp_path / "kayit" / "40-Delivery-1.proof").write_bytes(PROOF)
     (tmp_path / "kayit" / "checkpoint").write_bytes(NOTE)
     return tmp_path
 
 
-def command(files: Path, *names: object, key: bool = False) -> tuple[int, list[dict]]:
+def command(files: Path, *names: object, key: bool = False) -> tuple[int, list[dict[str, Any]]]:
     words = ["verify", "--json", "--trust", str(files / "trust"), "--at", LATER.isoformat()]
     words += ["--log-key", KEY.vkey] if key else []
     paths = [str(files / str(name)) for name in names]
@@ -145,7 +147,7 @@ def test_the_command_finds_the_record_beside_the_evidence(files: Path):
 
 
 def test_the_command_refuses_evidence_with_the_record_of_another_beside_it(files: Path):
-    (files / "delil" / "40-Delivery-1.ers").write_bytes(accepted_in_batch().ers)
+    (files / "delil" / "40-Delivery-1.ers").write_bytes(accepted_in_batch().ers or b"")
     assert command(files, "delil/40-Delivery-1.xml")[0] == 1
 
 
