@@ -175,15 +175,19 @@ def local_time(at: datetime) -> str:
 
 
 def _recipients(record: EvidenceRecord) -> str:
-    shown = [party.address for party in record.recipients[:RECIPIENTS_SHOWN]]
-    hidden = len(record.recipients) - len(shown)
-    return ", ".join(shown) + (f" (+{hidden})" if hidden else "")
+    return _listed([party.address for party in record.recipients])
+
+
+def _listed(addresses: Sequence[str]) -> str:
+    hidden = len(addresses) - RECIPIENTS_SHOWN
+    return ", ".join(addresses[:RECIPIENTS_SHOWN]) + (f" (+{hidden})" if hidden > 0 else "")
 
 
 def _concerned(record: EvidenceRecord) -> str:
-    if record.refers_to is None or not 1 <= record.refers_to <= len(record.recipients):
+    numbers = record.covers or (() if record.refers_to is None else (record.refers_to,))
+    if not numbers or not all(1 <= number <= len(record.recipients) for number in numbers):
         return _recipients(record)
-    return record.recipients[record.refers_to - 1].address
+    return _listed([record.recipients[number - 1].address for number in numbers])
 
 
 def for_dispatch(record: EvidenceRecord) -> Introduction:

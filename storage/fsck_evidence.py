@@ -23,7 +23,7 @@ _OF_OURS_ELSEWHERE: Final = frozenset({_K.RELAY_FAILURE, _K.NON_DELIVERY})
 
 
 Covers = Mapping[str, tuple[int, ...]]
-"""The recipients that relay evidence lists, by evidence id, where it is about some and not all (KEP-EV-02)."""
+"""Whom relay evidence lists, by evidence id, where it is about several recipients and not all (KEP-EV-02)."""
 
 
 def about(row: StoredEvidence, delivery: Delivery, covers: Covers) -> bool:

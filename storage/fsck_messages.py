@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeVar
 
-from evidence.serialise import read as read_record
-from evidence.xml_reader import XML_SIZE_MAX, EvidenceFormatError
+from evidence.serialise import profile_of_root, read_root
+from evidence.xml_reader import XML_SIZE_MAX, EvidenceFormatError, parse_xml
 from kephs.domain.lifecycle import TO_HAND_OVER, MessageState, TransferState
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer, TransferKind
 from storage.fsck_evidence import makers, other_facts
@@ -185,7 +185,8 @@ class MessageCheck:
                 yield Finding(FindingCode.EVIDENCE_NOT_IN_LEDGER, row.evidence_id)
             try:
                 xml = self._scope.look(row.blob, keep=XML_SIZE_MAX)
-                record = read_record(xml)
+                root = parse_xml(xml)
+                record = read_root(root)
             except ContentGoneError as error:
                 yield Finding(FindingCode.EVIDENCE_CONTENT_MISSING, row.evidence_id, str(error))
             except ContentAlteredError as error:
@@ -197,6 +198,7 @@ class MessageCheck:
                     covers[row.evidence_id] = record.covers
                 yield from proof_of(row, xml, self._tx.evidence.ers(row.evidence_id))
                 others = other_facts(record, row, message, by_number)
+                others += [] if profile_of_root(root) is row.profile else ["profile"]
                 if others:
                     yield Finding(FindingCode.EVIDENCE_OTHER_FACTS, row.evidence_id, ", ".join(others))
 

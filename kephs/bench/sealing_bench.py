@@ -8,7 +8,7 @@ from typing import Final
 from evidence.records import EvidenceRecord
 from kephs.bench.figures import IN_MEMORY, Figure, own_peak_rss_mb, ticks
 from kephs.bench.site import Site
-from kephs.bench.stage import CALLERS, RAW_SIGN, Stage, Supply, raw_sign_supply
+from kephs.bench.stage import CALLERS, RAW_SIGN, Stage, Supply, by_processor, raw_sign_supply
 from kephs.bench.turns import take_turns
 
 SLICE: Final = 0.25  # seconds
@@ -31,13 +31,13 @@ async def seal(site: Site) -> list[Figure]:
     batched, single, raw = (work.rate for work in works)
     count = batcher.counters
     notes = {
-        "target_ratio": 0.25, "cpu_ratio": round(batches.cpu_rate / raws.cpu_rate, 3), "callers": CALLERS,
+        "target_ratio": 0.25, **by_processor(batches, raws), "callers": CALLERS,
         "mean_batch": round(count.leaves / count.batches, 1),
         "note": "XML, signature and evidence record (RFC 4998) of each; one token a batch from a TSA in this "
-        "process, verified as the HTTP client does; cpu_ratio by processor time, for noisy machines",
+        "process, verified as the HTTP client does; cpu_...: by processor time",
     }  # fmt: skip
     own_notes = {
-        "cpu_ratio": round(singles.cpu_rate / raws.cpu_rate, 3),
+        **by_processor(singles, raws),
         "note": "XAdES-B-T: one signature and one token of a TSA in this process each, so 0.5 would be the "
         "ceiling; the token is not verified again",
     }
@@ -53,12 +53,11 @@ async def seal_memory(site: Site) -> list[Figure]:
     stage = Stage.make(site.clock)
     sealer, _ = stage.batch_sealer()
     supply: Supply[EvidenceRecord] = Supply(stage.records, sealer.seal, CALLERS)
-    await supply.all(GROUP)
-    sealed, sizes = [0], [_rss_mb()]
+    sealed, sizes = list[int](), list[float]()
     end = ticks() + site.seconds
     while ticks() < end or len(sizes) < _FEWEST:
         await supply.all(GROUP)
-        sealed.append(supply.done)
+        sealed.append(GROUP * (1 + len(sealed)))
         sizes.append(_rss_mb())
     skipped = min(WARM_UP, len(sizes) // 2)
     slope = linear_regression(sealed[skipped:], sizes[skipped:]).slope

@@ -186,6 +186,11 @@ class Supply(Generic[T]):
         return 0
 
 
+def by_processor(ours: Supply[Any], raw: Supply[Any]) -> dict[str, object]:
+    """Return the same rates by processor time of this process: neighbours change them much less."""
+    return {"cpu_value": round(ours.cpu_rate), "cpu_ratio": float(f"{ours.cpu_rate / raw.cpu_rate:.3g}")}
+
+
 def raw_sign_supply() -> Supply[bytes]:
     """Return raw signatures as work for turns."""
     key = p256()
@@ -205,6 +210,16 @@ def raw_verify() -> Work:
         return [(digest, key.sign(digest, ECDSA)) for digest in digests(count)]
 
     return Work(signed, lambda pair: public.verify(pair[1], pair[0], ECDSA))
+
+
+def raw_verify_supply() -> Supply[tuple[bytes, bytes]]:
+    """Return raw verifications as work for turns."""
+    raw = raw_verify()
+
+    async def verify(pair: tuple[bytes, bytes]) -> None:
+        raw.run(pair)
+
+    return Supply(raw.prepare, verify)
 
 
 def digests(count: int) -> Sequence[bytes]:

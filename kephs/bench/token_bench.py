@@ -9,7 +9,7 @@ from evidence.adapters.pkcs11_signer import Pkcs11Signer
 from kephs.bench import softhsm
 from kephs.bench.figures import Figure, own_peak_rss_mb
 from kephs.bench.site import Site
-from kephs.bench.stage import CALLERS, Stage, Supply, digests, raw_sign_supply
+from kephs.bench.stage import CALLERS, Stage, Supply, by_processor, digests, raw_sign_supply
 from kephs.bench.turns import take_turns
 
 _BUFFER: Final = 1024  # octets for a signature, as our signer asks for
@@ -40,11 +40,11 @@ async def pkcs11(site: Site) -> list[Figure]:
         await take_turns((ours, token, soft), site.seconds, slice_seconds=_SLICE)
     count = batcher.counters
     more = {
-        "target_ratio": 0.6, "cpu_ratio": round(supplies[0].cpu_rate / supplies[1].cpu_rate, 3),
+        "target_ratio": 0.6, **by_processor(supplies[0], supplies[1]),
         "callers": CALLERS, "mean_batch": round(count.leaves / count.batches, 1),
         "raw_soft_sign": round(soft.rate),
         "note": "P-256 on SoftHSM: XML, signature by the token and evidence record of each; the token in a "
-        "thread beside the event loop; cpu_ratio by processor time of both",
+        "thread beside the event loop; cpu_...: by processor time of both",
     }  # fmt: skip
     name = "SoftHSM, C_Sign through python-pkcs11, one session"
     return [Figure("pkcs11", ours.rate, "evidence/s", token.rate, name, own_peak_rss_mb(), site.disk, more)]

@@ -16,13 +16,23 @@ from evidence.sealing import Sealer
 from evidence.verify_ers import check_record
 from evidence.verify_evidence import check_evidence
 from kephs.bench.figures import IN_MEMORY, BenchError, Figure, own_peak_rss_mb
-from kephs.bench.interleave import Work, rates
 from kephs.bench.site import Site
-from kephs.bench.stage import RAW_VERIFY, SEAL_POLICY, LocalStamps, Stage, outcome, raw_verify
+from kephs.bench.stage import (
+    RAW_VERIFY,
+    SEAL_POLICY,
+    LocalStamps,
+    Stage,
+    Supply,
+    by_processor,
+    outcome,
+    raw_verify_supply,
+)
+from kephs.bench.turns import take_turns
 
 BATCH: Final = 100  # under one token
 DATA_BYTES: Final = 4096  # about as much as an evidence has
 TARGET: Final = 3000  # a second
+_SLICE: Final = 0.25  # seconds
 T = TypeVar("T")
 
 
@@ -38,21 +48,21 @@ async def verify(site: Site) -> list[Figure]:
     stage = Stage.make(site.clock)
     makers, trust = _Makers(stage), stage.trust()
 
-    def check(item: _Proven) -> None:
+    async def check(item: _Proven) -> None:
         if not check_evidence(item.data, trust, stage.clock(), SEAL_POLICY, ers=item.record).passed:
             raise BenchError("an evidence did not pass")
 
-    works = [Work(make, check) for make in (makers.bare, makers.batched, makers.own)]
-    *values, raw = rates((*works, raw_verify()), site.seconds)
-    notes = {
-        "verify": "XAdES-B-B: the evidence alone, no stamp given (which the report notes): one signature",
-        "verify-batch": f"with its evidence record, {BATCH} under one token, mixed: two signatures",
-        "verify-own": "XAdES-B-T, the token inside: two signatures",
+    works = {
+        "verify": Supply(makers.bare, check),
+        "verify-batch": Supply(makers.batched, check),
+        "verify-own": Supply(makers.own, check),
     }
-    return [
-        _figure(name, "evidence/s", value, raw, note)
-        for (name, note), value in zip(notes.items(), values, strict=True)
-    ]
+    notes = (
+        "XAdES-B-B: the evidence alone, no stamp given (which the report notes): one signature",
+        f"with its evidence record, {BATCH} under one token, mixed: two signatures",
+        "XAdES-B-T, the token inside: two signatures",
+    )
+    return await _measured(site, "evidence/s", works, notes)
 
 
 async def ers(site: Site) -> list[Figure]:
@@ -60,7 +70,7 @@ async def ers(site: Site) -> list[Figure]:
     stage = Stage.make(site.clock)
     makers, trust = _Makers(stage), stage.trust()
 
-    def check(item: _Proven) -> None:
+    async def check(item: _Proven) -> None:
         data, record = item
         found = check_record(
             record or b"", lambda name: new_hash(name, data).digest(), trust, stage.clock()
@@ -68,17 +78,31 @@ async def ers(site: Site) -> list[Figure]:
         if not found.passed:
             raise BenchError("an evidence record did not pass")
 
-    works = [Work(make, check) for make in (makers.records, makers.records_alone)]
-    together, alone, raw = rates((*works, raw_verify()), site.seconds)
-    note = (
+    works = {"ers": Supply(makers.records, check), "ers-alone": Supply(makers.records_alone, check)}
+    together = (
         f"records of batches of {BATCH}, mixed: records and the {DATA_BYTES} octets they are about all "
         "differ, the token is another in each batch and comes again with each record of it"
     )
-    note_alone = "batches of one: record, data and token all differ"
-    return [
-        _figure("ers", "records/s", together, raw, note),
-        _figure("ers-alone", "records/s", alone, raw, note_alone),
-    ]
+    alone = "batches of one: record, data and token all differ"
+    return await _measured(site, "records/s", works, (together, alone))
+
+
+async def _measured(
+    site: Site, unit: str, works: dict[str, Supply[_Proven]], notes: Sequence[str]
+) -> list[Figure]:
+    """Let all works and the raw verification take turns."""
+    raw = raw_verify_supply()
+    runners = {name: work.runner for name, work in works.items()}
+    baseline = raw.runner
+    await take_turns((*runners.values(), baseline), site.seconds, slice_seconds=_SLICE)
+    figures = []
+    for (name, runner), note in zip(runners.items(), notes, strict=True):
+        target: dict[str, object] = {} if name == "verify-own" else {"target": TARGET}
+        more = target | by_processor(works[name], raw) | {"note": f"{note}; cpu_...: by processor time"}
+        figures.append(
+            Figure(name, runner.rate, unit, baseline.rate, RAW_VERIFY, own_peak_rss_mb(), IN_MEMORY, more)
+        )
+    return figures
 
 
 class _Away:
@@ -138,10 +162,3 @@ def _data(count: int) -> list[bytes]:
 
 def _mixed(items: Sequence[T]) -> list[T]:
     return Random(0).sample(items, len(items))  # noqa: S311  # an order, no secret
-
-
-def _figure(name: str, unit: str, value: float, raw: float, note: str) -> Figure:
-    more: dict[str, object] = {"note": note}
-    if name != "verify-own":
-        more = {"target": TARGET, **more}
-    return Figure(name, value, unit, raw, RAW_VERIFY, own_peak_rss_mb(), IN_MEMORY, more)

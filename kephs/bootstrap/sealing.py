@@ -121,7 +121,7 @@ def open_signer(settings: Settings, trust: TrustStore | None = None) -> SoftSign
     return signer
 
 
-def _refuse_unusable(settings: Settings, signer: Signer, trust: TrustStore) -> None:
+def _refuse_unusable(settings: Settings, signer: Signer | SealCertificates, trust: TrustStore) -> None:
     problem = check_signer(settings, signer, trust, SystemClock().now()).problem
     if problem is not None:
         raise SettingsError(f"the transaction certificate cannot be used: {problem}; see seal in kephs.toml")
@@ -228,8 +228,8 @@ def open_key(settings: Settings, trust: TrustStore) -> Iterator[Signer]:
     )  # fmt: skip
     chain = [seal.chain] if seal.chain.exists() else []
     try:
+        _refuse_unusable(settings, read_seal(settings), trust)
         signer = Pkcs11Signer.from_pem(place, seal.certificate, chain)
-        _refuse_unusable(settings, signer, trust)
     except (KeyMaterialError, SignerUnavailableError) as error:
         raise SettingsError(f"the key's device: {error}; see seal in kephs.toml") from None
     try:

@@ -27,7 +27,9 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "verify": "verify evidence, KEP messages and bundles, offline",
     }
 )
-HIDDEN: Final[Mapping[str, str]] = MappingProxyType({"test-pki": "run the TEST PKI of an instance"})
+HIDDEN: Final[Mapping[str, str]] = MappingProxyType(
+    {"signer": "hold the key and seal, for kephs serve", "test-pki": "run the TEST PKI of an instance"}
+)
 
 
 class _Lazy(click.Group):

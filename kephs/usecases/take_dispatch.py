@@ -15,7 +15,15 @@ from directory.addresses import AddressError, KepAddress
 from directory.providers import ProviderRegister, Served
 from evidence.mime import decoded_size
 from evidence.ports import ByteSource, Sealing
-from evidence.records import Authentication, EvidenceKind, EvidenceRecord, Party, Reason, SealedEvidence
+from evidence.records import (
+    Authentication,
+    EvidenceKind,
+    EvidenceRecord,
+    Party,
+    Profile,
+    Reason,
+    SealedEvidence,
+)
 from kephs.domain.lifecycle import DeliveryState, MessageEvent, MessageState, advance_message
 from kephs.domain.message_index import encode as encode_index
 from kephs.domain.messages import Delivery, Recipient, Role, StoredEvidence, Submission
@@ -49,6 +57,15 @@ class _Ours:
     number: int
     address: KepAddress
     account: Account | None
+    refusal: Refusal | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What one evidence says, of a recipient, of several that it lists, or (neither) of all."""
+
+    number: int | None
+    covers: tuple[int, ...]
     refusal: Refusal | None
 
 
@@ -210,18 +227,21 @@ class TakeDispatch:
     ) -> tuple[list[SealedEvidence], list[Blob]]:
         """Seal what each evidence says; it names all recipients as evidence 10 does, whatever they are."""
         named, peer = found.record.recipients, Party(found.peer.service_address, found.peer.name)
-        made = [
-            self.records.make(
-                _kind(refusal),
-                message,
-                number=number,
-                reasons=_reasons(refusal),
-                recipients=named,
-                other_party=peer,
-            )
-            for number, refusal in _about(len(named), ours)
-        ]
         form = form_for_origin(self.register, message.origin)
+        made = [
+            replace(
+                self.records.make(
+                    _kind(said.refusal),
+                    message,
+                    number=said.number,
+                    reasons=_reasons(said.refusal),
+                    recipients=named,
+                    other_party=peer,
+                ),
+                covers=said.covers,
+            )
+            for said in _about(len(named), ours, form.profile)
+        ]
         sealed = await self.sealer.seal_many(made, profile=form.profile, stamping=form.stamping)
         return sealed, await self.blobs.put_many([one.xml for one in sealed])
 
@@ -302,12 +322,25 @@ def _content_size(found: Sealed, arriving: Arriving) -> int:
     return decoded_size(arriving.spool.source(), counted)
 
 
-def _about(named: int, ours: Sequence[_Ours]) -> list[tuple[int | None, Refusal | None]]:
-    """Return what each evidence says: one without an index where all recipients fare alike (KEP-EV-02)."""
-    everybody = len(ours) == named
-    if everybody and len({one.refusal for one in ours}) == 1:
-        return [(None, ours[0].refusal)]
-    return [(one.number, one.refusal) for one in ours]
+def _about(named: int, ours: Sequence[_Ours], profile: Profile) -> list[_Said]:
+    """Return what each evidence says (KEP-EV-02).
+
+    One without an index where all recipients fare alike. Else one for each recipient in TS XML; EN XML can
+    list several: one for those who get it, one for those refused for the most frequent reason.
+    """
+    fates: dict[Refusal | None, list[int]] = {}
+    for one in ours:
+        fates.setdefault(one.refusal, []).append(one.number)
+    if len(ours) == named and len(fates) == 1:
+        return [_Said(None, (), ours[0].refusal)]
+    together: set[Refusal | None] = set()
+    if (
+        profile is Profile.REM_BASELINE
+    ):  # evidence of ours is unique by kind and index: one list for each kind
+        refusals = sorted((fate for fate in fates if fate is not None), key=lambda fate: -len(fates[fate]))
+        together = {fate for fate in (None, *refusals[:1]) if len(fates.get(fate, ())) > 1}
+    lists = [_Said(None, tuple(fates[fate]), fate) for fate in fates if fate in together]
+    return lists + [_Said(one.number, (), one.refusal) for one in ours if one.refusal not in together]
 
 
 def _kind(refusal: Refusal | None) -> EvidenceKind:

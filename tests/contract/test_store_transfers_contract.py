@@ -268,3 +268,64 @@ async def test_a_dispatch_is_held_by_its_message(store: Any) -> None:
     assert blob(b"dispatch").sha256 not in {b.sha256 for b in await store.write(release)}
     await store.write(lambda tx: tx.messages.set_state("m1", MessageState.COMPLETED))
     assert [b.sha256 for b in await store.write(release)] == [blob(b"dispatch").sha256]
+
+
+FACE = blob(b"face").sha256
+
+
+async def lets_go(store: Any, sha256: bytes = FACE) -> bool:
+    """Say whether content is released now."""
+    return sha256 in {b.sha256 for b in await store.write(release)}
+
+
+def with_face(tx: Tx) -> None:
+    filled(tx)
+    tx.transfers.add(transfer())
+    tx.blobs.add(blob(b"face"))
+    assert tx.transfers.name_blob("t1", FACE) is True
+
+
+async def test_a_dispatch_of_one_peer_is_named_once_and_the_lease_goes_on(store: Any) -> None:
+    def work(tx: Tx) -> None:
+        filled(tx)
+        tx.transfers.add(transfer())
+        tx.transfers.claim(PEER, T0, 1, after(300), "p")
+        tx.blobs.add(blob(b"face"))
+        tx.blobs.add(blob(b"other"))
+        assert tx.transfers.name_blob("t1", FACE) is True
+
+    await store.write(work)
+    assert await store.write(lambda tx: tx.transfers.name_blob("t1", blob(b"other").sha256)) is False
+    assert await store.write(lambda tx: tx.transfers.name_blob("t9", FACE)) is False
+    assert (await store.read(lambda tx: tx.transfers.get("t1"))).blob == FACE
+    assert await store.write(lambda tx: tx.transfers.renew("t1", after(600), "p")) is True
+    assert await store.read(lambda tx: tx.blobs.get(blob(b"other").sha256)) is not None
+    gone = {b.sha256 for b in await store.write(release)}
+    assert blob(b"other").sha256 in gone
+    assert FACE not in gone
+
+
+@pytest.mark.parametrize("state", [HANDED, ANSWERED, DONE, FAILED])
+async def test_a_dispatch_that_is_not_to_be_handed_over_lets_its_content_go(
+    store: Any, state: TransferState
+) -> None:
+    await store.write(with_face)
+    assert not await lets_go(store)
+    before = replace(transfer(), blob=FACE)
+    for waiting in (replace(before, attempts=1), replace(before, state=HELD)):
+        assert await store.write(lambda tx, row=waiting: tx.transfers.save(row, QUEUED)) is True
+        assert not await lets_go(store)
+        assert (await store.read(lambda tx: tx.transfers.get("t1"))).blob == FACE
+    left = replace(before, state=state)
+    assert await store.write(lambda tx: tx.transfers.save(left, HELD)) is True
+    assert (await store.read(lambda tx: tx.transfers.get("t1"))).blob is None
+    assert await lets_go(store)
+    assert await store.write(lambda tx: tx.transfers.name_blob("t1", FACE)) is False
+
+
+async def test_saving_over_another_state_lets_no_content_go(store: Any) -> None:
+    await store.write(with_face)
+    left = replace(transfer(), blob=FACE, state=HANDED)
+    assert await store.write(lambda tx: tx.transfers.save(left, HELD)) is False
+    assert (await store.read(lambda tx: tx.transfers.get("t1"))).blob == FACE
+    assert not await lets_go(store)

@@ -6,19 +6,18 @@ a further mode joins `MODES` with whoever seals in it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import cache
 from hashlib import sha256
 
 import pytest
 from asn1crypto import cms as asn1_cms
+from lxml import etree
 
 from evidence.ers import split_record
 from evidence.kep_message import parse_kep_message
 from evidence.ports import BytesSource, Stamping
 from evidence.records import EvidenceKind, Issuer, Profile, SealedEvidence
 from evidence.sealing import Sealer
-from evidence.timestamps import build_request, parse_response
 from evidence.verify_evidence import verify_evidence
 from evidence.verify_message import verify_kep_message
 from evidence.xades import DECLARATION
@@ -29,7 +28,18 @@ from tests.support.batches import batch_sealer, batched
 from tests.support.erds_samples import full
 from tests.support.evidence_samples import HS91
 from tests.support.pki import shared_pki
-from tests.support.sealed import HS92, LATER, ORIGINAL, STAMPED, dispatch, ocsp_files, receipt, trust
+from tests.support.sealed import (
+    HS92,
+    LATER,
+    ORIGINAL,
+    STAMPED,
+    LocalTimestamper,
+    dispatch,
+    ocsp_files,
+    receipt,
+    signer_of,
+    trust,
+)
 from tests.support.strangers import (
     Anchors,
     openssl_cms,
@@ -135,10 +145,16 @@ def test_xmlsec1_and_signxml_refuse_a_flipped_byte_in_all_that_is_signed(
 ):
     evidence = sealed(mode, profile, key, EvidenceKind.DELIVERY)
     for changed in flipped(evidence.xml, *signed_ranges(evidence.xml), places=PLACES):
-        assert not signxml(changed, key_of(key).issued.x509)
+        assert not signxml(changed, key_of(key).issued.x509) or unread(changed, evidence.xml)
         assert not verify_evidence(changed, trust(), LATER, ers=evidence.ers).passed
     for changed in flipped(evidence.xml, *signed_ranges(evidence.xml), places=2):
-        assert not xmlsec1(changed, anchors, tmp_path)
+        assert not xmlsec1(changed, anchors, tmp_path) or unread(changed, evidence.xml)
+
+
+def unread(changed: bytes, xml: bytes) -> bool:
+    """Say whether only a declaration was changed that canonical XML drops: to these tools it is the same."""
+    forms = (etree.tostring(etree.fromstring(one), method="c14n", exclusive=True) for one in (changed, xml))
+    return bool(next(forms) == next(forms))
 
 
 @every_way
@@ -230,19 +246,21 @@ def test_openssl_and_pyhanko_refuse_a_flipped_byte_of_a_message(profile, key, an
     assert pyhanko_cms(p7s, sha256(digest).digest(), anchors, ocsps) is None
 
 
+class Astray(LocalTimestamper):
+    """Gives good tokens over other digests than it was asked for."""
+
+    async def stamp(self, digest: bytes) -> bytes:
+        return await super().stamp(sha256(digest).digest())
+
+
 def test_pyhanko_refuses_to_date_a_message_by_the_stamp_of_another(anchors):
-    p7s, digest = taken_apart(message_of(Stamping.BATCH, Profile.KEP, KEYS[0], whole=True))
-    request = build_request(sha256(b"another signature").digest(), 2**65 + 1)
-    stranger = parse_response(shared_pki().timestamp_reply(request, STAMPED - timedelta(minutes=1)))
-    attribute = asn1_cms.CMSAttribute(
-        {"type": "signature_time_stamp_token", "values": [asn1_cms.ContentInfo.load(stranger)]}
-    )
-    parsed = asn1_cms.ContentInfo.load(p7s)
-    parsed["content"]["signer_infos"][0]["unsigned_attrs"] = [attribute]
-    changed = parsed.dump(force=True)
-    ocsps = key_of(KEYS[0]).ocsps()
-    assert pyhanko_cms(p7s, digest, anchors, ocsps) == STAMPED
-    assert pyhanko_cms(changed, digest, anchors, ocsps) in (None, LATER)
+    key = key_of(KEYS[0])
+    evidence = sealed(Stamping.BATCH, Profile.KEP, KEYS[0], EvidenceKind.DELIVERY)
+    message = receipt(evidence, by=Sealer(signer_of(key.issued), Astray()))
+    p7s, digest = taken_apart(message)
+    assert openssl_cms(message, anchors)  # it does not look at stamps
+    assert pyhanko_cms(p7s, digest, anchors, key.ocsps()) != STAMPED
+    assert not verify_kep_message(BytesSource(message), trust(), LATER).passed
 
 
 # --------------------------------------------------------------------------- where bytes are flipped

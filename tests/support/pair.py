@@ -12,8 +12,8 @@ from evidence.kep_message import parse_kep_message
 from evidence.package import Boundaries, Envelope, plan_dispatch, plan_receipt, transfer_label
 from evidence.ports import BytesSource
 from evidence.records import EvidenceKind, EvidenceRecord, MessageFacts, Party, SealedEvidence
-from evidence.rem_xml import read as read_record
 from evidence.sealing import Sealer
+from evidence.serialise import read as read_record
 from evidence.verify_evidence import check_evidence
 from kephs.domain.messages import Delivery, Submission, Transfer
 from kephs.domain.policy import Limits

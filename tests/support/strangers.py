@@ -31,7 +31,8 @@ from pyhanko.sign.validation.policy_decl import (
 )
 from pyhanko.sign.validation.settings import KeyUsageConstraints
 from pyhanko_certvalidator.authority import CertTrustAnchor
-from pyhanko_certvalidator.context import CertValidationPolicySpec, ValidationTimingInfo
+from pyhanko_certvalidator.context import CertValidationPolicySpec
+from pyhanko_certvalidator.ltv.types import ValidationTimingInfo
 from pyhanko_certvalidator.policy_decl import (
     CertRevTrustPolicy,
     RevocationCheckingPolicy,
@@ -109,7 +110,7 @@ def signxml(xml: bytes, certificate: x509.Certificate) -> bool:
             etree.fromstring(xml), x509_cert=certificate,
             expect_config=SignatureConfiguration(expect_references=2),
         )  # fmt: skip
-    except (SignXMLException, etree.XMLSyntaxError, ValueError):
+    except (SignXMLException, etree.LxmlError, ValueError):
         return False
     return len(results) == 2
 

@@ -17,10 +17,10 @@ from evidence.chain import TrustStore
 from evidence.ports import TimestampUnavailableError
 from evidence.qualified import NesPolicy
 from evidence.records import EvidenceKind, EvidenceRecord, Issuer
-from evidence.rem_xml import read as read_record
 from evidence.revocation import check_ocsp, ocsp_request
 from evidence.role import SealPolicy
 from evidence.sealing import Sealer
+from evidence.serialise import read as read_record
 from evidence.smime_sign import sign_message
 from evidence.timestamps import build_request as timestamp_request
 from evidence.timestamps import parse_response
@@ -38,9 +38,9 @@ from kephs.usecases.deliver import Deliver
 from kephs.usecases.dispatch import DispatchMaker
 from kephs.usecases.fresh import FreshEvidence
 from kephs.usecases.give_up import GiveUp
+from kephs.usecases.kept_evidence import KeptEvidence
 from kephs.usecases.pass_refusal import PassRefusal
 from kephs.usecases.read import Reader
-from kephs.usecases.kept_evidence import KeptEvidence
 from kephs.usecases.receipts import FileReceipts, ReceiptMaker
 from kephs.usecases.receive import Receive
 from kephs.usecases.records import RecordMaker

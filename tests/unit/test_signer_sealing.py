@@ -91,6 +91,12 @@ async def joined(sealing, *, rules=None, **options):
             await served
 
 
+async def until(look):
+    async with asyncio.timeout(20):
+        while not look():
+            await asyncio.sleep(0)
+
+
 def ids(count):
     return [record(evidence_id=f"{n}@hs91.kep.tr") for n in range(count)]
 
@@ -128,7 +134,7 @@ async def test_answers_come_when_they_are_ready_whatever_the_order():
 
     async with joined(held) as (sealer, _, _), asyncio.TaskGroup() as group:
         waiting = group.create_task(ask(sealer, first))
-        await asyncio.sleep(0)
+        await until(lambda: held.asked)
         await ask(sealer, second)
         assert not waiting.done()
         gate.set()
@@ -152,13 +158,14 @@ async def test_more_requests_than_the_limit_wait_their_turn(monkeypatch):
     held = Held()
     gate = held.hold("0@hs91.kep.tr")
     monkeypatch.setattr(server, "REQUESTS_MAX", 3)
-    async with joined(held) as (sealer, _, _), asyncio.TaskGroup() as group:
+    async with joined(held) as (sealer, link, _), asyncio.TaskGroup() as group:
         tasks = [group.create_task(sealer.seal_many([ids(1)[0]])) for _ in range(2000)]
-        await asyncio.sleep(0.05)
-        assert len(held.asked) < 2000
+        await until(lambda: held.asked and not link.writable.is_set())
+        assert sum(count for count, _, _ in held.asked) < 2000
         gate.set()
         await asyncio.wait(tasks)
-    assert len(held.asked) == 2000
+    assert sum(count for count, _, _ in held.asked) == 2000
+    assert max(count for count, _, _ in held.asked) <= server.TOGETHER_MAX
 
 
 @pytest.mark.parametrize(
@@ -178,6 +185,51 @@ async def test_what_the_sealer_raises_the_caller_gets(raised, expected):
                 await asking
         assert not link.lost.is_set()
     assert "defect" not in str(caught.value)
+
+
+async def test_calls_that_come_together_are_sealed_together_and_each_has_its_own():
+    held = Held()
+    async with joined(held) as (sealer, _, _), asyncio.TaskGroup() as group:
+        alike = [group.create_task(sealer.seal_many(ids(n + 1)[n:])) for n in range(100)]
+        other = group.create_task(sealer.seal_many(ids(3), stamping=Stamping.OWN))
+    for n, call in enumerate(alike):
+        assert [one.xml for one in call.result()] == [b"<sealed/>%d@hs91.kep.tr" % n]
+    assert len(other.result()) == 3
+    assert sorted(held.asked, key=str) == sorted(
+        [(64, Profile.KEP, None), (36, Profile.KEP, None), (3, Profile.KEP, Stamping.OWN)], key=str
+    )
+
+
+async def test_one_that_is_refused_spoils_none_of_those_it_came_with():
+    async with joined(Held()) as (sealer, _, _), asyncio.TaskGroup() as group:
+        bad = record(event_time=NOW - timedelta(days=1))
+        calls = [group.create_task(_outcome(sealer.seal_many([one]))) for one in (*ids(5), bad, *ids(5))]
+    outcomes = [call.result() for call in calls]
+    assert type(outcomes.pop(5)) is SignerRefusedError
+    assert all(len(one) == 1 for one in outcomes)
+
+
+async def test_one_that_the_key_cannot_seal_spoils_none_of_those_it_came_with():
+    class Fussy(Held):
+        async def seal_many(self, records, **ways):
+            if any(one.evidence_id.startswith("bad") for one in records):
+                raise SignerUnavailableError("the certificate does not count")
+            return await super().seal_many(records, **ways)
+
+    async with joined(Fussy()) as (sealer, _, _), asyncio.TaskGroup() as group:
+        made = [*ids(3), record(evidence_id="bad@hs91.kep.tr")]
+        calls = [group.create_task(_outcome(sealer.seal_many([one]))) for one in made]
+    outcomes = [call.result() for call in calls]
+    assert type(outcomes.pop()) is SignerUnavailableError
+    assert all(len(one) == 1 for one in outcomes)
+
+
+async def test_when_nobody_stamps_all_that_came_together_hear_so_after_one_try():
+    held = Held(error=TimestampUnavailableError("both silent"))
+    async with joined(held) as (sealer, _, _), asyncio.TaskGroup() as group:
+        calls = [group.create_task(_outcome(sealer.seal_many([one]))) for one in ids(20)]
+    assert {type(call.result()) for call in calls} == {TimestampUnavailableError}
+    assert len(held.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -241,9 +293,10 @@ async def test_a_cancelled_call_loses_nobody_else():
     first, second = ids(2)
     gates = [held.hold(one.evidence_id) for one in (first, second)]
     async with joined(held) as (sealer, link, _), asyncio.TaskGroup() as group:
-        one, other = (group.create_task(sealer.seal_many([made])) for made in (first, second))
-        while len(held.asked) < 2:
-            await asyncio.sleep(0)
+        one = group.create_task(sealer.seal_many([first]))
+        await until(lambda: len(held.asked) == 1)
+        other = group.create_task(sealer.seal_many([second]))
+        await until(lambda: len(held.asked) == 2)
         one.cancel()
         for gate in gates:
             gate.set()
@@ -264,8 +317,7 @@ async def test_an_end_of_the_signer_ends_all_calls_and_the_next_signer_serves():
         link = await sealer.attach(ours)
         calls = [group.create_task(_outcome(sealer.seal_many([one]))) for one in ids(1) * 3]
         calls.append(group.create_task(_outcome(sealer.seal_many([*ids(1), *ids(300)]))))
-        while len(held.asked) < 4:
-            await asyncio.sleep(0)
+        await until(lambda: held.asked)
         link.abort("killed")
         assert {type(await call) for call in calls} == {SignerUnavailableError}
         await first
@@ -323,8 +375,7 @@ async def test_draining_answers_what_was_asked_and_ends():
     gate = held.hold("0@hs91.kep.tr")
     async with joined(held) as (sealer, link, stopping), asyncio.TaskGroup() as group:
         call = group.create_task(sealer.seal_many(ids(1)))
-        while not held.asked:
-            await asyncio.sleep(0)
+        await until(lambda: held.asked)
         stopping.set()
         await asyncio.sleep(0)
         gate.set()
@@ -423,8 +474,7 @@ async def test_a_server_whose_client_is_gone_stops_its_work():
     held.hold(record().evidence_id)
     async with raw_server(held) as (writer, _):
         writer.write(pack_request(GOOD))
-        while not held.asked:
-            await asyncio.sleep(0)
+        await until(lambda: held.asked)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from kephs.cli.demo.servers import running
 from kephs.cli.demo.story import Outcome, Scene, tell
 from kephs.cli.demo.witnesses import introduced
 from kephs.cli.instance import InstanceError, Ports
+from kephs.ledger_keys import open_ledger_key
 from kephs.system import SystemClock
 from storage.errors import SchemaError
 
@@ -144,6 +145,10 @@ def _provider(stage: Stage) -> dict[str, object]:
         "submission": {"host": network.host, "port": network.submission_port},
         "inbound": {"host": network.host, "port": network.inbound_port},
         "imap": {"host": network.host, "port": network.imap_port},
+        "ledger": {
+            "url": f"http://{stage.settings.ledger.host}:{stage.settings.ledger.port}",
+            "key": open_ledger_key(stage.settings).verifier.vkey,
+        },
         "web": None,
         "soap": None,
         "ca_file": str(stage.home / "tls-ca.pem"),
