@@ -5,12 +5,11 @@ Nothing here is believed yet: `evidence.verify` checks the signature over the ra
 """
 
 import hashlib
-from base64 import b64decode
-from binascii import Error as Base64Error
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from evidence import base64_strict
 from evidence.headers import decode_text, parameter
 from evidence.mime import MimeLimitError, Part, Range, scan
 from evidence.package import EXTENSION, INTRODUCTION, ORIGINAL, XML_EVIDENCE
@@ -168,8 +167,8 @@ def _decoded(source: ByteSource, part: Part, limit: int) -> bytes:
     raw = source.read(part.body.start, part.body.length)
     if part.encoding == "base64":
         try:
-            raw = b64decode(b"".join(raw.split()), validate=True)
-        except (Base64Error, ValueError) as error:
+            raw = base64_strict.decode(b"".join(raw.split()))
+        except base64_strict.LooseBase64Error as error:
             raise KepMessageError("a part is not base64") from error
     elif part.encoding not in {"7bit", "8bit", "binary"}:
         raise KepMessageError(f"a part has encoding {part.encoding[:20]!r}")

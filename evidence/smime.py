@@ -4,7 +4,6 @@ A signature further inside, beside other parts, or under text that nobody signed
 signature of this message. (spec: RFC8551#3.5, signing.md 2.6)
 """
 
-import binascii
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from enum import StrEnum
 from hashlib import new as new_hash
 from typing import Final
 
+from evidence import base64_strict
 from evidence.cms import MAX_SIGNED_DATA, SignedData, parse_signed_data
 from evidence.headers import parameter
 from evidence.mime import Part, Range
@@ -150,8 +150,8 @@ def decode_base64(source: ByteSource, span: Range, cap: int) -> bytes:
             _only_blanks(source, Range(position, span.end), carry)
             position = span.end
         try:
-            out.write(binascii.a2b_base64(text, strict_mode=True))
-        except binascii.Error as error:
+            out.write(base64_strict.decode(text))
+        except base64_strict.LooseBase64Error as error:
             raise _broken(f"base64: {error}") from error
         if out.tell() > cap:
             raise _broken(f"the signature is larger than {cap} octets")

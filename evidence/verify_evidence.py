@@ -19,6 +19,10 @@ The steps, in this order; the earliest failing one decides (spec: EN319102-1#5, 
 
 An evidence record proves that the whole file, its embedded stamp included, existed at its time: the
 embedded stamp is then judged for that time and may have expired since.
+
+An export as XAdES-B-LTA (`evidence.xades_lta`) is judged as the evidence inside it, with the steps that
+`evidence.xades_lta_check` adds: 6.3, 8.2 and 8.3. The evidence record beside it is the one of the evidence as
+it was stored, or one over the export itself.
 """
 
 from dataclasses import dataclass, replace
@@ -36,6 +40,8 @@ from evidence.role import DEFAULT_SEAL_POLICY, SealPolicy, domain_of, transactio
 from evidence.stamp_check import NO_PROOF, StampCheck, chain_step, check_stamps, failed, token_problem
 from evidence.timestamps import TokenReport
 from evidence.verify_ers import RecordCheck, check_record
+from evidence.xades_lta import Archived, open_archived
+from evidence.xades_lta_check import ProvenPath, archive_steps, check_archive_stamp
 from evidence.xades_verify import XadesSignature, open_signature
 from evidence.xml_canonical import XadesError
 from evidence.xml_reader import EvidenceFormatError, format_time
@@ -65,6 +71,7 @@ class EvidenceCheck:
     tsa: CertificateFacts | None = None
     own: bool = False
     ers: RecordCheck | None = None  # what the evidence record beside the file says
+    archived_at: datetime | None = None  # time of the archive stamp of an export as XAdES-B-LTA
 
     @property
     def passed(self) -> bool:
@@ -105,7 +112,8 @@ def check_evidence(
     trust = TrustStore(()) if trust is None else trust
     steps: list[Step] = []
     try:
-        signature = open_signature(xml)
+        archived = open_archived(xml)
+        signature = open_signature(xml) if archived is None else archived.signature
         steps.append(_FORMAT_HOLDS)
         certificate = _integrity(signature, steps)
     except XadesError as error:
@@ -119,13 +127,14 @@ def check_evidence(
         return EvidenceCheck(conclude(subject, steps, at))
     if certificate is None:
         return EvidenceCheck(conclude(subject, steps, at))
-    stamps = _stamps(signature, ers, trust, at)
+    stamps = _stamps(signature, archived, ers, trust, at)
     stamped_at = stamps.stamped_at
     steps += [_identity_step(signature), *stamps.steps]
     chain, step = chain_step(certificate, signature.certificates, trust, at, stamped_at, number="7")
     steps += [step, _algorithm_step(signature, certificate, policy, stamped_at or at)]
     if chain is not None and signature.own:
         steps.append(_frame_step(signature, chain, stamps.embedded.best, trust))
+        steps += _archived_steps(archived, chain, stamps, trust)
     record, step = _content_step(signature)
     steps.append(step)
     if record is not None:
@@ -134,8 +143,13 @@ def check_evidence(
             _order_step(record, signature.signing_time, stamped_at, at),
         ]
     facts = _facts(record, certificate, stamped_at)
+    archived_at = None if stamps.archive is None else stamps.archive.stamped_at
+    if archived_at is not None:
+        facts["archived_at"] = format_time(archived_at)
     report = conclude(subject, steps, at, facts=facts, parts=stamps.reports)
-    return EvidenceCheck(report, record, chain, stamped_at, stamps.tsa, signature.own, stamps.record)
+    return EvidenceCheck(
+        report, record, chain, stamped_at, stamps.tsa, signature.own, stamps.record, archived_at
+    )
 
 
 def _integrity(signature: XadesSignature, steps: list[Step]) -> CertificateFacts | None:
@@ -172,6 +186,7 @@ class _Stamps:
 
     embedded: StampCheck
     record: RecordCheck | None
+    archive: StampCheck | None = None  # of an export as XAdES-B-LTA
 
     @property
     def best(self) -> TokenReport | None:
@@ -194,11 +209,16 @@ class _Stamps:
     @property
     def reports(self) -> tuple[Report, ...]:
         """Return the reports of all stamps."""
-        return self.embedded.reports if self.record is None else (*self.embedded.reports, self.record.report)
+        record = () if self.record is None else (self.record.report,)
+        return (*self.embedded.reports, *record, *(() if self.archive is None else self.archive.reports))
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """Return step 6; with both kinds of stamps 6.1 and 6.2."""
+        """Return step 6; with several kinds of stamps 6.1, 6.2 and 6.3."""
+        if self.archive is not None:
+            inside = replace(self.embedded.step, number="6.1")
+            beside = () if self.record is None else (replace(_record_step(self.record), number="6.2"),)
+            return (inside, *beside, self.archive.step)
         if self.record is None:
             return (self.embedded.step,)
         found = _record_step(self.record)
@@ -207,16 +227,41 @@ class _Stamps:
         return (replace(self.embedded.step, number="6.1"), replace(found, number="6.2"))
 
 
-def _stamps(signature: XadesSignature, ers: bytes | None, trust: TrustStore, at: datetime) -> _Stamps:
+def _stamps(
+    signature: XadesSignature, archived: Archived | None, ers: bytes | None, trust: TrustStore, at: datetime
+) -> _Stamps:
+    if archived is not None:
+        return _archived_stamps(archived, ers, trust, at)
     record, proven = None, at
     if ers is not None:
-        document = signature.document
-        record = check_record(
-            ers, lambda name: new_hash(name, document).digest(), trust, at, ours=signature.own
-        )
-        if record.passed and record.proven_at is not None:
-            proven = min(record.proven_at, at)
+        record = _record(ers, signature.document, trust, at, ours=signature.own)
+        proven = _proven(record, at)
     return _Stamps(check_stamps(signature.tokens, signature.stamped, trust, proven, number="6"), record)
+
+
+def _archived_stamps(archived: Archived, ers: bytes | None, trust: TrustStore, at: datetime) -> _Stamps:
+    """Judge every stamp of an export for the time that the next one over it proves."""
+    record, stamp_at, archive_at = None, at, at
+    if ers is not None:
+        # Beside an export lies the record of what was stored; the archiver may make one over the export.
+        documents = (archived.unstamped, archived.stamped, archived.document)
+        found = [_record(ers, document, trust, at, ours=True) for document in documents]
+        record = next((one for one in found if one.passed), found[0])
+        stamp_at = _proven(record, at) if record is not found[0] else at
+        archive_at = _proven(record, at) if record is found[2] else at
+    archive = check_archive_stamp(archived, trust, archive_at)
+    stamp_at = min(stamp_at, archive.stamped_at or at)
+    signature = archived.signature
+    embedded = check_stamps(signature.tokens, signature.stamped, trust, stamp_at, number="6")
+    return _Stamps(embedded, record, archive)
+
+
+def _record(ers: bytes, document: bytes, trust: TrustStore, at: datetime, *, ours: bool) -> RecordCheck:
+    return check_record(ers, lambda name: new_hash(name, document).digest(), trust, at, ours=ours)
+
+
+def _proven(record: RecordCheck, at: datetime) -> datetime:
+    return min(record.proven_at, at) if record.passed and record.proven_at is not None else at
 
 
 def _record_step(record: RecordCheck) -> Step:
@@ -241,6 +286,20 @@ def _frame_step(
     if problem is not None:
         return failed("8.1", name, f"time stamp: {problem}")
     return _NOTHING_ELSE
+
+
+def _archived_steps(
+    archived: Archived | None, chain: Chain, stamps: _Stamps, trust: TrustStore
+) -> list[Step]:
+    if (
+        archived is None
+        or stamps.archive is None
+        or stamps.archive.best is None
+        or stamps.embedded.best is None
+    ):
+        return []  # no export, or a stamp failed already
+    signer = ProvenPath(chain, stamps.stamped_at)
+    return archive_steps(archived, signer, stamps.embedded.best, stamps.archive.best, trust)
 
 
 def _algorithm_step(

@@ -154,7 +154,7 @@ def _remembered(material: bytes) -> _Template | None:
         if not 1 <= len(certificates) <= CERTIFICATES_MAX:
             return None
         facts = certificate_facts(certificates[0])
-        if facts.key.family not in {Family.ECDSA, Family.RSA} or facts.key.pss_only:
+        if facts.key.family not in {Family.ECDSA, Family.RSA} or facts.key.pss_only or facts.serial <= 0:
             return None
         writer = XadesSigner(certificates[0], certificates[1:])
         issuer = issuer_name(x509.load_der_x509_certificate(certificates[0]))

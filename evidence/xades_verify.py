@@ -374,7 +374,7 @@ def _signing_certificate(properties: XmlElement) -> tuple[tuple[str, bytes], tup
 def _names(issuer_serial: tuple[str, str], facts: CertificateFacts) -> bool:
     """Compare XAdES v1 IssuerSerial with a certificate; the name by its parts, spellings vary."""
     name, serial = issuer_serial
-    if serial.strip() != str(facts.serial):
+    if serial.strip() != str(facts.serial) or facts.serial <= 0:  # spec: RFC5280#4.1.2.2
         return False
     try:
         issuer = x509.load_der_x509_certificate(facts.der).issuer

@@ -1,10 +1,8 @@
 """Canonical bytes of parsed XML, as signatures hash them (spec: xml-exc-c14n, xml-c14n)."""
 
-from base64 import b64decode
-from binascii import Error as Base64Error
-
 from lxml import etree
 
+from evidence import base64_strict
 from evidence.report import SubIndication
 from evidence.xml_reader import XmlElement, text_of
 from evidence.xml_write import DSIG_NAMESPACE
@@ -77,6 +75,6 @@ def base64_content(element: XmlElement) -> bytes:
     if len(element):
         raise XadesError("base64 text expected")
     try:
-        return b64decode("".join((text_of(element) or "").split()), validate=True)
-    except (Base64Error, ValueError) as error:
+        return base64_strict.decode("".join((text_of(element) or "").split()).encode("ascii"))
+    except ValueError as error:
         raise XadesError("not base64") from error

@@ -125,24 +125,29 @@ async def open_core(
         SchemaError: the database is missing, unreadable, or not at this program's revision.
         StoreUnavailableError: another process writes here.
     """
-    async with AsyncExitStack() as stack:
-        if sealing is None:
-            sealing = await stack.enter_async_context(open_sealing(settings))
-        yield await _open(settings, node, meter, sealing, stack)
-
-
-async def _open(
-    settings: Settings, node: str, meter: Meter | None, sealing: Sealing, stack: AsyncExitStack
-) -> Core:
-    clock, offload = SystemClock(), ThreadOffload()
-    stack.callback(offload.close)
-    ids = TimeOrderedIds(clock)
     trust = open_trust(settings)
     if trust.empty:
         raise SettingsError(
             f"{settings.trust.roots} holds no root: no signature can be trusted; put the roots of the "
             "certificate providers there, as PEM"
         )
+    async with AsyncExitStack() as stack:
+        if sealing is None:
+            sealing = await stack.enter_async_context(open_sealing(settings))
+        yield await _open(settings, node, meter, sealing, trust, stack)
+
+
+async def _open(
+    settings: Settings,
+    node: str,
+    meter: Meter | None,
+    sealing: Sealing,
+    trust: TrustStore,
+    stack: AsyncExitStack,
+) -> Core:
+    clock, offload = SystemClock(), ThreadOffload()
+    stack.callback(offload.close)
+    ids = TimeOrderedIds(clock)
     keys, register = open_keys(settings), open_register(settings, clock.now)
     session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
     store, blobs, changes = await _open_store(settings, keys, node, stack)

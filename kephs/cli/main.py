@@ -14,6 +14,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "bundle": "write the stand-alone bundle of one message",
         "demo": "the main job end to end, with TEST certificates",
         "doctor": "check environment and configuration",
+        "export": "write one evidence as XAdES-B-LTA, for tools that know no evidence records",
         "fsck": "prove that every state has its evidence and the ledger its chain",
         "init": "make an instance",
         "ledger": "the evidence ledger in public: key, checkpoint, prove, audit, export",

@@ -23,6 +23,10 @@ class GoneError(Exception):
         self.complete = complete
 
 
+class LaterError(Exception):
+    """The server cannot do it at the moment and says so: NO [UNAVAILABLE]."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where one protocol is spoken."""
@@ -185,7 +189,11 @@ class Mailbox:
         self.exists = 0
 
     async def command(self, text: str, begun: Callable[[str], None] = lambda _: None) -> list[Line]:
-        """Send a command; return its untagged answers. ``begun`` hears of each literal's first byte."""
+        """Send a command; return its untagged answers. ``begun`` hears of each literal's first byte.
+
+        Raises:
+            LaterError: told to try again later.
+        """
         tag = f"a{self._count}"
         self._count += 1
         await self._wire.send(f"{tag} {text}\r\n".encode())
@@ -193,6 +201,8 @@ class Mailbox:
         while True:
             line = await self._response(begun)
             if line.text.startswith(f"{tag} "):
+                if line.text.startswith(f"{tag} NO [UNAVAILABLE]"):
+                    raise LaterError
                 assert line.text.startswith(f"{tag} OK"), (text[:9], line.text)
                 return lines
             lines.append(line)

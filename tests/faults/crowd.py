@@ -9,7 +9,16 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Self
 
-from tests.faults.clients import Endpoint, GoneError, Line, Mailbox, Submission, mailbox, submission
+from tests.faults.clients import (
+    Endpoint,
+    GoneError,
+    LaterError,
+    Line,
+    Mailbox,
+    Submission,
+    mailbox,
+    submission,
+)
 from tests.faults.letters import Letter
 from tests.faults.told import Item, Told
 from tests.support.crash import Holder, Provider, Server
@@ -17,6 +26,7 @@ from tests.support.crash import Holder, Provider, Server
 _USER_ID = re.compile(rb"<\d+\.[0-9a-f]{12}@faults\.example>")
 _HANGING_UP = 10.0  # seconds in which a server that hung up must be dead
 CONNECTIONS = 2  # submission connections per holder
+_ASK_AGAIN = 0.1  # seconds, for those who were told to come later
 ASK = "BODY.PEEK[]", "BODY.PEEK[TEXT]", "BODY.PEEK[]<0.1>", "BODY[]"
 
 
@@ -28,10 +38,14 @@ class Crowd:
     """
 
     def __init__(
-        self, provider: Provider, letters: Iterator[Letter], told: Told, seed: int, *, always: bool = False
-    ) -> None:
-        """Be ready; ``always``: every lost answer is asked for again, and everything is read."""
-        self._always = always
+        self, provider: Provider, letters: Iterator[Letter], told: Told, seed: int, *,
+        always: bool = False, patient: bool = False,
+    ) -> None:  # fmt: skip
+        """Be ready; ``always``: every lost answer is asked for again, and everything is read.
+
+        ``patient``: who is told that content cannot be shown now asks again; else that is a defect.
+        """
+        self._always, self._patient = always, patient
         self._letters, self.told = letters, told
         self._choice = random.Random(seed)
         self._people = provider.people
@@ -165,6 +179,7 @@ class Crowd:
             self._idle.set()
         if answer.code // 100 == 4:
             told.later += 1
+            await asyncio.sleep(_ASK_AGAIN if self._patient else 0)
             self._hand_out(letter)
         else:
             named = answer.message_id if answer.code == 250 else ""
@@ -181,7 +196,14 @@ class Crowd:
                     while True:
                         known = session.exists
                         self._looking.add(holder.address)
-                        latest = await self._look(session, holder.address, validity, latest)
+                        try:
+                            latest = await self._look(session, holder.address, validity, latest)
+                        except LaterError:
+                            if not self._patient:
+                                raise
+                            self.told.later += 1
+                            await asyncio.sleep(_ASK_AGAIN)
+                            continue
                         self._looking.discard(holder.address)
                         await session.more_than(known)
             except GoneError:

@@ -6,6 +6,7 @@ before the fork. Started as ``python -P warm.py``; one JSON object per line on s
 
     {"argv": ["serve", "DIR"], "env": {"NAME": "value"}, "log": "FILE"}  ->  the child's pid
     {"wait": pid}  ->  its exit code once it has ended (negative: the signal)
+    {"programs": true}  ->  what servers have started and still runs: {"pid": [arguments]}
 
 A server starts a process of its own (the signer): what it takes for the interpreter is a small program that
 hands its arguments and its standard streams over to us, and ends as our fork ends.
@@ -21,7 +22,9 @@ import signal
 import socket
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any, NoReturn
@@ -52,6 +55,7 @@ class Warm:
         gc.collect()
         gc.freeze()
         self._children: set[int] = set()
+        self._programs: dict[int, list[str]] = {}
         self._rest = b""
         self._selector = DefaultSelector()
         self._listener = socket.socket(socket.AF_UNIX)
@@ -83,26 +87,31 @@ class Warm:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             request = json.loads(line)
+            if "programs" in request:
+                _say(json.dumps(self._programs))
+                continue
             if "wait" in request:
                 self._children.discard(request["wait"])
                 _say(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]))
                 continue
-            _say(self._fork(lambda request=request: self._command(request)))
+            _say(self._fork(partial(self._command, request)))
 
     def _meet(self) -> None:
         """Be the interpreter for a process that a server started."""
         connection, _ = self._listener.accept()
         text, streams, _, _ = socket.recv_fds(connection, 65_536, 3)
         arguments = json.loads(text)
-        pid = self._fork(lambda: self._program(arguments, streams))
+        pid = self._fork(partial(self._program, arguments, streams))
         for descriptor in streams:
             os.close(descriptor)
+        self._programs[pid] = arguments
         ended = os.pidfd_open(pid)
 
         def reap() -> None:
             self._selector.unregister(ended)
             os.close(ended)
             self._children.discard(pid)
+            del self._programs[pid]
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             try:
                 connection.sendall(str(code).encode())
@@ -149,6 +158,8 @@ def _become(streams: Any, run: Callable[[], None]) -> NoReturn:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,13 +1,18 @@
 """Providers that read ``rem-baseline`` messages of each other, and what such a provider says."""
 
+import asyncio
+import email
+import email.policy
 from collections.abc import Sequence
+from email.message import EmailMessage
 
 from directory.providers import Profile as PeerProfile
 from evidence.package import Boundaries, Envelope, plan_receipt
 from evidence.ports import Stamping
 from evidence.records import EvidenceKind, EvidenceRecord, Party, Profile, Reason, SealedEvidence
 from evidence.sealing import Sealer
-from kephs.domain.messages import Transfer
+from kephs.domain.mailboxes import FolderRole
+from kephs.domain.messages import StoredEvidence, Transfer
 from kephs.usecases.records import receipt_recipient
 from storage.fsck import Finding, check
 from tests.support.pair import Pair, new_pair, peer_of
@@ -63,3 +68,51 @@ async def dispatch_to(pair: Pair, peer: str) -> Transfer:
     """Return the one transfer of a dispatch of hs91's to a peer."""
     (found,) = [t for t in await pair.transfers(pair.here) if t.peer == peer and not t.evidence_id]
     return found
+
+
+class Meeting(asyncio.Barrier):
+    """A barrier for the first so many, open to whoever comes later."""
+
+    met = False
+
+    async def wait(self) -> int:
+        if self.met:
+            return 0
+        await super().wait()
+        self.met = True
+        return 0
+
+
+def mail(content: bytes) -> EmailMessage:
+    parsed = email.message_from_bytes(content, policy=email.policy.SMTP)
+    assert isinstance(parsed, EmailMessage)
+    return parsed
+
+
+def sent_to(pair: Pair, provider: str) -> list[bytes]:
+    """Return the dispatches that hs91 handed to a provider, as sent."""
+    return [c for letter, c in pair.out.sent if letter.recipients[0].endswith(f"@{provider}")]
+
+
+async def rows_of(world: World, kind: int) -> list[StoredEvidence]:
+    return await world.store.read(lambda tx: [e for e in tx.evidence.all() if e.kind == kind])
+
+
+async def inbox(world: World, address: str, role: FolderRole = FolderRole.INBOX) -> list[bytes]:
+    """Return the contents of a folder."""
+
+    def look(tx):
+        account = tx.accounts.by_address(address)
+        folder = tx.mailboxes.by_role(account.account_id, role)
+        uids = [one.uid for one in tx.mailboxes.summaries(folder.folder_id)]
+        return [tx.blobs.get(one.sha256) for one in tx.mailboxes.items(folder.folder_id, uids)]
+
+    sources = [world.blobs.open(blob) for blob in await world.store.read(look)]
+    return [source.read(0, source.size) for source in sources]
+
+
+async def sound(pair: Pair) -> bool:
+    """Say whether fsck finds nothing anywhere."""
+    for world in pair.worlds:
+        assert await findings(world) == []
+    return True

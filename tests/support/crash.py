@@ -70,6 +70,10 @@ class Warm:
         """Return the exit code of a command; waits for its end."""
         return int(self._ask({"wait": pid}))
 
+    def programs(self) -> dict[int, list[str]]:
+        """Return what servers have started and still runs: the arguments by pid."""
+        return {int(pid): arguments for pid, arguments in json.loads(self._ask({"programs": True})).items()}
+
     def close(self) -> None:
         """End it and all its children."""
         assert self._process.stdin is not None
@@ -181,7 +185,7 @@ class Provider:
         if beside:
             return
         try:
-            self.warm.run(["test-pki", str(self.pki_folder)], folder / "test-pki.log")
+            self._pki = self.warm.run(["test-pki", str(self.pki_folder)], folder / "test-pki.log")
             _answers_by(made.test_pki.port)
         except BaseException:
             self.warm.close()
@@ -209,6 +213,12 @@ class Provider:
         given.setdefault(section, {}).update(values)
         config_settings.save(self.home, given)
         self.settings = config_settings.load(self.home)
+
+    def adopt_pki(self) -> None:
+        """Let its servers run the TEST PKI themselves from now on, as those of users do."""
+        os.kill(self._pki, signal.SIGKILL)
+        self.warm.wait(self._pki)
+        self.configure("test_pki", port=config_settings.load(self.pki_folder).test_pki.port)
 
     # --- the server ---------------------------------------------------------------------------
 

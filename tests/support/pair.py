@@ -329,6 +329,13 @@ async def xml_of(world: World) -> list[bytes]:
     return [source.read(0, source.size) for source in sources]
 
 
+async def proofs_of(world: World) -> list[tuple[bytes, bytes | None]]:
+    """Return all evidence that a provider keeps, each with its evidence record, in ledger order."""
+    ids = [entry.evidence_id for entry in await world.store.read(lambda tx: tx.evidence.ledger(0, 10_000))]
+    records = await world.store.read(lambda tx: [tx.evidence.ers(one) for one in ids])
+    return list(zip(await xml_of(world), records, strict=True))
+
+
 async def untouched(world: World) -> bool:
     """Say whether a provider keeps nothing: no message, no evidence, no content, nothing on its way."""
 

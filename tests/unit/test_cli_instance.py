@@ -78,7 +78,8 @@ def test_fsck_names_a_broken_ledger_and_exits_1(home: Path):
     connection = sqlite3.connect(load(home).storage.database)
     with connection:
         connection.execute(
-            "INSERT INTO ledger (seq, evidence_id, digest, at, previous, hash) VALUES (1, 'x', ?, 0, ?, ?)",
+            "INSERT INTO ledger (seq, evidence_id, digest, at, previous, hash, salt)"
+            " VALUES (1, 'x', ?, 0, ?, ?, zeroblob(32))",
             (b"0" * 32, b"1" * 32, b"2" * 32),
         )
     connection.close()

@@ -22,6 +22,7 @@ def run(length: int = 5) -> list[LedgerEntry]:
                 evidence_id=f"{number}@hs91.kep.tr",
                 evidence_sha256=sha256(b"%d" % number).digest(),
                 at=AT + timedelta(seconds=number),
+                salt=bytes([number]) * 32,
             )
         )
     return entries
@@ -82,7 +83,7 @@ def test_a_changed_entry_is_found(change):
 
 def test_a_rewritten_entry_breaks_the_next_one():
     entries = run()
-    forged = append(entries[2], evidence_id="x", evidence_sha256=bytes(32), at=AT)
+    forged = append(entries[2], evidence_id="x", evidence_sha256=bytes(32), at=AT, salt=bytes(32))
     entries[3] = forged
     assert check_run(entries).number == 5
 

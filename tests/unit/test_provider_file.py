@@ -225,6 +225,7 @@ _WRONG_PROVIDER: dict[str, dict[str, Any]] = {
     "a size with a fraction": {"max_message_mib": 25.0},
     "an endless size": {"max_message_mib": 1025},
     "an unknown profile": {"profile": "pec"},
+    "unknown stamps": {"stamps": "sometimes"},
     "an end before its beginning": {"until": OLD},
     "an end that is a number": {"until": 1},
 }
@@ -341,6 +342,7 @@ _CHANGED: dict[ChangeKind, dict[str, Any]] = {
     },
     ChangeKind.LIMIT: {"max_message_mib": 30},
     ChangeKind.PROFILE: {"profile": "rem-baseline"},
+    ChangeKind.STAMPS: {"stamps": "batch"},
 }
 _OPPOSITE = {
     ChangeKind.PIN_ADDED: ChangeKind.PIN_REMOVED,

@@ -22,7 +22,7 @@ from evidence.records import NAMES, REASON_NAMES, EvidenceKind, EvidenceRecord
 from evidence.rem_xml import read as read_record
 from evidence.verify_evidence import check_evidence
 from evidence.verify_message import MessageCheck, check_kep_message
-from tests.support.pair import Pair, new_pair, transaction_of, xml_of
+from tests.support.pair import Pair, new_pair, proofs_of, transaction_of, xml_of
 from tests.support.world import AYSE, CAN, DOMAIN, FATMA, PEER
 
 SECTION = "X-REM-Section-Type"
@@ -226,20 +226,23 @@ async def test_MSGF_ORM_4_outside_stand_service_address_sender_recipients_and_su
     assert mail["Auto-Submitted"] is None
 
 
-async def test_MSGF_ORM_EVD_a_dispatch_has_introduction_evidence_10_and_original_and_nothing_else(
+async def test_MSGF_ORM_EVD_a_dispatch_has_introduction_evidence_10_with_its_record_and_original(
     dispatch: Sent,
 ) -> None:
     assert list(dispatch.sections) == [
-        "rem_message/introduction", "rem_message/xml_evidence", "rem_message/original",
+        "rem_message/introduction", "rem_message/xml_evidence", "rem_message/extension",
+        "rem_message/original",
     ]  # fmt: skip
     assert dispatch.record.kind is EvidenceKind.SUBMISSION_ACCEPTANCE
 
 
-async def test_MSGF_INTR_EVD_a_receipt_has_introduction_and_evidence_and_nothing_else(
+async def test_MSGF_INTR_EVD_a_receipt_has_introduction_and_evidence_with_its_record(
     receipts: list[Sent],
 ) -> None:
     for one in receipts:
-        assert list(one.sections) == ["rem_message/introduction", "rem_message/xml_evidence"]
+        assert list(one.sections) == [
+            "rem_message/introduction", "rem_message/xml_evidence", "rem_message/extension",
+        ]  # fmt: skip
         assert one.mail["X-REM-Msg-Type"] == "Message"
         assert one.mail["Message-ID"] == f"<{one.record.evidence_id}>"
         assert one.mail["From"].addresses[0].addr_spec == f"kep-hizmet@{PEER}"
@@ -285,8 +288,11 @@ async def test_SIG_EVXADES_3_it_is_enveloped_last_and_names_its_certificate_in_t
 
 
 async def test_SIG_EVXADES_4_it_bears_a_time_stamp(pair: Pair) -> None:
-    for xml, _ in await all_evidence(pair):
-        assert check_evidence(xml, pair.here.trust, pair.clock.now()).stamped_at is not None
+    for world in (pair.here, pair.there):
+        for xml, ers in await proofs_of(world):
+            check = check_evidence(xml, world.trust, pair.clock.now(), ers=ers)
+            assert check.passed
+            assert check.stamped_at is not None
 
 
 async def test_SIG_EVXADES_one_changed_byte_in_the_evidence_of_either_fails(pair: Pair) -> None:
