@@ -77,6 +77,12 @@ _ALONE: Final = MappingProxyType({n: seq(octets(bytes(n)))[:-n] for n in set(SIZ
 
 _OWN_NAME: Final = "sha256"
 _OWN_HEAD: Final = _VERSION + seq(_IDENTIFIERS[_OWN_NAME])
+_LONG: Final = 256
+_LONGEST: Final = 60_000  # octets of a token: with its tree it stays below 65,536
+_LONG_SEQ: Final = b"\x30\x82"
+"""A SEQUENCE of 256 to 65,535 octets; two octets of length follow."""
+_PAIR: Final = seq(octets(bytes(32)), octets(bytes(32)))[:4]
+_SECOND: Final = octets(bytes(32))[:2]
 _OWN_STAMP: Final = 4 + len(_OWN_HEAD) + 4 + 4
 _OWN_TREE: Final = _OWN_STAMP + 4 + len(_TAGGED[_OWN_NAME])
 """Offsets in a record of ours whose lengths all have the form 82 xx xx, which most have."""
@@ -129,8 +135,34 @@ def encode_record(path: Path, token: bytes, digest_name: str = "sha256") -> byte
     Raises:
         ErsError: entries that have not the length of the hash.
     """
+    if digest_name == _OWN_NAME and _LONG <= len(token) <= _LONGEST and _usual(path):
+        return _joined(path, token)
     stamp = _encode_stamp(path, token, digest_name)
     return seq(_VERSION, seq(_IDENTIFIERS[digest_name]), seq(seq(stamp)))
+
+
+def _usual(path: Path) -> bool:
+    return 0 < len(path) <= MAX_LISTS and len(path[0]) == 2 and all(len(one) == 1 for one in path[1:])
+
+
+def _joined(path: Path, token: bytes) -> bytes:
+    """Return the usual record, its parts joined: lengths are known, so four of its frames have one form.
+
+    Raises:
+        ErsError: entries that are no SHA-256 digests.
+    """
+    (left, right), *others = path
+    alone = _ALONE[32]
+    lists = b"".join([_PAIR, left, _SECOND, right, *[part for (one,) in others for part in (alone, one)]])
+    if len(left) != 32 or len(right) != 32 or any(len(one) != 32 for (one,) in others):
+        raise ErsError("entries must be sha256 digests")
+    tree = explicit(2, lists)
+    size = len(_TAGGED[_OWN_NAME]) + len(tree) + len(token)
+    return b"".join((
+        _LONG_SEQ, (size + 12 + len(_OWN_HEAD)).to_bytes(2, "big"), _OWN_HEAD,
+        _LONG_SEQ, (size + 8).to_bytes(2, "big"), _LONG_SEQ, (size + 4).to_bytes(2, "big"),
+        _LONG_SEQ, size.to_bytes(2, "big"), _TAGGED[_OWN_NAME], tree, token,
+    ))  # fmt: skip
 
 
 def split_record(ers: bytes) -> tuple[bytes, bytes]:

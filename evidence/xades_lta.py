@@ -205,7 +205,10 @@ def _open(xml: bytes) -> Archived | None:
     if signer_part.startswith(_STAMP_DATA):
         stamp_part, _, signer_part = signer_part.partition(_STAMP_DATA_END)
     signature = open_signature(xml[:start] + xml[after:])
-    if not signature.own or len(signature.tokens) != 1 or signature.rewritten() != signature.document:
+    if not signature.own or len(signature.tokens) != 1:
+        return None
+    signature.signing_certificate()  # raises; what it does not name is not worth writing again
+    if signature.rewritten() != signature.document:
         return None
     token = b64decode(xml[at + len(_ARCHIVE) : xml.index(_ARCHIVE_END, at)], validate=True)
     draft = to_be_archived(signature, _read(signer_part), _read(stamp_part))

@@ -155,7 +155,7 @@ class XadesSignature:
             return None
         try:
             writer = XadesSigner(self.certificates[0], self.certificates[1:])
-        except (XadesKeyError, UnsupportedAlgorithm, ValueError):
+        except (XadesKeyError, UnsupportedAlgorithm, x509.InvalidVersion, ValueError):
             return None
         draft = writer.to_be_signed(self.body, self.signing_time)
         signed = XadesSigned(draft, b64encode(self.value).decode(), b"")

@@ -209,7 +209,12 @@ class BatchStamper:
         return self._settle(batch, _Stamped(tree, token, 0))
 
     async def _gather(self, leader: _Group) -> None:
-        """Wait until the window of the leader's group closes, or the batch is full."""
+        """Wait until the window of the leader's group closes, or the batch is full.
+
+        Whoever is ready in this turn of the event loop comes along in any case: of callers who were
+        answered together, the first would else go alone, and every other token would be its.
+        """
+        await asyncio.sleep(0)
         left = leader.deadline - asyncio.get_running_loop().time()
         if left <= 0 or self._leaves >= self._most:
             return

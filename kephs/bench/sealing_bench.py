@@ -8,7 +8,16 @@ from typing import Final
 from evidence.records import EvidenceRecord
 from kephs.bench.figures import IN_MEMORY, Figure, own_peak_rss_mb, ticks
 from kephs.bench.site import Site
-from kephs.bench.stage import CALLERS, RAW_SIGN, Stage, Supply, by_processor, raw_sign_supply
+from kephs.bench.stage import (
+    CALLERS,
+    JOINED,
+    RAW_SIGN,
+    GroupSupply,
+    Stage,
+    Supply,
+    by_processor,
+    raw_sign_supply,
+)
 from kephs.bench.turns import take_turns
 
 SLICE: Final = 0.25  # seconds
@@ -24,17 +33,23 @@ async def seal(site: Site) -> list[Figure]:
     stage = Stage.make(site.clock)
     sealer, batcher = stage.batch_sealer()
     own = stage.own_sealer()
-    batches, singles = Supply(stage.records, sealer.seal, CALLERS), Supply(stage.records, own.seal)
+    joined = GroupSupply(stage.records, sealer.seal_many, CALLERS // JOINED, JOINED)
+    alone, _ = stage.batch_sealer()
+    callers, singles = Supply(stage.records, alone.seal, CALLERS), Supply(stage.records, own.seal)
     raws = raw_sign_supply()
-    works = batches.runner, singles.runner, raws.runner
+    works = joined.runner, callers.runner, singles.runner, raws.runner
     await take_turns(works, site.seconds, slice_seconds=SLICE)
-    batched, single, raw = (work.rate for work in works)
+    batched, called, single, raw = (work.rate for work in works)
     count = batcher.counters
     notes = {
-        "target_ratio": 0.25, **by_processor(batches, raws), "callers": CALLERS,
+        "target_ratio": 0.25, **by_processor(joined, raws), "callers": CALLERS, "joined": JOINED,
         "mean_batch": round(count.leaves / count.batches, 1),
-        "note": "XML, signature and evidence record (RFC 4998) of each; one token a batch from a TSA in this "
-        "process, verified as the HTTP client does; cpu_...: by processor time",
+        "note": "XML, signature and evidence record (RFC 4998) of each, joined as the signer's process joins "
+        "what arrives together; one token a batch from a TSA in this process, verified as the HTTP client "
+        "does; cpu_...: by processor time",
+    }  # fmt: skip
+    called_notes = {
+        **by_processor(callers, raws), "callers": CALLERS, "note": "the same, each caller asks for one",
     }  # fmt: skip
     own_notes = {
         **by_processor(singles, raws),
@@ -44,6 +59,7 @@ async def seal(site: Site) -> list[Figure]:
     peak = own_peak_rss_mb()
     return [
         Figure("seal", batched, "evidence/s", raw, RAW_SIGN, peak, IN_MEMORY, notes),
+        Figure("seal-single", called, "evidence/s", raw, RAW_SIGN, peak, IN_MEMORY, called_notes),
         Figure("seal-own", single, "evidence/s", raw, RAW_SIGN, peak, IN_MEMORY, own_notes),
     ]
 

@@ -44,6 +44,8 @@ Clock = Callable[[], datetime]
 DOMAIN: Final = "hs91.kep.tr"
 CALLERS: Final = 50
 """Callers at once, as at a busy server; each asks for one evidence and waits for it."""
+JOINED: Final = 25
+"""Evidence of one group, where what arrives together is joined."""
 RAW_SIGN: Final = "raw P-256 sign"
 RAW_VERIFY: Final = "raw P-256 verify"
 SEAL_POLICY: Final = SealPolicy(transaction_policies=frozenset({TEST_TRANSACTION_POLICY}))
@@ -183,6 +185,30 @@ class Supply(Generic[T]):
         items, work = self._items, self._work
         while items and ticks() < deadline:
             await work(items.popleft())
+        return 0
+
+
+class GroupSupply(Supply[T]):
+    """Items that callers work on in groups, as the signer's process joins what arrives together.
+
+    Args:
+        make: makes so many new ones.
+        work: takes a group.
+        callers: how many work at once.
+        most: items of one group.
+    """
+
+    def __init__(
+        self, make: Callable[[int], Sequence[T]], work: Callable[[Sequence[T]], Awaitable[object]],
+        callers: int, most: int,
+    ) -> None:  # fmt: skip
+        super().__init__(make, lambda one: work((one,)), callers)
+        self._group_work, self._most = work, most
+
+    async def _caller(self, deadline: float) -> int:
+        items = self._items
+        while items and ticks() < deadline:
+            await self._group_work([items.popleft() for _ in range(min(self._most, len(items)))])
         return 0
 
 

@@ -9,7 +9,16 @@ from evidence.adapters.pkcs11_signer import Pkcs11Signer
 from kephs.bench import softhsm
 from kephs.bench.figures import Figure, own_peak_rss_mb
 from kephs.bench.site import Site
-from kephs.bench.stage import CALLERS, Stage, Supply, by_processor, digests, raw_sign_supply
+from kephs.bench.stage import (
+    CALLERS,
+    JOINED,
+    GroupSupply,
+    Stage,
+    Supply,
+    by_processor,
+    digests,
+    raw_sign_supply,
+)
 from kephs.bench.turns import take_turns
 
 _BUFFER: Final = 1024  # octets for a signature, as our signer asks for
@@ -35,13 +44,14 @@ async def pkcs11(site: Site) -> list[Figure]:
         async def sign(digest: bytes) -> None:
             key.sign(digest, mechanism=Mechanism.ECDSA, buffer_size=_BUFFER)
 
-        supplies = Supply(stage.records, sealer.seal, CALLERS), Supply(digests, sign), raw_sign_supply()
+        joined = GroupSupply(stage.records, sealer.seal_many, CALLERS // JOINED, JOINED)
+        supplies = joined, Supply(digests, sign), raw_sign_supply()
         ours, token, soft = (supply.runner for supply in supplies)
         await take_turns((ours, token, soft), site.seconds, slice_seconds=_SLICE)
     count = batcher.counters
     more = {
         "target_ratio": 0.6, **by_processor(supplies[0], supplies[1]),
-        "callers": CALLERS, "mean_batch": round(count.leaves / count.batches, 1),
+        "callers": CALLERS, "joined": JOINED, "mean_batch": round(count.leaves / count.batches, 1),
         "raw_soft_sign": round(soft.rate),
         "note": "P-256 on SoftHSM: XML, signature by the token and evidence record of each; the token in a "
         "thread beside the event loop; cpu_...: by processor time of both",

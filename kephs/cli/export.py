@@ -25,7 +25,7 @@ _CURES = {
     ExportFault.OTHER_WRITER: "kephs bundle DIR MESSAGE OUT.kepdelil holds it with all that proves it",
     ExportFault.REVOCATION_SILENT: "try again when OCSP or CRL answers",
     ExportFault.TOO_LATE: "give the evidence with its evidence record: kephs bundle DIR MESSAGE OUT.kepdelil",
-    ExportFault.TOO_LARGE: "its issuers answer with lists only; give the bundle: kephs bundle DIR MESSAGE OUT",
+    ExportFault.TOO_LARGE: "issuers gave long lists; kephs bundle DIR MESSAGE OUT.kepdelil takes them",
 }
 
 

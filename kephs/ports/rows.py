@@ -118,7 +118,8 @@ class Evidences(Protocol):
     def add(self, evidence: StoredEvidence, ers: bytes | None = None) -> LedgerEntry:
         """Store an evidence and its ledger entry.
 
-        Of ours there is one per message, kind, recipient and profile. A peer's is told apart by its id alone: repeated and contradictory ones stand beside each other.
+        Of ours there is one per message, kind, recipient and profile. A peer's is told apart by its id
+        alone: repeated and contradictory ones stand beside each other.
 
         Args:
             evidence: the row.

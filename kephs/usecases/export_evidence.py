@@ -1,7 +1,7 @@
 """One evidence as XAdES-B-LTA, for those whose tools know nothing of evidence records.
 
 Nothing that was signed changes. What a verifier needs goes in: a time stamp over the signature (the stored
-one, or a fresh one where the proof of time is the evidence record), both paths, what their issuers say now, and
+one, or a fresh one where the evidence record proves the time), both paths, what their issuers say now, and
 an archive time stamp over it all. The evidence record stays the earlier proof and goes along as it is.
 
 spec: EN319132-1#5.5.2; layout in `evidence.xades_lta`.

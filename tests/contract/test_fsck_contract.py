@@ -35,6 +35,7 @@ async def test_a_sound_store_has_no_findings(world: World) -> None:
         "ledger": 6,
         "accounts": 2,
         "blobs": 9,
+        "checkpoints": 0,
     }
 
 

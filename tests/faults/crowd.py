@@ -179,8 +179,9 @@ class Crowd:
             self._idle.set()
         if answer.code // 100 == 4:
             told.later += 1
-            await asyncio.sleep(_ASK_AGAIN if self._patient else 0)
             self._hand_out(letter)
+            if self._patient:
+                await asyncio.sleep(_ASK_AGAIN)
         else:
             named = answer.message_id if answer.code == 250 else ""
             told.answered(letter, answer.code, answer.evidence_id, named)

@@ -68,7 +68,7 @@ def test_a_batch_is_not_larger_than_allowed_and_splits_no_caller():
         assert [len(task.result()) for task in tasks] == list(sizes)
         assert stamps.asked == [
             HashTree([leaf(f"{n} {k}") for n in members for k in range(sizes[n])]).root
-            for members in ((0,), (1, 2), (3,), (4,), (5, 6))
+            for members in ((0, 1, 2), (3,), (4,), (5, 6))
         ]
         assert stamper.counters.longest == 10
 
