@@ -3,7 +3,8 @@
 What refers to content: an item in any mailbox, an evidence, a message's verification material, a
 receipt that is not handed over yet (also one that was given up: an operator may send it again), and an
 accepted message (its original and its KEP message) until everybody has it. A completed message keeps
-its digests but no longer its content: the mailboxes do, and when the last item goes, so does the key.
+its digests but no longer its content: the mailboxes do, and when the last item goes, so does the key. The
+KEP message of a message sent here stays as long as somebody has the original: its bundle holds both.
 """
 
 from collections.abc import Iterable
@@ -69,11 +70,21 @@ _REFERENCES: Final = select(
         exists().where(evidence.c.blob == _sha256),
         exists().where(messages.c.material == _sha256),
         exists().where(transfers.c.blob == _sha256, transfers.c.state != literal_column("'done'")),
+        exists().where(
+            messages.c.dispatch == _sha256,
+            messages.c.account_id.is_not(None),
+            exists().where(items.c.sha256 == messages.c.digest_sha256),
+        ),
     ),
     or_(
         exists().where(messages.c.digest_sha256 == _sha256, _accepted),
         exists().where(messages.c.dispatch == _sha256, _accepted),
     ),
+)
+
+_LOOSEN_DISPATCHES: Final = insert(loose_blobs).from_select(
+    ["sha256"],
+    select(messages.c.dispatch).where(messages.c.digest_sha256 == _sha256, messages.c.dispatch.is_not(None)),
 )
 
 _MOST_LOOKED_AT: Final = 1000
@@ -148,6 +159,7 @@ class SqlBlobs:
                 self._db.run(_LOOSEN, {"sha256": sha256})  # to the end of the queue
                 continue
             self._db.run(_DROP, {"sha256": sha256})
+            self._db.run(_LOOSEN_DISPATCHES, {"sha256": sha256})
             released.append(Blob(*row))
         return released
 

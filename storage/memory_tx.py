@@ -123,12 +123,15 @@ class MemoryBlobs:
 
     def release_unused(self, limit: int) -> list[Blob]:
         """Drop rows that nothing refers to; see `storage.blob_rows` for what counts as a reference."""
-        used = {item.item.sha256 for item in self._t.items.values()}
+        kept = {item.item.sha256 for item in self._t.items.values()}
+        used = set(kept)
         used.update(e.blob for e in self._t.evidence.values())
         for message in self._t.messages.values():
             used.add(message.material or b"")
             if message.state is MessageState.ACCEPTED:
                 used.update((message.digest_sha256, message.dispatch or b""))
+            elif message.account_id is not None and message.digest_sha256 in kept:
+                used.add(message.dispatch or b"")
         used.update(t.blob or b"" for t in self._t.transfers.values() if t.state is not TransferState.DONE)
         loose = [blob for blob in self._t.blobs.values() if blob.sha256 not in used][:limit]
         for blob in loose:

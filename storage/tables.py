@@ -125,15 +125,8 @@ Index(
 )
 _due = messages.c.next_at.is_not(None)
 Index("ix_messages_next_at", messages.c.next_at, sqlite_where=_due, postgresql_where=_due)
-# A message refers to its own content only until everybody has it; later the mailboxes alone do.
-_accepted = messages.c.state == "accepted"
-Index(
-    "ix_messages_digest_sha256",
-    messages.c.digest_sha256,
-    sqlite_where=_accepted,
-    postgresql_where=_accepted,
-)
-_dispatched = _accepted & messages.c.dispatch.is_not(None)
+Index("ix_messages_digest_sha256", messages.c.digest_sha256)
+_dispatched = messages.c.dispatch.is_not(None)
 Index("ix_messages_dispatch", messages.c.dispatch, sqlite_where=_dispatched, postgresql_where=_dispatched)
 _with_material = messages.c.material.is_not(None)
 Index(

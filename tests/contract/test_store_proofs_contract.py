@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from evidence.records import EvidenceKind
+from kephs.domain.lifecycle import MessageState
+from kephs.domain.mailboxes import FolderRole
 from storage.errors import ConflictError
 from tests.support.proofs import proof_over, proofs_over
-from tests.support.stores import evidence, with_message
+from tests.support.stores import blob, evidence, item, with_message
 
 
 async def test_a_record_comes_back_exactly_as_it_was_added(store: Any) -> None:
@@ -68,3 +70,31 @@ async def test_every_ledger_entry_has_a_salt_of_its_own(store: Any) -> None:
     assert kept == made
     assert len({entry.salt for entry in kept}) == 2
     assert {len(entry.salt) for entry in kept} == {32}
+
+
+async def test_the_kep_message_stays_as_long_as_somebody_has_its_original(store: Any) -> None:
+    """Its bundle holds both, also where no mailbox here has the KEP message."""
+
+    def fill(tx: Any) -> None:
+        with_message(tx)
+        for content in (b"m1", b"kep"):
+            tx.blobs.add(blob(content))
+        folder = tx.mailboxes.by_role("a1", FolderRole.SENT)
+        tx.mailboxes.append(folder.folder_id, item(b"m1"))
+        tx.messages.set_dispatch("m1", blob(b"kep").sha256)
+        tx.messages.set_state("m1", MessageState.COMPLETED)
+
+    def drop(tx: Any) -> None:
+        folder = tx.mailboxes.by_role("a1", FolderRole.SENT)
+        tx.mailboxes.remove(folder.folder_id, [1])
+
+    async def released() -> set[bytes]:
+        found = set()
+        while gone := await store.write(lambda tx: tx.blobs.release_unused(10)):
+            found |= {one.sha256 for one in gone}
+        return found
+
+    await store.write(fill)
+    assert blob(b"kep").sha256 not in await released()
+    await store.write(drop)
+    assert {blob(b"m1").sha256, blob(b"kep").sha256} <= await released()

@@ -34,9 +34,21 @@ def upgrade() -> None:
         salt = "uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())"
         op.execute(sa.text(f"UPDATE ledger SET salt = {salt}"))  # noqa: S608 - a constant
         op.alter_column("ledger", "salt", existing_type=sa.LargeBinary(), nullable=False)
+    _messages()
     _time_stamps()
     _tree()
     _appendices()
+
+
+def _messages() -> None:
+    """The KEP message of a message sent here stays as long as somebody has its original."""
+    op.drop_index("ix_messages_digest_sha256", "messages")
+    op.create_index("ix_messages_digest_sha256", "messages", ["digest_sha256"])
+    where = sa.text("dispatch IS NOT NULL")
+    op.drop_index("ix_messages_dispatch", "messages")
+    op.create_index(
+        "ix_messages_dispatch", "messages", ["dispatch"], sqlite_where=where, postgresql_where=where
+    )
 
 
 def _ledger() -> None:
