@@ -18,6 +18,7 @@ from kephs.bootstrap.opening import (
 )
 from kephs.bootstrap.sealing import (
     SealCertificates,
+    check_sealing,
     check_signer,
     credits_file,
     open_key,
@@ -35,6 +36,7 @@ __all__ = [
     "MAIN_NODE",
     "Core",
     "SealCertificates",
+    "check_sealing",
     "check_signer",
     "credits_file",
     "inbound_wire",

@@ -20,8 +20,8 @@ from kephs.bootstrap.opening import (
     open_limits,
     open_register,
     open_scanner,
+    open_some_trust,
     open_times,
-    open_trust,
 )
 from kephs.bootstrap.sealing import open_nes_policy, open_seal_policy, open_sealing
 from kephs.failpoints import (
@@ -125,12 +125,7 @@ async def open_core(
         SchemaError: the database is missing, unreadable, or not at this program's revision.
         StoreUnavailableError: another process writes here.
     """
-    trust = open_trust(settings)
-    if trust.empty:
-        raise SettingsError(
-            f"{settings.trust.roots} holds no root: no signature can be trusted; put the roots of the "
-            "certificate providers there, as PEM"
-        )
+    trust = open_some_trust(settings)
     async with AsyncExitStack() as stack:
         if sealing is None:
             sealing = await stack.enter_async_context(open_sealing(settings))

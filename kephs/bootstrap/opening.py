@@ -42,6 +42,21 @@ def open_trust(settings: Settings) -> TrustStore:
         raise SettingsError(f"{settings.trust.roots}: {error}") from None
 
 
+def open_some_trust(settings: Settings) -> TrustStore:
+    """Read the trusted roots of an instance that is to run.
+
+    Raises:
+        SettingsError: as `open_trust`, or there is no root.
+    """
+    trust = open_trust(settings)
+    if trust.empty:
+        raise SettingsError(
+            f"{settings.trust.roots} holds no root: no signature can be trusted; put the roots of the "
+            "certificate providers there, as PEM"
+        )
+    return trust
+
+
 def read_certificates(folder: Path) -> list[bytes]:
     """Return all certificates of a folder as DER; none where there is no such folder.
 

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import aiohttp
 from cryptography import x509
@@ -25,10 +26,12 @@ from evidence.seal_check import SealCheck, check_seal
 from evidence.sealing import Sealer
 from evidence.smime import SmimeLimits
 from evidence.xades import XadesKeyError
-from kephs.bootstrap.opening import open_trust
+from kephs.bootstrap.opening import open_some_trust, open_trust
 from kephs.domain.policy import MIB
 from kephs.system import SystemClock
 from kephs.testpki.oids import TEST_TRANSACTION_POLICY
+
+_NO_TSA: Final = "seal.tsa names no time-stamping authority; evidence needs one (KEP-SG-10)"
 
 
 def transaction_policies(settings: Settings) -> tuple[str, ...]:
@@ -127,6 +130,18 @@ def _refuse_unusable(settings: Settings, signer: Signer | SealCertificates, trus
         raise SettingsError(f"the transaction certificate cannot be used: {problem}; see seal in kephs.toml")
 
 
+def check_sealing(settings: Settings) -> None:
+    """Look, without the key, whether evidence sealed now would verify; before anything is started.
+
+    Raises:
+        SettingsError: there is no root, no authority, or the transaction certificate cannot be used.
+    """
+    _refuse_unusable(settings, read_seal(settings), open_some_trust(settings))
+    if not settings.seal.tsa:
+        raise SettingsError(_NO_TSA)
+    open_tsa_endpoints(settings)
+
+
 def open_tsa_endpoints(settings: Settings) -> tuple[TsaEndpoint, ...]:
     """Return the time-stamping authorities in the order of their use, each with how it knows us.
 
@@ -167,7 +182,7 @@ async def open_timestamper(settings: Settings, trust: TrustStore) -> AsyncIterat
         SettingsError: no authority is named, or an account is wrong.
     """
     if not settings.seal.tsa:
-        raise SettingsError("seal.tsa names no time-stamping authority; evidence needs one (KEP-SG-10)")
+        raise SettingsError(_NO_TSA)
     endpoints, clock = open_tsa_endpoints(settings), SystemClock()
     async with aiohttp.ClientSession(auto_decompress=False) as session:
         credits_ = CreditFile(credits_file(settings), endpoints)

@@ -6,7 +6,7 @@ from config.settings import Settings, SettingsError
 from evidence.adapters.tsa_http import read_credits
 from evidence.chain import TrustStore
 from evidence.token_budget import CreditLine, CreditState
-from kephs.bootstrap import credits_file, open_key, open_tsa_endpoints
+from kephs.bootstrap import credits_file, open_key, open_tsa_endpoints, read_signer
 from kephs.cli.findings import Finding, error, ok, warning
 from kephs.ledger_keys import known_witnesses, open_ledger_key, origin_of, witnessed_logs
 
@@ -26,6 +26,10 @@ def check_device(settings: Settings, trust: TrustStore) -> Iterable[Finding]:
 
 
 def _key_in_file(settings: Settings) -> Iterable[Finding]:
+    try:
+        read_signer(settings)
+    except SettingsError as failure:
+        yield error("transaction-certificate", str(failure), "put certificate, key and chain into keys/")
     if not settings.test_pki.enabled:
         yield warning(
             "key-file",

@@ -17,7 +17,7 @@ import click
 import structlog
 
 from config.settings import Settings, SettingsError, load
-from kephs.bootstrap import MAIN_NODE, Core, inbound_wire, open_core, open_limits, open_tls
+from kephs.bootstrap import MAIN_NODE, Core, check_sealing, inbound_wire, open_core, open_limits, open_tls
 from kephs.cli.output import first_of
 from kephs.cli.pki_child import pki_beside
 from kephs.cli.signer_child import signer_beside
@@ -135,6 +135,7 @@ async def _serve(
         stack.enter_context(alone(directory, node))
         if settings.test_pki.enabled and settings.test_pki.port and node == MAIN_NODE:
             await stack.enter_async_context(pki_beside(directory))
+        check_sealing(settings)
         sealing = await stack.enter_async_context(signer_beside(directory))
         core = await stack.enter_async_context(open_core(settings, node, meter=metrics, sealing=sealing))
         await _show_metrics(core, metrics, stack)

@@ -112,13 +112,13 @@ class SignerServer:
             link = _ServerLink(lambda asked: group.create_task(self._answer(link, asked)))
             await loop.create_unix_connection(lambda: link, sock=connected)
             link.send(pack_answer(Hello(fingerprint())))
-            log.info("signer.ready")
+            log.debug("signer.ready")
             ends = [group.create_task(event.wait()) for event in (link.lost, stopping)]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             await link.drain()
             for task in ends:
                 task.cancel()
-        log.info("signer.stopped", reason=link.reason)
+        log.debug("signer.stopped", reason=link.reason)
 
     async def _answer(self, link: "_ServerLink", asked: Sequence[Request]) -> None:
         """Answer requests that came together; with several, all are to be sealed in the same way."""

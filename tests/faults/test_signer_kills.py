@@ -8,7 +8,7 @@ import json
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -128,7 +128,7 @@ async def _the_signer_away(provider: Provider, server: Server, crowd: Crowd) -> 
     "moment", [_idle, _under_load, _a_stamp_under_way, _the_signer_away], ids=lambda one: one.__name__[1:]
 )
 async def test_no_process_outlives_a_server_that_is_killed(
-    provider: Provider, told: Told, moment: Callable[[Provider, Server, Crowd], object]
+    provider: Provider, told: Told, moment: Callable[[Provider, Server, Crowd], Awaitable[None]]
 ):
     choice = random.Random(moment.__name__)
     async with Crowd(provider, write_letters(provider.people, choice), told, SEED, patient=True) as crowd:

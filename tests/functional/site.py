@@ -384,8 +384,10 @@ class Site:
         with self.imap(holder, "Deliller") as client:
             uid = self.find(client, "X-REM-Evidence-Identifier", evidence_id)
             message = self.fetch(client, uid, "BODY.PEEK[]")
-        (evidence,) = parse_kep_message(BytesSource(message)).evidences
-        check = check_evidence(evidence.content, self.trust, now())
+        parsed = parse_kep_message(BytesSource(message))
+        (evidence,) = parsed.evidences
+        ers = parsed.extensions[0].content if parsed.extensions else None
+        check = check_evidence(evidence.content, self.trust, now(), ers=ers)
         assert check.passed, check.report
         assert check.record is not None
         assert check.record.evidence_id == evidence_id

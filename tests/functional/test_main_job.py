@@ -54,6 +54,7 @@ def story(site: Site, who, tmp_path_factory) -> SimpleNamespace:
         parsed = parse_kep_message(BytesSource(receipts[name]))
         files[name] = out / f"{name}.xml"
         files[name].write_bytes(parsed.evidences[0].content)
+        files[name].with_suffix(".ers").write_bytes(parsed.extensions[0].content)
         (out / f"{name}.eml").write_bytes(receipts[name])
         assert check.stamped_at is not None, "every evidence carries a time stamp"
     (out / "original.eml").write_bytes(original)

@@ -56,6 +56,7 @@ def served(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         home, "network", submission_port=made.submission, imap_port=free_port(), inbound_port=free_port(),
         metrics_port=made.port,
     )  # fmt: skip
+    set_values(home, "ledger", port=0)
     set_values(home, "test_pki", port=0)
     log_path = home.parent / "log"
     with log_path.open("wb") as log:

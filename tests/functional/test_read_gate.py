@@ -24,7 +24,7 @@ HARMLESS = [
 ]  # fmt: skip
 CONTENT = [
     "BODY[]", "BODY.PEEK[]", "BODY.PEEK[]<0.1>", "BODY[TEXT]", "BODY.PEEK[1]", "BODY.PEEK[1.1]", "RFC822",
-    "RFC822.TEXT", "BODY.PEEK[1.3.HEADER]", "BODY.PEEK[1]<0.1>",
+    "RFC822.TEXT", "BODY.PEEK[1.4.HEADER]", "BODY.PEEK[1]<0.1>",
 ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ def copy(site: Site, tmp_path: Path) -> Path:
     home = tmp_path / "copy"
     shutil.copytree(site.home, home, ignore=shutil.ignore_patterns("run", "clamd", "blobs"))
     _set(home, "network", submission_port=free_port(), inbound_port=free_port(), imap_port=free_port())
+    _set(home, "ledger", port=free_port())
     _set(home, "test_pki", port=0)
     return home
 

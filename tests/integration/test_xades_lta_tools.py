@@ -18,10 +18,10 @@ from kephs.usecases.export_evidence import Export
 from tests.support.batches import batched
 from tests.support.erds_samples import full, schemas
 from tests.support.evidence_samples import record
+from tests.support.exports import DS, XADES, XADES141, maker, octets
 from tests.support.pki import shared_pki
 from tests.support.sealed import LATER, trust
 from tests.support.strangers import Anchors, openssl_ts, pyhanko_token, rfc3161, signxml, xmlsec1
-from tests.unit.test_xades_lta import DS, XADES, XADES141, maker, octets
 
 pytestmark = pytest.mark.tools
 FORMS = [pytest.param(p, s, id=f"{p.value}-{s.value}") for p in Profile for s in Stamping]

@@ -55,7 +55,8 @@ class LiveTsa:
     """
 
     def __init__(self, pki: TestPki, *, user: str = "", password: str = "") -> None:
-        self.pki, self.manner = pki, good
+        self.pki = pki
+        self.manner: Manner = good
         self.wanted = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}" if user else ""
         self.asked = self.given = 0
         self.over: list[bytes] = []

@@ -141,6 +141,7 @@ def ledger_of(evidences: Iterable[SealedEvidence]) -> list[LedgerEntry]:
                 evidence_id=item.record.evidence_id,
                 evidence_sha256=sha256(item.xml).digest(),
                 at=STAMPED,
+                salt=bytes([len(entries)]) * 32,
             )
         )
     return entries
