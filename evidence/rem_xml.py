@@ -285,7 +285,7 @@ def _needed(fields: Mapping[str, XmlElement], name: str) -> str:
 
 
 def _first(parent: XmlElement, name: str) -> XmlElement | None:
-    """Return the first child of this name; ``find`` would parse the name as a path, and iterators cost more."""
+    """Return the first child of this name; ``find`` would parse the name as a path, iterators cost more."""
     child = parent[0] if len(parent) else None
     while child is not None and child.tag != name:
         child = child.getnext()

@@ -439,6 +439,8 @@ def _holder_step(bundle: _Bundle) -> Step:
     name = "holder's signature"
     if SENDER_SIGNATURE not in bundle.members:
         return Step("14", name, ok=None, detail="not taken out of the original")
+    if ORIGINAL not in bundle.members:
+        return failed("14", name, f"{ORIGINAL} is missing", SubIndication.SIGNED_DATA_NOT_FOUND)
     original = bundle.source(ORIGINAL)
     try:
         inside: bytes | None = locate(original, scan(original)).der

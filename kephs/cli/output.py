@@ -8,6 +8,7 @@ import asyncio
 import functools
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -126,6 +127,11 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
                 return command(*args, **kwargs)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except BrokenPipeError:  # ``| head``: whoever read has seen enough
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())  # what is still buffered must not fail at exit either
+            os.close(null)
+            raise click.exceptions.Exit(OK) from None
         except BaseExceptionGroup as group:
             raise as_exit(first_of(group)) from None
         except Exception as error:  # noqa: BLE001  # the edge: nothing may pass as a stack trace

@@ -25,7 +25,7 @@ from evidence.kep_message import KepMessageError, parse_kep_message
 from evidence.mime import Range
 from evidence.ports import BytesSource
 from evidence.records import NAMES, EvidenceKind
-from evidence.rem_xml import read as read_record
+from evidence.serialise import read as read_record
 from evidence.verify_evidence import check_evidence
 from evidence.xml_reader import EvidenceFormatError
 from kephs.bootstrap import open_seal_policy, open_trust
@@ -288,7 +288,8 @@ def _inside(receipt: bytes) -> dict[EvidenceKind, bytes]:
     message = email.message_from_bytes(receipt, policy=email.policy.SMTP)
     found = {}
     for part in message.walk():
-        if part.get("X-REM-Section-Type", "").strip() == "rem_message/xml_evidence":
+        section = part.get("X-REM-Section-Type") or part.get("REM-Section-Type") or ""
+        if section.strip() == "rem_message/xml_evidence":
             xml = part.get_payload(decode=True)
             assert isinstance(xml, bytes)
             found[_kind(xml)] = xml

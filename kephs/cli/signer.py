@@ -20,6 +20,9 @@ from kephs.system import SystemClock
 
 _SWITCH_SECONDS: Final = 0.0005
 """The token's thread asks for the interpreter between two calls of the module: it must not wait for long."""
+_START_SECONDS: Final = 60
+_LEAVE_SECONDS: Final = 5
+"""A token that hangs keeps its thread, and the thread the process: alarms end it, whatever it waits for."""
 
 
 @click.command("signer", hidden=True)
@@ -32,6 +35,7 @@ def command(directory: Path, *, with_parent: bool, verbose: bool) -> None:  # no
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the key
     sys.setswitchinterval(_SWITCH_SECONDS)
+    signal.alarm(_START_SECONDS)
     try:
         connected = parent_socket()
         asyncio.run(_run(load(directory), connected))
@@ -67,4 +71,6 @@ async def _run(settings: Settings, connected: socket.socket) -> None:
         loop.add_signal_handler(number, stopping.set)
     async with open_sealing(settings) as sealing:
         server = SignerServer(sealing, SignerRules(open_issuer(settings)), SystemClock().now)
+        signal.alarm(0)
         await server.serve(connected, stopping)
+        signal.alarm(_LEAVE_SECONDS)

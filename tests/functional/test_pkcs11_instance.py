@@ -1,9 +1,12 @@
 """An instance whose key lies on a token: SoftHSM, through its own PKCS#11 module, as a provider's HSM would."""
 
+import fcntl
 import json
 import shutil
+import smtplib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -139,6 +142,36 @@ def test_a_token_that_was_away_is_used_again_without_a_restart(site: Site, hsm: 
         away.rename(tokens)
     check(site, send_until(site, 250))
     assert signer(site).pid == child.pid
+
+
+@contextmanager
+def hanging(hsm: SoftHsm) -> Iterator[None]:
+    """Hold what SoftHSM locks while it reads a key: its calls come back when the block ends."""
+    with ExitStack() as stack:
+        for path in (hsm.folder / "tokens").rglob("*"):
+            if path.is_file():
+                fcntl.lockf(stack.enter_context(path.open("r+b")), fcntl.LOCK_EX)
+        yield
+
+
+def hangs(process: psutil.Process) -> bool:
+    """Say whether a process waits for a lock."""
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return any(words[1] == "->" and str(process.pid) in words for words in lines)
+
+
+def test_a_signer_whose_token_hangs_does_not_outlive_a_killed_server(site: Site, hsm: SoftHsm):
+    child, server = signer(site), site._server
+    assert server is not None
+    with ThreadPoolExecutor(1) as pool, hanging(hsm):
+        asking = pool.submit(send, site)
+        until(lambda: hangs(child), "a call that does not come back")
+        server.kill()
+        server.wait()
+        assert isinstance(asking.exception(), smtplib.SMTPException | OSError)
+        until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "its end")
+    site.start()
+    check(site, send(site))
 
 
 def test_a_bundle_is_made_beside_the_running_server_while_it_seals(site: Site, tmp_path: Path):

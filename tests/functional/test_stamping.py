@@ -197,7 +197,7 @@ def test_who_is_alone_is_not_kept_for_company_that_never_comes(stamped: Stamped)
         (dripping, "no answer within"),
         (silent, "no answer within"),
     ],
-    ids=lambda one: one.__name__ if callable(one) else "",
+    ids=["closed", "broken", "garbage", "another_imprint", "dripping", "silent"],
 )
 def test_where_one_authority_fails_the_other_stamps_and_the_log_says_so(
     stamped: Stamped, manner: Manner, said: str

@@ -314,3 +314,17 @@ def test_no_record_gives_no_path():
 def test_a_content_that_changes_while_it_is_written_is_noticed():
     with pytest.raises(ArchiveError):
         write_archive(io.BytesIO(), [("a", BytesSource(b"x"))], crcs={"a": 1})
+
+
+def test_a_bundle_without_any_one_of_its_files_fails_and_never_breaks_the_verifier():
+    whole = bundle(everything())
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    for dropped in files:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            for name, content in files.items():
+                if name != dropped:
+                    archive.writestr(name, content)
+        report = verify_bundle(BytesSource(out.getvalue()), trust(), LATER)
+        assert report.verdict is Verdict.FAILED, dropped
