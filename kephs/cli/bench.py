@@ -24,9 +24,9 @@ SECONDS = 15.0
 def command(names: tuple[str, ...], *, as_json: bool, seconds: float) -> None:
     """Measure NAMEs (all without): one JSON line each on standard output, figure and baseline.
 
-    Names: submit life inbound fetch first-read idle seal verify nes big-in big-out. The mail servers are
-    real children in a temporary folder; the peers are Debian's Postfix and Dovecot where installed (they
-    need root).
+    Names: submit life inbound fetch first-read idle big-in big-out; seal seal-memory pkcs11 verify ers nes
+    proof bundle. The mail servers are real children in a temporary folder; the peers are Debian's Postfix
+    and Dovecot where installed (they need root).
     """
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
