@@ -59,7 +59,7 @@ def configure_logging(*, verbose: bool, watch: Processor | None = None) -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # one write a line: the signer writes too
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

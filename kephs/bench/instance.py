@@ -18,7 +18,7 @@ from directory.accounts import AccountKind, ServiceType
 from kephs.bench.figures import BenchError
 from kephs.bench.letters import Holder
 from kephs.bench.wire import SERVER_NAME, Login, Place
-from kephs.bootstrap import Core, open_core
+from kephs.bootstrap.core import Core, open_core
 from kephs.cli.account import new_app_password
 from kephs.cli.instance import make_instance
 from kephs.testpki.authority import TestPki

@@ -1,9 +1,10 @@
 """Wiring: picks the implementation behind every port. Nothing else does.
 
-`opening` turns settings into parts, `sealing` opens key and time stamps, `core` joins all to one instance.
+`opening` turns settings into parts, `sealing` opens key and time stamps; both are given out here. `core`
+joins all to one instance and is imported by its name: the signer's process, which holds the key, loads none
+of it.
 """
 
-from kephs.bootstrap.core import MAIN_NODE, Core, open_core
 from kephs.bootstrap.opening import (
     inbound_wire,
     open_issuer,
@@ -33,14 +34,11 @@ from kephs.bootstrap.sealing import (
 )
 
 __all__ = [
-    "MAIN_NODE",
-    "Core",
     "SealCertificates",
     "check_sealing",
     "check_signer",
     "credits_file",
     "inbound_wire",
-    "open_core",
     "open_issuer",
     "open_key",
     "open_limits",

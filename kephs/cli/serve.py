@@ -17,7 +17,8 @@ import click
 import structlog
 
 from config.settings import Settings, SettingsError, load
-from kephs.bootstrap import MAIN_NODE, Core, check_sealing, inbound_wire, open_core, open_limits, open_tls
+from kephs.bootstrap import check_sealing, inbound_wire, open_limits, open_tls
+from kephs.bootstrap.core import MAIN_NODE, Core, open_core
 from kephs.cli.output import first_of
 from kephs.cli.pki_child import pki_beside
 from kephs.cli.signer_child import signer_beside

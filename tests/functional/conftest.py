@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from directory.accounts import ALL_RIGHTS, AccountState, Right, ServiceType
-from kephs.bootstrap import Core
+from kephs.bootstrap.core import Core
 from tests.functional.site import Site, compose, sign
 
 

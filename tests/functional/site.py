@@ -35,7 +35,7 @@ from evidence.kep_message import parse_kep_message
 from evidence.ports import BytesSource
 from evidence.records import EvidenceRecord
 from evidence.verify_evidence import EvidenceCheck, check_evidence
-from kephs.bootstrap import Core, open_core
+from kephs.bootstrap.core import Core, open_core
 from kephs.cli.account import new_app_password
 from kephs.cli.main import main
 from kephs.testpki.authority import TestPki

@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from config import settings as config_settings
 from directory.accounts import AccountKind, ServiceType
-from kephs.bootstrap import Core, open_core
+from kephs.bootstrap.core import Core, open_core
 from kephs.cli.account import new_app_password
 from kephs.cli.instance import Ports, make_instance
 from kephs.testpki.authority import TestPki

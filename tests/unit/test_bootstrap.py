@@ -8,7 +8,8 @@ import pytest
 
 from config.settings import Settings, load
 from config.settings import SettingsError as Refusal
-from kephs.bootstrap import open_core, open_register, open_signer
+from kephs.bootstrap import open_register, open_signer
+from kephs.bootstrap.core import open_core
 from kephs.cli.instance import make_instance
 from kephs.testpki.authority import TestPki
 from storage.errors import SchemaError

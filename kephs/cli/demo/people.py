@@ -10,7 +10,7 @@ from typing import Final
 
 from config.settings import FILE_NAME, Settings, load
 from directory.accounts import AccountKind, ServiceType
-from kephs.bootstrap import Core, open_core
+from kephs.bootstrap.core import Core, open_core
 from kephs.cli.account import new_app_password
 from kephs.cli.instance import Ports, make_instance
 from kephs.testpki.authority import TestPki
