@@ -91,7 +91,7 @@ def test_an_unknown_name_is_a_usage_error_that_names_those_there_are(tmp_path):
 def test_crypto_benchmarks_print_one_line_for_each_form_beside_the_raw_operation(tmp_path):
     figures = figures_of(bench("seal", "verify", "ers", "nes", "--json", "--seconds", "1", folder=tmp_path))
     assert list(figures) == [
-        "seal", "seal-own", "verify", "verify-batch", "verify-own", "ers", "ers-alone", "nes", "nes-cold"
+        "seal", "seal-single", "seal-own", "verify", "verify-batch", "verify-own", "ers", "ers-alone", "nes", "nes-cold"
     ]  # fmt: skip
     assert all(figure["baseline_name"].startswith("raw P-256") for figure in figures.values())
     assert figures["nes"]["value"] > figures["nes-cold"]["value"]

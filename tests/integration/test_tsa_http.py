@@ -357,7 +357,7 @@ async def test_many_callers_share_tokens_of_a_real_authority(tsa, session):
     digests = [sha256(bytes((n,))).digest() for n in range(50)]
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(stamper.records([digest])) for digest in digests]
-    assert len(tsa.requests) == 2
+    assert len(tsa.requests) == 1  # whoever is ready in one turn of the loop goes together
     trust = TrustStore([shared_pki().root])
     for digest, task in zip(digests, tasks, strict=True):
         ((stamp,),) = read_record(task.result()[0]).chains
