@@ -1,6 +1,5 @@
 """Proof of time through a message's life: records beside evidence, stamps inside, and the grace of D16."""
 
-from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -152,8 +151,8 @@ async def test_with_the_grace_a_message_is_accepted_and_its_record_follows() -> 
     for row, xml, ers in await kept(world):
         assert not row.unstamped
         assert proves(ers, xml, world)
-    for content in await messages_of(world, AYSE, FolderRole.EVIDENCE):
-        assert len(parse_kep_message(BytesSource(content)).extensions) == 1
+    receipts = await messages_of(world, AYSE, FolderRole.EVIDENCE)
+    assert [len(parse_kep_message(BytesSource(content)).extensions) for content in receipts] == [1, 1]
     assert len(await messages_of(world, MEHMET, FolderRole.INBOX)) == 1
 
 
@@ -163,7 +162,27 @@ async def test_a_record_made_twice_stands_once() -> None:
     await world.send(await signed(compose(), ayse()))
     world.tsa.down = False
     ((row, _, _),) = await kept(world)
-    first = await world.dispatches.kept.open(row)
-    second = await world.dispatches.kept.open(row)  # a worker that still holds the row as it was
-    assert first.ers == second.ers
-    assert replace(first) == first
+    opened = [await world.dispatches.kept.open(row) for _ in range(2)]  # workers that hold the row as it was
+    ((stamped, _, ers),) = await kept(world)
+    opened.append(await world.dispatches.kept.open(stamped))
+    assert [one.ers for one in opened] == [ers] * 3
+
+
+async def test_where_two_workers_stamp_at_one_moment_one_record_stands_for_both() -> None:
+    world = await new_world(grace=True)
+    world.tsa.down = True
+    await world.send(await signed(compose(), ayse()))
+    world.tsa.down = False
+    ((row, _, _),) = await kept(world)
+    other = world.sealer.records
+
+    async def overtaken(leaves):
+        (mine,) = await other(leaves)
+        (theirs,) = await other(leaves)
+        await world.store.write(lambda tx: tx.evidence.set_ers(row.evidence_id, theirs))
+        return [mine]
+
+    world.sealer.records = overtaken
+    opened = await world.dispatches.kept.open(row)
+    ((_, _, ers),) = await kept(world)
+    assert opened.ers == ers
