@@ -7,6 +7,7 @@ here as well (spec: KEP-EV-01..08, KEP-EC-01..15, rem-formats §1.2, §2.2).
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from evidence.events import KEP_KINDS, NAMES, REM_BASELINE_KINDS, TS_KINDS, EvidenceKind, KindNames
 from evidence.reasons import REASON_NAMES, Reason, ReasonCode
@@ -112,6 +113,10 @@ class EvidenceRecord:
     untrusted_path: tuple[int, ...] = ()  # recipients whose provider could not be verified, 1-based
 
 
+STAMP_START: Final = b"<xades:EncapsulatedTimeStamp>"
+"""No text of ours can hold it: "<" is escaped."""
+
+
 @dataclass(frozen=True, slots=True)
 class SealedEvidence:
     """A record with its exact signed bytes; never regenerated."""
@@ -119,6 +124,11 @@ class SealedEvidence:
     record: EvidenceRecord
     xml: bytes
     ers: bytes | None = None  # evidence record (RFC 4998, DER) over the exact bytes of ``xml``
+
+    @property
+    def stamped(self) -> bool:
+        """Say whether its time can be proved; what the grace of D16 let out cannot be yet."""
+        return self.ers is not None or STAMP_START in self.xml
 
 
 def file_stem(kind: EvidenceKind, refers_to: int | None) -> str:

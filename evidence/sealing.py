@@ -84,7 +84,9 @@ class Sealer:
             for draft, signature in zip(drafts, signatures, strict=True)
         ]
         if self._batcher is None or stamping is Stamping.OWN:
-            return [await self._stamped(record, xades, one) for record, one in _pairs(records, signed)]
+            return [
+                await self._stamped(record, xades, one) for record, one in zip(records, signed, strict=True)
+            ]
         contents = [xades.assemble(one, None) for one in signed]
         proofs = await self._proofs(self._batcher, contents)
         return [
@@ -130,9 +132,3 @@ class Sealer:
             problem = lifetime_problem(self._certificate, time)
             if problem is not None:
                 raise SignerUnavailableError(f"the transaction certificate does not count: {problem}")
-
-
-def _pairs(
-    records: Sequence[EvidenceRecord], signed: Sequence[XadesSigned]
-) -> list[tuple[EvidenceRecord, XadesSigned]]:
-    return list(zip(records, signed, strict=True))

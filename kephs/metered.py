@@ -77,6 +77,9 @@ class MeteredSealing:
             sealed = await self._inner.seal_many(records, profile=profile, stamping=stamping)
         if sealed:
             self._meter.sealed([one.record.kind for one in sealed], self._timer() - began)
+            if not all(one.stamped for one in sealed):  # let out in the grace (D16): still an alarm
+                self._meter.not_stamped()
+                log.warning("stamp.unavailable", cause="released unstamped, the record follows")
             if sealed[0].ers is not None:
                 self._compare(sealed[0].ers, before, self._clock.now())
         return sealed

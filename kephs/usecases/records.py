@@ -19,8 +19,6 @@ from evidence.xades import DECLARATION
 from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Blob, Clock, Ids
 
-_STAMP: Final = b"<xades:EncapsulatedTimeStamp>"  # no text of ours can hold it: "<" is escaped
-
 
 @dataclass(frozen=True, slots=True)
 class RecordMaker:
@@ -91,7 +89,7 @@ def stored(
         blob.sha256,
         record.event_time,
         receipt_due=receipt_due,
-        unstamped=sealed.ers is None and _STAMP not in sealed.xml,
+        unstamped=not sealed.stamped,
         profile=profile_of(sealed.xml.removeprefix(DECLARATION)),
     )
 

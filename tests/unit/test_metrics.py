@@ -16,7 +16,7 @@ from kephs.metered import MeteredCourier, MeteredSealing
 from kephs.metrics import Metrics
 from kephs.ports import StoreUnavailableError
 from tests.support.pair import Pair, new_pair, peer_of
-from tests.support.world import AYSE, PEER, Clock
+from tests.support.world import AYSE, PEER, Clock, new_world
 
 
 @pytest.fixture
@@ -111,6 +111,18 @@ async def test_a_missing_stamp_is_counted_and_raised(metrics: Metrics):
             await ask
         assert [one["event"] for one in logs] == ["stamp.unavailable"]
     assert (await values(metrics))["kephs_stamp_failures_total",] == 2
+
+
+async def test_evidence_let_out_in_the_grace_is_counted_as_a_missing_stamp(metrics: Metrics):
+    world = await new_world(grace=True)
+    world.tsa.down = True
+    sealing = MeteredSealing(world.sealer, metrics, world.clock)
+    pair = await new_pair()
+    message = await pair.message(await pair.send())
+    with structlog.testing.capture_logs() as logs:
+        await sealing.seal_many([world.records.make(EvidenceKind.DELIVERY, message, number=1)])
+    assert [one["event"] for one in logs] == ["stamp.unavailable"]
+    assert (await values(metrics))["kephs_stamp_failures_total",] == 1
 
 
 async def test_a_batch_tells_how_far_our_clock_is_off(metrics: Metrics):
