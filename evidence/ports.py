@@ -7,7 +7,7 @@ from enum import StrEnum
 from mmap import mmap
 from typing import Protocol
 
-from evidence.records import EvidenceRecord, Profile, SealedEvidence
+from evidence.model.records import EvidenceRecord, Profile, SealedEvidence
 
 
 class TimestampUnavailableError(Exception):

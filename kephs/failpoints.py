@@ -24,8 +24,8 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from directory.providers import Peer
+from evidence.model.records import EvidenceRecord, Profile, SealedEvidence
 from evidence.ports import ByteSource, Sealing, Stamping
-from evidence.records import EvidenceRecord, Profile, SealedEvidence
 from kephs.domain.relay import Handed, Letter, NotHanded
 from kephs.ports import Blob, BlobStore, Courier, Spool, Store, Tx
 from kephs.usecases.receive import Receive

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-from evidence.merkle import MissingNodeError
-from evidence.notes import MAX_NOTE
-from evidence.tiles import TILE_BYTES, TileName
+from evidence.ledger.merkle import MissingNodeError
+from evidence.ledger.notes import MAX_NOTE
+from evidence.ledger.tiles import TILE_BYTES, TileName
 
 CHECKPOINT: Final = "checkpoint"
 
@@ -53,7 +53,7 @@ class HttpLedger:
         self._connection.close()
 
     def tile(self, level: int, number: int, width: int) -> bytes | None:
-        """Return a tile (`evidence.tiles.ReadTile`); a partial one that is gone is cut from the full one."""
+        """Return a tile (`tiles.ReadTile`); a partial one that is gone is cut from the full one."""
         name = TileName(level, number, width)
         found = self.page(name.path, TILE_BYTES)
         return (
@@ -101,7 +101,7 @@ class FolderLedger:
         self._folder = folder
 
     def tile(self, level: int, number: int, width: int) -> bytes | None:
-        """Return a tile (`evidence.tiles.ReadTile`); a partial one that is gone is cut from the full one."""
+        """Return a tile (`tiles.ReadTile`); a partial one that is gone is cut from the full one."""
         name = TileName(level, number, width)
         found = self._page(name.path, TILE_BYTES)
         return (

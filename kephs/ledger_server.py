@@ -26,10 +26,10 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
-from evidence.merkle import HASH_SIZE, leaf_data
-from evidence.notes import NoteVerifier
-from evidence.tiles import ENTRIES, WIDTH, TileName, encode_entries, width_at
-from evidence.witness_rules import MAX_REQUEST
+from evidence.ledger.merkle import HASH_SIZE, leaf_data
+from evidence.ledger.notes import NoteVerifier
+from evidence.ledger.tiles import ENTRIES, WIDTH, TileName, encode_entries, width_at
+from evidence.ledger.witness_rules import MAX_REQUEST
 from kephs.ports import Store, StoreUnavailableError, Tx
 from kephs.witness import PATH as ADD_CHECKPOINT
 from kephs.witness import OwnWitness

@@ -12,11 +12,11 @@ from typing import Final, Protocol
 import structlog
 
 from directory.providers import Peer
-from evidence.der import DerError
-from evidence.ers import ErsError, split_record
+from evidence.asn1.der import DerError
+from evidence.model.records import EvidenceKind, EvidenceRecord, Profile, SealedEvidence
 from evidence.ports import Sealing, Stamping, TimestampUnavailableError
-from evidence.records import EvidenceKind, EvidenceRecord, Profile, SealedEvidence
-from evidence.timestamps import read_token
+from evidence.stamps.ers import ErsError, split_record
+from evidence.stamps.timestamps import read_token
 from kephs.domain.relay import Handed, Letter, NotHanded
 from kephs.ports import Clock, Courier
 

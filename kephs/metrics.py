@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-from evidence.records import EvidenceKind
+from evidence.model.records import EvidenceKind
 from kephs.domain.lifecycle import TransferState
 from kephs.ports import Clock, Store, StoreUnavailableError, Tx
 

@@ -16,8 +16,9 @@ from typing import Any, Final, Protocol
 from directory.addresses import DEFAULT_SUFFIX
 from directory.provider_file import FORMAT_VERSION, RegisterSignatureError, parse_provider_file
 from directory.providers import Profile, Stamps
-from evidence.certificates import CertificateError, certificate_facts
-from evidence.cms import (
+from evidence.asn1.der import DerError
+from evidence.cms.frame import frame_problem
+from evidence.cms.signed_data import (
     ID_DATA,
     CmsRules,
     CmsSigner,
@@ -26,8 +27,7 @@ from evidence.cms import (
     parse_signed_data,
     verify_signer,
 )
-from evidence.cms_frame import frame_problem
-from evidence.der import DerError
+from evidence.x509.certificates import CertificateError, certificate_facts
 
 _MAX_SIGNATURE: Final = 64 * 1024
 _PIN_OCTETS: Final = 32

@@ -8,8 +8,8 @@ from typing import Final
 
 import aiohttp
 
-from evidence.notes import Checkpoint, Note, NoteError, NoteSigner, NoteVerifier, cosign
-from evidence.witness_rules import SIZE_TYPE, TEXT_TYPE, AddCheckpoint, Judgement, WitnessStatus, judge
+from evidence.ledger.notes import Checkpoint, Note, NoteError, NoteSigner, NoteVerifier, cosign
+from evidence.ledger.witness_rules import SIZE_TYPE, TEXT_TYPE, AddCheckpoint, Judgement, WitnessStatus, judge
 from kephs.ports import Clock, Store, StoredCheckpoint, Tx
 from kephs.usecases.cosignatures import WitnessAnswer, WitnessUnavailableError
 

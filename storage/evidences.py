@@ -9,9 +9,9 @@ from typing import Final
 
 from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, update
 
-from evidence.ers import split_record
-from evidence.ledger import GENESIS, LedgerEntry, entry_hash
-from evidence.records import EvidenceKind, Profile
+from evidence.ledger.chain import GENESIS, LedgerEntry, entry_hash
+from evidence.model.records import EvidenceKind, Profile
+from evidence.stamps.ers import split_record
 from kephs.domain.messages import StoredEvidence
 from kephs.ports import DuplicateEvidenceError
 from storage.blob_rows import SqlBlobs

@@ -9,7 +9,7 @@ and contents (their places), not with their size.
 from collections.abc import Iterator
 from typing import cast
 
-from evidence.notes import NoteVerifier
+from evidence.ledger.notes import NoteVerifier
 from kephs.ports import Tx
 from storage.fsck_findings import Finding, FindingCode
 from storage.fsck_ledger import check_ledger

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from evidence.records import EvidenceKind, EvidenceRecord, ReasonCode
-from evidence.rem_xml import clean_text
+from evidence.forms.rem_xml import clean_text
+from evidence.model.records import EvidenceKind, EvidenceRecord, ReasonCode
 from kephs.domain.lifecycle import MessageState
 from kephs.domain.messages import Delivery, StoredEvidence, Submission
 from storage.fsck_findings import Finding, FindingCode

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final, Protocol, cast
 
-from evidence.ledger import GENESIS, LedgerEntry, entry_hash
-from evidence.merkle import HASH_SIZE, empty_root, leaf_data, leaf_hash, node_hash
-from evidence.notes import NoteError, NoteVerifier, open_note
-from evidence.tiles import HEIGHT, WIDTH
+from evidence.ledger.chain import GENESIS, LedgerEntry, entry_hash
+from evidence.ledger.merkle import HASH_SIZE, empty_root, leaf_data, leaf_hash, node_hash
+from evidence.ledger.notes import NoteError, NoteVerifier, open_note
+from evidence.ledger.tiles import HEIGHT, WIDTH
 from kephs.domain.messages import StoredEvidence
 from kephs.ports import StoredCheckpoint
 from storage.fsck_findings import Finding, FindingCode, unreadable

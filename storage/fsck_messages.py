@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeVar
 
-from evidence.serialise import profile_of_root, read_root
-from evidence.xml_reader import XML_SIZE_MAX, EvidenceFormatError, parse_xml
+from evidence.forms.serialise import profile_of_root, read_root
+from evidence.xml.reader import XML_SIZE_MAX, EvidenceFormatError, parse_xml
 from kephs.domain.lifecycle import TO_HAND_OVER, MessageState, TransferState
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer, TransferKind
 from storage.fsck_evidence import makers, other_facts

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from hashlib import new as new_hash
 from typing import Final
 
-from evidence.der import DerError
-from evidence.ers import ErsError, read_record, tree_root
-from evidence.timestamp_messages import read_token
+from evidence.asn1.der import DerError
+from evidence.stamps.ers import ErsError, read_record, tree_root
+from evidence.stamps.messages import read_token
 from kephs.domain.messages import StoredEvidence
 from storage.fsck_findings import Finding, FindingCode
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from evidence.records import EvidenceKind, Profile
+from evidence.model.records import EvidenceKind, Profile
 from kephs.domain.lifecycle import DECIDED, TO_HAND_OVER, DeliveryState, MessageState, TransferState
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer, TransferKind
 from storage.fsck_evidence import Covers, about

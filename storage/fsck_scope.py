@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from directory.accounts import Account, AppPassword, Operator
-from evidence.ledger import LedgerEntry
+from evidence.ledger.chain import LedgerEntry
 from evidence.ports import ByteSource
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
 from kephs.ports import (

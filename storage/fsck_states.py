@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from evidence.records import EvidenceKind, Profile
+from evidence.model.records import EvidenceKind, Profile
 from kephs.domain.lifecycle import DECIDED, DeliveryState, MessageState
 from kephs.domain.messages import Delivery, StoredEvidence, Submission
 from storage.fsck_evidence import Covers

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from secrets import token_bytes
 
-from evidence.ledger import GENESIS, LedgerEntry, entry_hash
+from evidence.ledger.chain import GENESIS, LedgerEntry, entry_hash
 from kephs.domain.messages import StoredEvidence
 from kephs.ports import DuplicateEvidenceError
 from storage.errors import ConflictError

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from directory.accounts import Account, AppPassword, Operator
-from evidence.ledger import LedgerEntry
+from evidence.ledger.chain import LedgerEntry
 from kephs.domain.mailboxes import Folder, NewItem
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
 from kephs.ports import Blob, StoredCheckpoint

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Select, bindparam, exists, func, insert, literal_column, null, select, update
 
 from directory.addresses import KepAddress
-from evidence.records import Authentication, Party
+from evidence.model.records import Authentication, Party
 from kephs.domain.lifecycle import MessageState
 from kephs.domain.messages import Recipient, Role, Submission
 from storage.blob_rows import SqlBlobs

@@ -73,7 +73,7 @@ def machines() -> Iterator[tuple[str, Mapping[tuple[Enum, Enum], Any]]]:
 
 def states() -> str:
     """Return the page of state tables, each as a drawing and a table."""
-    names = importlib.import_module("evidence.records").NAMES
+    names = importlib.import_module("evidence.model.records").NAMES
     lines = ["# State machines", "", MADE]
     lines += [
         "Drawn from [kephs/domain/lifecycle.py](../kephs/domain/lifecycle.py).",

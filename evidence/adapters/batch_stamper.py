@@ -23,8 +23,8 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
-from evidence.ers import HashTree, encode_record
 from evidence.ports import Timestamper, TimestampUnavailableError
+from evidence.stamps.ers import HashTree, encode_record
 
 DEFAULT_MOST: Final = 1000
 _DIGEST_OCTETS: Final = 32

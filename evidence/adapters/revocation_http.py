@@ -14,10 +14,10 @@ from typing import Final
 import aiohttp
 import structlog
 
-from evidence.certificates import CertificateFacts
-from evidence.chain import TrustStore
-from evidence.crl import CheckedCrl, check_crl
-from evidence.revocation import (
+from evidence.x509.certificates import CertificateFacts
+from evidence.x509.chain import TrustStore
+from evidence.x509.crl import CheckedCrl, check_crl
+from evidence.x509.revocation import (
     DEFAULT_FRESHNESS,
     MAX_CRL,
     MAX_OCSP,

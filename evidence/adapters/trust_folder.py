@@ -6,8 +6,8 @@ from binascii import Error as Base64Error
 from pathlib import Path
 from typing import Final
 
-from evidence.certificates import CertificateError, certificate_facts
-from evidence.chain import TrustStore
+from evidence.x509.certificates import CertificateError, certificate_facts
+from evidence.x509.chain import TrustStore
 
 _SUFFIXES: Final = frozenset({".pem", ".crt", ".cer", ".der"})
 _PEM: Final = re.compile(

@@ -20,11 +20,8 @@ import structlog
 from yarl import URL
 
 from evidence.adapters.tsa_identity import SALT_OCTETS, TsaEndpoint, refusal_text, shown
-from evidence.certificates import CertificateError, CertificateFacts, certificate_facts
-from evidence.chain import Chain, ChainFailure, TrustStore, build_chain
 from evidence.ports import TimestampUnavailableError
-from evidence.revocation import RevocationAnswer, RevocationStatus
-from evidence.timestamps import (
+from evidence.stamps.timestamps import (
     MAX_RESPONSE,
     TimestampRefusedError,
     Token,
@@ -33,7 +30,7 @@ from evidence.timestamps import (
     parse_response,
     verify_token,
 )
-from evidence.token_budget import (
+from evidence.stamps.token_budget import (
     Counter,
     CreditFileError,
     CreditLine,
@@ -43,6 +40,9 @@ from evidence.token_budget import (
     decode_counts,
     encode_counts,
 )
+from evidence.x509.certificates import CertificateError, CertificateFacts, certificate_facts
+from evidence.x509.chain import Chain, ChainFailure, TrustStore, build_chain
+from evidence.x509.revocation import RevocationAnswer, RevocationStatus
 
 _REPLIES: Final = frozenset(
     {"application/timestamp-reply", "application/timestamp-response", "application/octet-stream"}

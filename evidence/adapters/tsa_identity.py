@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 from yarl import URL
 
-from evidence.der import integer, octets, seq
+from evidence.asn1.der import integer, octets, seq
 
 SALT_OCTETS: Final = 16
 ROUNDS: Final = 100
@@ -60,7 +60,7 @@ class TsaEndpoint:
         user: customer number (kamusm: a whole number) or user name (basic).
         password: never shown, never logged.
         auth: ``none``, ``kamusm`` or ``basic``.
-        credits: tokens ever bought there, see `evidence.token_budget`; None counts without a limit.
+        credits: tokens ever bought there, see `evidence.stamps.token_budget`; None counts without a limit.
         policy: TSA policy to ask for and to insist on, dotted; None takes any.
 
     Raises:

@@ -21,7 +21,7 @@ import aiohttp
 
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.ports import BytesSource
-from evidence.verify_bundle import verify_bundle
+from evidence.verify.bundle import verify_bundle
 from kephs.bench import bulk
 from kephs.bench.fetch import Folder, wait_for
 from kephs.bench.figures import BenchError, Figure, own_peak_rss_mb, ticks

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from evidence.adapters.soft_signer import SoftSigner
-from evidence.package import Boundaries, Envelope, plan_dispatch, transfer_label
-from evidence.records import Authentication, EvidenceKind, EvidenceRecord, Issuer, MessageFacts, Party
-from evidence.sealing import Sealer
-from evidence.timestamps import build_request, parse_response
+from evidence.mail.package import Boundaries, Envelope, plan_dispatch, transfer_label
+from evidence.model.records import Authentication, EvidenceKind, EvidenceRecord, Issuer, MessageFacts, Party
+from evidence.seal.sealing import Sealer
+from evidence.stamps.timestamps import build_request, parse_response
 from kephs.bench.figures import Figure, ticks
 from kephs.bench.instance import Instance, serving
 from kephs.bench.letters import LETTER_BYTES, Holder, Letters

@@ -10,8 +10,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from evidence.cms import CmsSigner
-from evidence.smime_sign import assemble, base64_lines, to_be_signed
+from evidence.cms.signed_data import CmsSigner
+from evidence.mail.smime_sign import assemble, base64_lines, to_be_signed
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import Issued
 from kephs.testpki.keys import sign_digest

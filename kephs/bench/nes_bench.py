@@ -3,12 +3,12 @@
 import itertools
 from typing import Final
 
-from evidence.chain import TrustStore
-from evidence.mime import scan
-from evidence.nes import Prepared, conclude, prepare
+from evidence.mail.mime import scan
+from evidence.nes.verifier import Prepared, conclude, prepare
 from evidence.ports import BytesSource
 from evidence.report import Verdict
-from evidence.revocation import RevocationAnswer, check_ocsp, ocsp_request
+from evidence.x509.chain import TrustStore
+from evidence.x509.revocation import RevocationAnswer, check_ocsp, ocsp_request
 from kephs.bench.figures import IN_MEMORY, BenchError, Figure, own_peak_rss_mb
 from kephs.bench.interleave import Work, rates
 from kephs.bench.letters import Letters

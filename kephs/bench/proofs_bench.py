@@ -14,10 +14,10 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from evidence.ledger_proof import LedgerProof, check_proof, make_proof
-from evidence.merkle import HASH_SIZE, leaf_data, leaf_hash
-from evidence.notes import Checkpoint, NoteSigner, sign_checkpoint
-from evidence.tiles import GrowingTree, Tile
+from evidence.ledger.merkle import HASH_SIZE, leaf_data, leaf_hash
+from evidence.ledger.notes import Checkpoint, NoteSigner, sign_checkpoint
+from evidence.ledger.proof import LedgerProof, check_proof, make_proof
+from evidence.ledger.tiles import GrowingTree, Tile
 from kephs.bench.figures import BenchError, Figure, own_peak_rss_mb, ticks
 from kephs.bench.site import Site
 from kephs.bench.stage import DOMAIN, share_ms

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import linear_regression
 from typing import Final
 
-from evidence.records import EvidenceRecord
+from evidence.model.records import EvidenceRecord
 from kephs.bench.figures import IN_MEMORY, Figure, own_peak_rss_mb, ticks
 from kephs.bench.site import Site
 from kephs.bench.stage import (

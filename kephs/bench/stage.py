@@ -22,12 +22,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from evidence.adapters.batch_stamper import BatchStamper
 from evidence.adapters.soft_signer import SoftSigner
-from evidence.chain import TrustStore
+from evidence.model.records import Authentication, EvidenceKind, EvidenceRecord, Issuer, MessageFacts, Party
 from evidence.ports import Signer
-from evidence.records import Authentication, EvidenceKind, EvidenceRecord, Issuer, MessageFacts, Party
-from evidence.role import SealPolicy
-from evidence.sealing import Sealer
-from evidence.timestamps import TokenIssuer, build_request, read_request, verify_token
+from evidence.seal.sealing import Sealer
+from evidence.stamps.timestamps import TokenIssuer, build_request, read_request, verify_token
+from evidence.x509.chain import TrustStore
+from evidence.x509.role import SealPolicy
 from kephs.bench.figures import BenchError, ticks
 from kephs.bench.interleave import Work
 from kephs.bench.letters import Holder

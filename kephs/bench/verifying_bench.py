@@ -10,11 +10,11 @@ from hashlib import sha256
 from random import Random
 from typing import Final, NamedTuple, TypeVar
 
-from evidence.ers import HashTree, encode_record
 from evidence.ports import TimestampUnavailableError
-from evidence.sealing import Sealer
-from evidence.verify_ers import check_record
-from evidence.verify_evidence import check_evidence
+from evidence.seal.sealing import Sealer
+from evidence.stamps.ers import HashTree, encode_record
+from evidence.stamps.ers_check import check_record
+from evidence.verify.evidence import check_evidence
 from kephs.bench.figures import IN_MEMORY, BenchError, Figure, own_peak_rss_mb
 from kephs.bench.site import Site
 from kephs.bench.stage import (

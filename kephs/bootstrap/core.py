@@ -11,8 +11,8 @@ import aiohttp
 from config.settings import Settings, SettingsError, failpoint
 from directory.providers import ProviderRegister
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
-from evidence.chain import TrustStore
 from evidence.ports import Sealing
+from evidence.x509.chain import TrustStore
 from kephs.bootstrap.ledger import PublicLedger, open_public_ledger
 from kephs.bootstrap.opening import (
     open_courier,

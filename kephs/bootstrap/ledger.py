@@ -9,7 +9,7 @@ import aiohttp
 import structlog
 
 from config.settings import Settings
-from evidence.notes import NoteVerifier
+from evidence.ledger.notes import NoteVerifier
 from kephs.ledger_keys import known_witnesses, open_ledger_key, open_witness_key, witnessed_logs
 from kephs.ledger_lanes import ledger_lanes
 from kephs.ledger_server import serve_ledger

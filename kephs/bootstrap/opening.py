@@ -11,9 +11,9 @@ from directory.adapters.register_folder import RegisterError, RegisterFolder
 from directory.addresses import AddressError, KepAddress
 from directory.providers import ProviderRegister
 from evidence.adapters.trust_folder import TrustFolderError, certificates_in
-from evidence.certificates import CertificateError
-from evidence.chain import TrustStore
-from evidence.records import Issuer
+from evidence.model.records import Issuer
+from evidence.x509.certificates import CertificateError
+from evidence.x509.chain import TrustStore
 from kephs.domain.policy import MIB, Limits
 from kephs.domain.relay_times import RelayTimes
 from kephs.ports import Scanner

@@ -17,15 +17,15 @@ from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSett
 from evidence.adapters.soft_signer import KeyMaterialError, SoftSigner, der_of, issuing_path
 from evidence.adapters.tsa_http import CreditFile, HttpTimestamper, revocation_check
 from evidence.adapters.tsa_identity import TsaEndpoint
-from evidence.certificates import CertificateError
-from evidence.chain import TrustStore
+from evidence.mail.smime import SmimeLimits
+from evidence.nes.qualified import NesPolicy
 from evidence.ports import Signer, SignerUnavailableError, Timestamper
-from evidence.qualified import NesPolicy
-from evidence.role import SealPolicy
-from evidence.seal_check import SealCheck, check_seal
-from evidence.sealing import Sealer
-from evidence.smime import SmimeLimits
-from evidence.xades import XadesKeyError
+from evidence.seal.seal_check import SealCheck, check_seal
+from evidence.seal.sealing import Sealer
+from evidence.x509.certificates import CertificateError
+from evidence.x509.chain import TrustStore
+from evidence.x509.role import SealPolicy
+from evidence.xades.signing import XadesKeyError
 from kephs.bootstrap.opening import open_some_trust, open_trust
 from kephs.domain.policy import MIB
 from kephs.system import SystemClock

@@ -10,9 +10,9 @@ from typing import Final
 
 from config.settings import Settings, SettingsError
 from evidence.adapters.trust_folder import certificates_of
-from evidence.certificates import CertificateError, CertificateFacts, certificate_facts
-from evidence.chain import TrustStore
-from evidence.seal_check import lifetime_problem
+from evidence.seal.seal_check import lifetime_problem
+from evidence.x509.certificates import CertificateError, CertificateFacts, certificate_facts
+from evidence.x509.chain import TrustStore
 from kephs.bootstrap import (
     check_signer,
     open_register,

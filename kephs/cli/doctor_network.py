@@ -12,11 +12,11 @@ from config.settings import Settings, SettingsError
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.adapters.tsa_http import HttpTimestamper
 from evidence.adapters.tsa_identity import TsaEndpoint
-from evidence.certificates import CertificateError, certificate_facts
-from evidence.chain import Chain, TrustStore, build_chain
 from evidence.ports import BytesSource, TimestampUnavailableError
-from evidence.revocation import RevocationStatus
-from evidence.timestamps import verify_token
+from evidence.stamps.timestamps import verify_token
+from evidence.x509.certificates import CertificateError, certificate_facts
+from evidence.x509.chain import Chain, TrustStore, build_chain
+from evidence.x509.revocation import RevocationStatus
 from kephs.bootstrap import open_scanner, open_tsa_endpoints, read_seal
 from kephs.cli.doctor_files import lifetime
 from kephs.cli.doctor_ports import check_metrics, check_ports, listens

@@ -13,7 +13,7 @@ from directory.adapters.register_folder import LoadedRegister, RegisterError, Re
 from directory.provider_file import ProviderEntry
 from directory.providers import Peer
 from evidence.adapters.trust_folder import certificates_of
-from evidence.certificates import CertificateError
+from evidence.x509.certificates import CertificateError
 from kephs.bootstrap import open_register_folder, read_seal
 from kephs.cli.doctor_ports import NoStartTlsError, ask_smtp
 from kephs.cli.findings import Finding, error, ok, warning

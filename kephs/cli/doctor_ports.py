@@ -12,7 +12,7 @@ import aiosmtplib
 
 from config.settings import Settings
 from evidence.adapters.trust_folder import certificates_of
-from evidence.certificates import CertificateError
+from evidence.x509.certificates import CertificateError
 from kephs.cli.findings import Finding, error, ok
 from smtp_gateway.relay_wire import relay_context
 

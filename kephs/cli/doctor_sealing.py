@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from config.settings import Settings, SettingsError
 from evidence.adapters.tsa_http import read_credits
-from evidence.chain import TrustStore
-from evidence.token_budget import CreditLine, CreditState
+from evidence.stamps.token_budget import CreditLine, CreditState
+from evidence.x509.chain import TrustStore
 from kephs.bootstrap import credits_file, open_key, open_tsa_endpoints, read_signer
 from kephs.cli.findings import Finding, error, ok, warning
 from kephs.ledger_keys import known_witnesses, open_ledger_key, origin_of, witnessed_logs

@@ -11,8 +11,8 @@ from config import settings
 from config.settings import Settings
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.ports import TimestampUnavailableError
-from evidence.verify import EVIDENCE_ENDING, RECORD_ENDING
-from evidence.xml_reader import format_time
+from evidence.verify.files import EVIDENCE_ENDING, RECORD_ENDING
+from evidence.xml.reader import format_time
 from kephs.bootstrap import open_seal_policy, open_timestamper, open_trust
 from kephs.cli.beside import open_beside
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import click
 
 from config import settings as config_settings
-from evidence.ledger_audit import Witnesses, audit
-from evidence.merkle import MissingNodeError
-from evidence.notes import KeyKind, NoteError, NoteVerifier
+from evidence.ledger.audit import Witnesses, audit
+from evidence.ledger.merkle import MissingNodeError
+from evidence.ledger.notes import KeyKind, NoteError, NoteVerifier
 from evidence.report import Report, Step, SubIndication, Verdict, conclude
-from evidence.verify import exit_code
+from evidence.verify.files import exit_code
 from kephs.cli.output import (
     ExitError,
     Usage64Command,

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from evidence.ledger_audit import Witnesses, audit, audit_entry
-from evidence.ledger_proof import LedgerProof, ProofError
-from evidence.notes import NoteError, NoteVerifier, open_note
-from evidence.records import EvidenceRecord
+from evidence.forms.serialise import read as read_record
+from evidence.ledger.audit import Witnesses, audit, audit_entry
+from evidence.ledger.notes import NoteError, NoteVerifier, open_note
+from evidence.ledger.proof import LedgerProof, ProofError
+from evidence.ledger.tiles import ReadTile
+from evidence.model.records import EvidenceRecord
 from evidence.report import Report, Step, SubIndication, Verdict, conclude
-from evidence.serialise import read as read_record
-from evidence.tiles import ReadTile
-from evidence.xml_reader import EvidenceFormatError
+from evidence.xml.reader import EvidenceFormatError
 
 ENTERED_WITHIN: Final = timedelta(hours=1)
 """Evidence is entered when it is made; one hour is for clocks and cosignatures that came late."""

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from evidence.notes import Checkpoint, Note, NoteError, NoteVerifier
-from evidence.tiles import ENTRIES, TileName, tiles_of
+from evidence.ledger.notes import Checkpoint, Note, NoteError, NoteVerifier
+from evidence.ledger.tiles import ENTRIES, TileName, tiles_of
 from kephs.cli.output import ExitError
 from kephs.ledger_server import published
 from kephs.ports import Store, StoredCheckpoint

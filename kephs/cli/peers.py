@@ -24,7 +24,7 @@ from directory.provider_file import MAX_FILE, ProviderEntry, ProviderFileError, 
 from directory.providers import SealingCertificate
 from evidence.adapters.soft_signer import SoftSigner
 from evidence.adapters.trust_folder import certificates_of
-from evidence.certificates import CertificateError, certificate_facts
+from evidence.x509.certificates import CertificateError, certificate_facts
 from kephs.cli.output import (
     ExitError,
     guarded,

@@ -20,14 +20,14 @@ import aiosmtplib
 
 from config.settings import Settings
 from directory.addresses import KepAddress
-from evidence.chain import TrustStore
-from evidence.kep_message import KepMessageError, parse_kep_message
-from evidence.mime import Range
+from evidence.forms.serialise import read as read_record
+from evidence.mail.kep_message import KepMessageError, parse_kep_message
+from evidence.mail.mime import Range
+from evidence.model.records import NAMES, EvidenceKind
 from evidence.ports import BytesSource
-from evidence.records import NAMES, EvidenceKind
-from evidence.serialise import read as read_record
-from evidence.verify_evidence import check_evidence
-from evidence.xml_reader import EvidenceFormatError
+from evidence.verify.evidence import check_evidence
+from evidence.x509.chain import TrustStore
+from evidence.xml.reader import EvidenceFormatError
 from kephs.bootstrap import open_seal_policy, open_trust
 from kephs.cli.demo.clients import DemoError, Endpoint, Mailbox, open_mailbox
 from kephs.cli.demo.notice import sign

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from config import settings
-from evidence.records import NAMES
+from evidence.model.records import NAMES
 from kephs.cli.beside import open_beside
 from kephs.cli.output import (
     FAILED,

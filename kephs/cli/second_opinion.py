@@ -18,23 +18,23 @@ from ssl import DER_cert_to_PEM_cert
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from evidence.bundle import MANIFEST, MANIFEST_SIGNATURE
-from evidence.certificates import CertificateFacts
-from evidence.chain import TrustStore
-from evidence.cms import SIGNATURE_TIME_STAMP, parse_signed_data
-from evidence.der import DerError
-from evidence.ers import MAX_RECORD, ErsError, read_record
-from evidence.kep_message import KepMessage, KepMessageError, parse_kep_message
-from evidence.mime import Range
+from evidence.asn1.der import DerError
+from evidence.bundle.making import MANIFEST, MANIFEST_SIGNATURE
+from evidence.bundle.zip_store import Archive, ArchiveError, read_archive
+from evidence.cms.signed_data import SIGNATURE_TIME_STAMP, parse_signed_data
+from evidence.mail.kep_message import KepMessage, KepMessageError, parse_kep_message
+from evidence.mail.mime import Range
 from evidence.ports import ByteSource
 from evidence.report import Report, Step, SubIndication, Verdict, conclude
-from evidence.timestamps import read_token
-from evidence.verify import EVIDENCE_ENDING, RECORD_ENDING, Beside, Kind, detect, with_crlf
-from evidence.verify_message import match_records
-from evidence.xades_verify import open_signature
-from evidence.xml_canonical import XadesError
-from evidence.xml_reader import XML_SIZE_MAX, EvidenceFormatError
-from evidence.zip_store import Archive, ArchiveError, read_archive
+from evidence.stamps.ers import MAX_RECORD, ErsError, read_record
+from evidence.stamps.timestamps import read_token
+from evidence.verify.files import EVIDENCE_ENDING, RECORD_ENDING, Beside, Kind, detect, with_crlf
+from evidence.verify.message import match_records
+from evidence.x509.certificates import CertificateFacts
+from evidence.x509.chain import TrustStore
+from evidence.xades.check import open_signature
+from evidence.xml.canonical import XadesError
+from evidence.xml.reader import XML_SIZE_MAX, EvidenceFormatError
 
 TIME_LIMIT: Final = 60
 """Seconds one program may take for one signature."""
@@ -102,7 +102,7 @@ def second_opinion(
         report: what we found.
         trust: the same roots.
         at: the same time; signatures with a proven time are judged for that time.
-        beside: gives files of the same name, as for `evidence.verify.verify_source`.
+        beside: gives files of the same name, as for `evidence.verify.files.verify_source`.
         tools: the programs; those installed where left out.
 
     Raises:

@@ -6,16 +6,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from evidence.certificates import CertificateFacts
-from evidence.chain import TrustStore
-from evidence.crl import check_crl
-from evidence.kep_message import KepMessageError, is_kep_message, parse_kep_message
-from evidence.mime import MimeLimitError, Part, scan
-from evidence.nes import NesPolicy, conclude, prepare
+from evidence.mail.kep_message import KepMessageError, is_kep_message, parse_kep_message
+from evidence.mail.mime import MimeLimitError, Part, scan
+from evidence.nes.verifier import NesPolicy, conclude, prepare
 from evidence.ports import ByteSource
 from evidence.report import Report, Step, SubIndication, Verdict
 from evidence.report import conclude as conclude_report
-from evidence.revocation import (
+from evidence.x509.certificates import CertificateFacts
+from evidence.x509.chain import TrustStore
+from evidence.x509.crl import check_crl
+from evidence.x509.revocation import (
     MAX_CRL,
     RevocationAnswer,
     RevocationError,

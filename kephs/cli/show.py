@@ -12,7 +12,7 @@ import click
 
 from config import settings
 from config.settings import Settings
-from evidence.records import NAMES, REASON_NAMES, EvidenceKind, Reason
+from evidence.model.records import NAMES, REASON_NAMES, EvidenceKind, Reason
 from kephs.cli.beside import open_beside
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_json, run
 from kephs.domain.evidence_meaning import MEANINGS

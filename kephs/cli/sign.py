@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from evidence.adapters.soft_signer import SoftSigner
-from evidence.smime_sign import UnsignableError, sign_message
+from evidence.mail.smime_sign import UnsignableError, sign_message
 from kephs.cli.findings import Level, print_findings, worst
 from kephs.cli.output import FAILED, ExitError, guarded, json_option, read_secret, run
 from kephs.cli.signature_help import diagnose_holder

@@ -9,11 +9,11 @@ import aiohttp
 
 from evidence.adapters.revocation_http import HttpRevocation
 from evidence.adapters.soft_signer import KeyMaterialError, SoftSigner
-from evidence.algorithms import Role, SignatureAlgorithm
-from evidence.certificates import CertificateFacts, certificate_facts
-from evidence.chain import TrustStore
-from evidence.qualified import DEFAULT_NES_POLICY, qualified_steps
-from evidence.revocation import RevocationAnswer, RevocationSource, RevocationStatus
+from evidence.nes.qualified import DEFAULT_NES_POLICY, qualified_steps
+from evidence.x509.algorithms import Role, SignatureAlgorithm
+from evidence.x509.certificates import CertificateFacts, certificate_facts
+from evidence.x509.chain import TrustStore
+from evidence.x509.revocation import RevocationAnswer, RevocationSource, RevocationStatus
 from kephs.cli.findings import Finding, error, ok, warning
 from kephs.system import SystemClock
 

@@ -14,13 +14,13 @@ from typing import Any, Final, TextIO
 import click
 
 from evidence.adapters.trust_folder import TrustFolderError, read_trust
-from evidence.certificates import TEST_TRANSACTION_POLICY
-from evidence.chain import TrustStore
-from evidence.notes import NoteError, NoteVerifier
+from evidence.ledger.notes import NoteError, NoteVerifier
 from evidence.ports import BytesSource
 from evidence.report import Report, Step, SubIndication, Verdict, conclude
-from evidence.role import SealPolicy
-from evidence.verify import EVIDENCE_ENDING, exit_code, verify_source
+from evidence.verify.files import EVIDENCE_ENDING, exit_code, verify_source
+from evidence.x509.certificates import TEST_TRANSACTION_POLICY
+from evidence.x509.chain import TrustStore
+from evidence.x509.role import SealPolicy
 from kephs.cli.output import Usage64Command, guarded, json_option, print_json, usage_error
 from kephs.cli.second_opinion import second_opinion
 from kephs.cli.sender_report import RevocationData, sender_report

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from evidence.records import EvidenceKind
+from evidence.model.records import EvidenceKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 from directory.accounts import AccountState
-from evidence.records import EvidenceKind
+from evidence.model.records import EvidenceKind
 
 _S = TypeVar("_S", bound=StrEnum)
 _E = TypeVar("_E", bound=StrEnum)

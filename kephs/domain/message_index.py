@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from evidence.mime import Part, from_json, to_json
+from evidence.mail.mime import Part, from_json, to_json
 from evidence.ports import ByteSource
 
 _VERSION: Final = 1
@@ -32,7 +32,7 @@ def encode(source: ByteSource, part: Part) -> bytes:
 
     Args:
         source: the message; only its header block is read.
-        part: what `evidence.mime.scan` found in it.
+        part: what `evidence.mail.mime.scan` found in it.
     """
     header = source.read(part.header.start, part.header.length)
     return _PREFIX.pack(_VERSION, len(header)) + header + to_json(part).encode("ascii")

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from directory.addresses import KepAddress
-from evidence.records import Authentication, EvidenceKind, Party, Profile
+from evidence.model.records import Authentication, EvidenceKind, Party, Profile
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 
 

@@ -6,7 +6,7 @@ spec: rules-in-detail "One table of codes"; RFC 3463, RFC 5248.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from evidence.records import ReasonCode
+from evidence.model.records import ReasonCode
 
 
 class RefusalCode(StrEnum):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from evidence.records import ReasonCode
+from evidence.model.records import ReasonCode
 from kephs.domain.refusal_codes import PublicText, RefusalCode
 
 __all__ = ["TEXTS", "PublicText", "Refusal", "RefusalCode"]

@@ -9,8 +9,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from evidence.model.records import ReasonCode
 from evidence.ports import ByteSource
-from evidence.records import ReasonCode
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from evidence.mime import Part, Range
+from evidence.mail.mime import Part, Range
 from evidence.ports import ByteSource
 from kephs.imap.commands import Section
 from kephs.imap.sections import part_at

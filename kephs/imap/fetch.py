@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from directory.accounts import Right
-from evidence.mime import Range
+from evidence.mail.mime import Range
 from evidence.ports import ByteSource
 from kephs.domain.messages import Person
 from kephs.imap import binary, render

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from evidence.mime import HeaderField, Part, Range
+from evidence.mail.mime import HeaderField, Part, Range
 from evidence.ports import ByteSource
 from kephs.domain.mailboxes import ItemSummary
 from kephs.domain.message_index import MessageIndex

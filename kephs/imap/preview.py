@@ -6,7 +6,7 @@ spec: RFC8970
 import re
 from typing import Final
 
-from evidence.mime import Part
+from evidence.mail.mime import Part
 from evidence.ports import ByteSource
 from kephs.imap.search import part_text
 

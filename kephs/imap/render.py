@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
-from evidence.headers import Group, Mailbox, Params, address_list, unfold
-from evidence.mime import HeaderField, Part
+from evidence.mail.headers import Group, Mailbox, Params, address_list, unfold
+from evidence.mail.mime import HeaderField, Part
 
 _SIMPLE: Final = re.compile(rb"[ !#-\[\]-~]{0,1000}\Z")  # goes between quotes as it is
 _QUOTABLE: Final = re.compile(rb"[ -~]{0,1000}\Z")

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, date
 from typing import Final
 
-from evidence.headers import decode_text, parameter, raw_text
-from evidence.mime import Part
+from evidence.mail.headers import decode_text, parameter, raw_text
+from evidence.mail.mime import Part
 from evidence.ports import ByteSource
 from kephs.domain.mailboxes import ItemSummary
 from kephs.imap import search_keys as c

@@ -6,8 +6,8 @@ spec: RFC3501#6.4.5
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from evidence.mime import HeaderField, Part, Range
-from evidence.parts import read_head
+from evidence.mail.mime import HeaderField, Part, Range
+from evidence.mail.parts import read_head
 from kephs.imap.commands import Section, SectionText
 
 _FIELDS_MAX: Final = 100_000  # stored headers passed the scanner's caps

@@ -7,7 +7,7 @@ and never a silent one: the client gets a sealed stub until the message was open
 import base64
 from typing import Final
 
-from evidence.mime import scan
+from evidence.mail.mime import scan
 from evidence.ports import BytesSource
 from kephs.domain.message_index import MessageIndex
 from kephs.imap.sections import fields_of

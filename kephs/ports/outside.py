@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from directory.providers import Peer
-from evidence.certificates import CertificateFacts
 from evidence.ports import ByteSource
-from evidence.revocation import RevocationAnswer
+from evidence.x509.certificates import CertificateFacts
+from evidence.x509.revocation import RevocationAnswer
 from kephs.domain.relay import Handed, Letter, NotHanded
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from directory.accounts import Account, AccountState, AppPassword, Operator
-from evidence.ledger import LedgerEntry
+from evidence.ledger.chain import LedgerEntry
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 from kephs.domain.mailboxes import Folder, FolderRole, Item, ItemSummary, NewItem
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer

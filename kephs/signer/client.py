@@ -13,14 +13,14 @@ from itertools import count
 from types import MappingProxyType
 from typing import Final
 
+from evidence.forms.record_wire import RECORD_MAX, RecordWireError, encode, fingerprint
+from evidence.model.records import EvidenceRecord, Profile, SealedEvidence
 from evidence.ports import (
     SignerRefusedError,
     SignerUnavailableError,
     Stamping,
     TimestampUnavailableError,
 )
-from evidence.record_wire import RECORD_MAX, RecordWireError, encode, fingerprint
-from evidence.records import EvidenceRecord, Profile, SealedEvidence
 from kephs.signer.link import FrameLink
 from kephs.signer.wire import (
     ANSWER_MAX,

@@ -15,9 +15,9 @@ from typing import Final
 
 import structlog
 
+from evidence.forms.record_wire import RecordWireError, decode, fingerprint
+from evidence.model.records import EvidenceRecord, Issuer, SealedEvidence
 from evidence.ports import Sealing, SignerRefusedError, SignerUnavailableError, TimestampUnavailableError
-from evidence.record_wire import RecordWireError, decode, fingerprint
-from evidence.records import EvidenceRecord, Issuer, SealedEvidence
 from kephs.signer.link import FrameLink
 from kephs.signer.wire import (
     DIGEST_SIZE,

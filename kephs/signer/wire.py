@@ -8,7 +8,7 @@ with its cap.
 =========  =======================================  ==========================================================
 ``op``     further names in the head                parts
 =========  =======================================  ==========================================================
-``seal``   ``id``, ``profile``, ``stamping``        records (`evidence.record_wire`), `RECORDS_MAX` at most
+``seal``   ``id``, ``profile``, ``stamping``        records (`record_wire`), `RECORDS_MAX` at most
 ``sign``   ``id``, ``at``                           the SHA-256 of the signed entity
 ``stamp``  ``id``                                   SHA-256 digests, `LEAVES_MAX` at most
 =========  =======================================  ==========================================================
@@ -26,9 +26,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+from evidence.forms.record_wire import RECORD_MAX, RecordWireError, decode_time, encode_time, read_json
+from evidence.model.records import Profile
 from evidence.ports import Stamping
-from evidence.record_wire import RECORD_MAX, RecordWireError, decode_time, encode_time, read_json
-from evidence.records import Profile
 
 Part: TypeAlias = bytes | None
 

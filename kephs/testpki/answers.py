@@ -8,7 +8,7 @@ from typing import Final
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509 import ocsp
 
-from evidence.timestamp_messages import (
+from evidence.stamps.messages import (
     UNACCEPTED_POLICY,
     TimestampRequestError,
     TokenIssuer,

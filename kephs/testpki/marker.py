@@ -7,7 +7,7 @@ it also works on certificates that strict parsers refuse.
 
 from typing import Final
 
-from evidence.der import oid
+from evidence.asn1.der import oid
 from kephs.testpki.oids import TEST_MARKER
 
 MARKER_DER: Final[bytes] = oid(TEST_MARKER)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from evidence.certificates import TEST_TRANSACTION_POLICY as TEST_TRANSACTION_POLICY  # noqa: PLC0414 - ours too
+from evidence.x509.certificates import TEST_TRANSACTION_POLICY as TEST_TRANSACTION_POLICY  # noqa: PLC0414 - ours too
 
 # Private arcs under UUIDs (2.25): nobody else has them, no production certificate carries them. The UUIDs
 # are small on purpose: GnuTLS reads no arc above 64 bits, and with it no certificate that has one.

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
-from evidence.der import oid, seq, utf8
+from evidence.asn1.der import oid, seq, utf8
 from kephs.testpki.oids import (
     BTK_QUALIFIED,
     BTK_QUALIFIED_SEAL,

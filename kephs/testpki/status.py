@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509 import ocsp
 
-from evidence.der import (
+from evidence.asn1.der import (
     ENUMERATED,
     bits,
     explicit,

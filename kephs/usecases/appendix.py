@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
-from evidence.bundle import RevocationFile
+from evidence.bundle.making import RevocationFile
 
 
 class AppendixError(Exception):
@@ -19,7 +19,7 @@ class AppendixError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Appendix:
-    """One bundle's seal. ``proofs`` are files of `evidence.ledger_proof`, by evidence id."""
+    """One bundle's seal. ``proofs`` are files of `evidence.ledger.proof`, by evidence id."""
 
     created_at: datetime
     revocation: tuple[RevocationFile, ...]

@@ -3,7 +3,7 @@
 The same contents give the same bytes: what is made for a bundle (signature, stamp, revocation data fetched,
 ledger proofs) is kept with the message (`kephs.usecases.appendix`) until its evidence changes.
 
-spec: KEP-EV-07, KEP-SG-09; layout in `evidence.bundle`.
+spec: KEP-EV-07, KEP-SG-09; layout in `evidence.bundle.making`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,21 +13,21 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import BinaryIO, Final, Protocol
 
-from evidence.bundle import BundleContents, BundlePlan, RevocationFile, plan_bundle, revocation_name
-from evidence.certificates import CertificateError, CertificateFacts, certificate_facts
-from evidence.chain import Chain, TrustStore, build_chain
-from evidence.der import DerError
-from evidence.kep_message import KepMessage, parse_kep_message
-from evidence.ledger import LedgerEntry
-from evidence.mime import scan
+from evidence.asn1.der import DerError
+from evidence.bundle.making import BundleContents, BundlePlan, RevocationFile, plan_bundle, revocation_name
+from evidence.forms.serialise import read as read_record
+from evidence.ledger.chain import LedgerEntry
+from evidence.mail.kep_message import KepMessage, parse_kep_message
+from evidence.mail.mime import scan
+from evidence.mail.smime import SmimeError, locate
+from evidence.model.records import SealedEvidence
 from evidence.ports import ByteSource, Sealing
-from evidence.records import SealedEvidence
-from evidence.revocation import RevocationError, RevocationSource, RevocationStatus, check_ocsp
-from evidence.role import SealPolicy
-from evidence.serialise import read as read_record
-from evidence.smime import SmimeError, locate
-from evidence.verify_evidence import EvidenceCheck, check_evidence
-from evidence.verify_message import match_records
+from evidence.verify.evidence import EvidenceCheck, check_evidence
+from evidence.verify.message import match_records
+from evidence.x509.certificates import CertificateError, CertificateFacts, certificate_facts
+from evidence.x509.chain import Chain, TrustStore, build_chain
+from evidence.x509.revocation import RevocationError, RevocationSource, RevocationStatus, check_ocsp
+from evidence.x509.role import SealPolicy
 from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Offload, Revocation, Store, Tx
 from kephs.usecases.appendix import Appendix, AppendixError

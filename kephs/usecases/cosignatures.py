@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, Protocol
 
-from evidence.merkle import MissingNodeError, consistency_proof
-from evidence.notes import Note, NoteError, NoteVerifier, add_cosignatures
-from evidence.witness_rules import AddCheckpoint, WitnessStatus, read_known_size
+from evidence.ledger.merkle import MissingNodeError, consistency_proof
+from evidence.ledger.notes import Note, NoteError, NoteVerifier, add_cosignatures
+from evidence.ledger.witness_rules import AddCheckpoint, WitnessStatus, read_known_size
 from kephs.ports import Clock, Store, StoredCheckpoint, Tx
 from kephs.usecases.publish_ledger import stored_tiles
 

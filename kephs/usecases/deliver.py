@@ -10,8 +10,8 @@ from typing import Final
 
 from directory.accounts import Account, AccountState
 from directory.providers import ProviderRegister
+from evidence.model.records import EvidenceKind, Reason, SealedEvidence
 from evidence.ports import Sealing
-from evidence.records import EvidenceKind, Reason, SealedEvidence
 from kephs.domain.lifecycle import DeliveryEvent, DeliveryState, advance_delivery
 from kephs.domain.mailboxes import FolderRole, NewItem
 from kephs.domain.messages import Delivery, StoredEvidence, Submission

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from evidence.mime import scan
-from evidence.package import Boundaries, Envelope, MessagePlan, plan_dispatch, transfer_label
+from evidence.mail.mime import scan
+from evidence.mail.package import Boundaries, Envelope, MessagePlan, plan_dispatch, transfer_label
+from evidence.model.records import EvidenceKind, Profile, SealedEvidence
 from evidence.ports import ByteSource, Sealing
-from evidence.records import EvidenceKind, Profile, SealedEvidence
 from kephs.domain.message_index import encode as encode_index
 from kephs.domain.messages import Role, StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Ids, Offload, Spool, Store, Tx

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from directory.providers import Peer, ProviderRegister, Stamps
 from directory.providers import Profile as PeerProfile
+from evidence.model.records import Profile
 from evidence.ports import Stamping
-from evidence.records import Profile
 
 
 @dataclass(frozen=True, slots=True)

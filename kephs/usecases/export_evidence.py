@@ -4,7 +4,7 @@ Nothing that was signed changes. What a verifier needs goes in: a time stamp ove
 one, or a fresh one where the evidence record proves the time), both paths, what their issuers say now, and
 an archive time stamp over it all. The evidence record stays the earlier proof and goes along as it is.
 
-spec: EN319132-1#5.5.2; layout in `evidence.xades_lta`.
+spec: EN319132-1#5.5.2; layout in `evidence.xades.lta`.
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from enum import StrEnum
 from hashlib import new as new_hash
 from hashlib import sha256
 
-from evidence.certificates import CertificateFacts
-from evidence.chain import Chain, TrustStore
 from evidence.ports import Timestamper
-from evidence.revocation import RevocationAnswer, RevocationSource, RevocationStatus
-from evidence.role import SealPolicy
-from evidence.timestamps import verify_token
-from evidence.verify_evidence import EvidenceCheck, check_evidence
-from evidence.xades_lta import ArchiveDraft, Values, assemble, to_be_archived, with_stamp
-from evidence.xades_lta_check import signer_certificates, stamp_certificates, stamp_path
-from evidence.xades_verify import XadesSignature, open_signature
-from evidence.xml_reader import XML_SIZE_MAX
+from evidence.stamps.timestamps import verify_token
+from evidence.verify.evidence import EvidenceCheck, check_evidence
+from evidence.x509.certificates import CertificateFacts
+from evidence.x509.chain import Chain, TrustStore
+from evidence.x509.revocation import RevocationAnswer, RevocationSource, RevocationStatus
+from evidence.x509.role import SealPolicy
+from evidence.xades.check import XadesSignature, open_signature
+from evidence.xades.lta import ArchiveDraft, Values, assemble, to_be_archived, with_stamp
+from evidence.xades.lta_check import signer_certificates, stamp_certificates, stamp_path
+from evidence.xml.reader import XML_SIZE_MAX
 from kephs.domain.messages import StoredEvidence
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Offload, Revocation, Store, Tx
 

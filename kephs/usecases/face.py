@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+from evidence.model.records import EvidenceKind, Profile, SealedEvidence
 from evidence.ports import Stamping
-from evidence.records import EvidenceKind, Profile, SealedEvidence
 from kephs.domain.lifecycle import TO_HAND_OVER
 from kephs.domain.messages import StoredEvidence, Submission, Transfer
 from kephs.ports import Blob, BlobMissingError, StoreUnavailableError, Tx

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Final
 
 from directory.accounts import Account
-from evidence.headers import unfold
-from evidence.mime import MimeLimitError, scan
+from evidence.mail.headers import unfold
+from evidence.mail.mime import MimeLimitError, scan
 from evidence.ports import ByteSource
 from kephs.domain.mailboxes import (
     FILED_BY_PROVIDER,

@@ -10,11 +10,11 @@ from typing import Final
 
 from directory.addresses import AddressError
 from directory.providers import ProviderRegister, Served
-from evidence.der import DerError
-from evidence.headers import AddressSyntaxError, addresses, decode_text, unfold
-from evidence.mime import MimeLimitError, Part, decoded_size, scan
+from evidence.asn1.der import DerError
+from evidence.mail.headers import AddressSyntaxError, addresses, decode_text, unfold
+from evidence.mail.mime import MimeLimitError, Part, decoded_size, scan
+from evidence.mail.smime import SmimeError, SmimeLimits, locate, read_signed
 from evidence.ports import ByteSource, BytesSource
-from evidence.smime import SmimeError, SmimeLimits, locate, read_signed
 from kephs.domain.messages import Recipient, Role
 from kephs.domain.policy import Destination, FormFacts, RecipientFacts
 from kephs.usecases.results import Incoming

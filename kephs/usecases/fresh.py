@@ -6,7 +6,7 @@ What is missing here is read from the store: nothing depends on it.
 from collections import OrderedDict
 from typing import Final
 
-from evidence.records import SealedEvidence
+from evidence.model.records import SealedEvidence
 
 KEPT: Final = 512  # some 10 kB each
 

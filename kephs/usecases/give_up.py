@@ -6,8 +6,8 @@ spec: KEP-EV-31, KEP-EV-41, KEP-EV-02 (index), KEP-MS-12, R-04, R-19.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from evidence.model.records import Reason, SealedEvidence
 from evidence.ports import Sealing
-from evidence.records import Reason, SealedEvidence
 from kephs.domain.lifecycle import DeliveryEvent, DeliveryState, advance_delivery
 from kephs.domain.messages import Delivery, Submission, Transfer
 from kephs.domain.relay import TROUBLES, RelayTrouble

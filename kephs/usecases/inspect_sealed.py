@@ -15,20 +15,20 @@ from typing import Final
 
 from directory.addresses import AddressError
 from directory.providers import Peer, ProviderRegister, SealingCertificate
-from evidence.chain import Chain, TrustStore
-from evidence.headers import decode_text
-from evidence.mime import MimeLimitError, Part, scan
+from evidence.mail.headers import decode_text
+from evidence.mail.mime import MimeLimitError, Part, scan
+from evidence.model.records import EvidenceRecord
 from evidence.ports import ByteSource
-from evidence.records import EvidenceRecord
 from evidence.report import SubIndication
-from evidence.role import SealPolicy, domain_of
-from evidence.verify_evidence import EvidenceCheck
-from evidence.verify_message import MessageCheck, check_kep_message
+from evidence.verify.evidence import EvidenceCheck
+from evidence.verify.message import MessageCheck, check_kep_message
+from evidence.x509.chain import Chain, TrustStore
+from evidence.x509.role import SealPolicy, domain_of
 from kephs.domain.refusals import Refusal, RefusalCode
 
 _STAMP_STEP: Final = "3"
 _ORIGINAL_STEP: Final = "8"
-# Steps of `evidence.verify_message`; whatever else fails is the seal's.
+# Steps of `evidence.verify.message`; whatever else fails is the seal's.
 _BY_STEP: Final[Mapping[str, RefusalCode]] = MappingProxyType(
     {
         "1": RefusalCode.NOT_A_KEP_MESSAGE,

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from hashlib import sha256
 
+from evidence.forms.serialise import read as read_record
+from evidence.model.records import SealedEvidence
 from evidence.ports import Sealing
-from evidence.records import SealedEvidence
-from evidence.serialise import read as read_record
 from kephs.domain.messages import StoredEvidence
 from kephs.ports import Blob, BlobMissingError, BlobStore, Offload, Store, Tx
 from kephs.usecases.fresh import FreshEvidence

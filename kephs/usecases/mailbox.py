@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from directory.accounts import Right
-from evidence.mime import MimeLimitError, Part, Range, scan
+from evidence.mail.mime import MimeLimitError, Part, Range, scan
 from evidence.ports import ByteSource, BytesSource
 from kephs.domain.mailboxes import Folder, Item, ItemSummary
 from kephs.domain.message_index import MessageIndex, MessageIndexError, decode, decode_header

@@ -8,7 +8,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evidence.nes import SenderReport
+from evidence.nes.verifier import SenderReport
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ spec: KEP-EV-21, KEP-EV-31, KEP-EV-02, rem-formats §5 (FLOW-3).
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from evidence.model.reasons import erds_row
+from evidence.model.records import EvidenceKind, EvidenceRecord, Profile, Reason, ReasonCode, SealedEvidence
 from evidence.ports import Sealing
-from evidence.reasons import erds_row
-from evidence.records import EvidenceKind, EvidenceRecord, Profile, Reason, ReasonCode, SealedEvidence
 from kephs.domain.lifecycle import DeliveryState
 from kephs.domain.messages import Delivery, Submission
 from kephs.ports import Blob, BlobStore, Tx

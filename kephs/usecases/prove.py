@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from evidence.ledger import LedgerEntry
-from evidence.ledger_proof import LedgerProof, check_proof, make_proof
-from evidence.merkle import MissingNodeError
-from evidence.notes import Checkpoint, NoteError
+from evidence.ledger.chain import LedgerEntry
+from evidence.ledger.merkle import MissingNodeError
+from evidence.ledger.notes import Checkpoint, NoteError
+from evidence.ledger.proof import LedgerProof, check_proof, make_proof
 from kephs.ports import Store, StoredCheckpoint, Tx
 from kephs.usecases.publish_ledger import LedgerContradictionError, stored_tiles
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from evidence.ledger import LedgerEntry, check_run
-from evidence.merkle import (
+from evidence.ledger.chain import LedgerEntry, check_run
+from evidence.ledger.merkle import (
     MissingNodeError,
     NodeSource,
     consistency_proof,
@@ -19,8 +19,8 @@ from evidence.merkle import (
     leaf_hash,
     verify_consistency,
 )
-from evidence.notes import Checkpoint, NoteError, NoteSigner, NoteVerifier, open_note, sign_checkpoint
-from evidence.tiles import WIDTH, GrowingTree, Tile, TileSource, width_at
+from evidence.ledger.notes import Checkpoint, NoteError, NoteSigner, NoteVerifier, open_note, sign_checkpoint
+from evidence.ledger.tiles import WIDTH, GrowingTree, Tile, TileSource, width_at
 from kephs.ports import Clock, Store, StoredCheckpoint, Tx
 
 EVERY: Final = timedelta(seconds=10)

@@ -9,8 +9,8 @@ from typing import Final
 
 from directory.accounts import Account
 from directory.providers import ProviderRegister
+from evidence.model.records import Authentication, EvidenceKind, EvidenceRecord, Party, SealedEvidence
 from evidence.ports import Sealing, SignerUnavailableError, TimestampUnavailableError
-from evidence.records import Authentication, EvidenceKind, EvidenceRecord, Party, SealedEvidence
 from kephs.domain.lifecycle import DeliveryEvent, DeliveryState, advance_delivery
 from kephs.domain.messages import Delivery, Person, Submission
 from kephs.ports import Blob, BlobStore, Changes, Store, StoreUnavailableError, Tx

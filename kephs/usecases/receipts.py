@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from directory.providers import ProviderRegister
-from evidence.mime import scan
-from evidence.package import Boundaries, Envelope, plan_receipt
+from evidence.mail.mime import scan
+from evidence.mail.package import Boundaries, Envelope, plan_receipt
+from evidence.model.records import SealedEvidence
 from evidence.ports import BytesSource, Sealing
-from evidence.records import SealedEvidence
 from kephs.domain.lifecycle import TransferState
 from kephs.domain.mailboxes import FolderRole, NewItem
 from kephs.domain.message_index import encode as encode_index

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Final
 
 from directory.providers import ProviderRegister
-from evidence.chain import TrustStore
 from evidence.ports import SignerUnavailableError, TimestampUnavailableError
-from evidence.revocation import RevocationStatus
-from evidence.role import SealPolicy
+from evidence.x509.chain import TrustStore
+from evidence.x509.revocation import RevocationStatus
+from evidence.x509.role import SealPolicy
 from kephs.domain.refusals import Refusal, RefusalCode
 from kephs.ports import Clock, Offload, Revocation, ScannerUnavailableError, StoreUnavailableError
 from kephs.usecases.inspect_sealed import Sealed, inspect_sealed, is_automatic

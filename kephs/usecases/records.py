@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from evidence.records import (
+from evidence.forms.serialise import profile_of
+from evidence.model.records import (
     Authentication,
     EvidenceKind,
     EvidenceRecord,
@@ -14,8 +15,7 @@ from evidence.records import (
     Reason,
     SealedEvidence,
 )
-from evidence.serialise import profile_of
-from evidence.xades import DECLARATION
+from evidence.xades.signing import DECLARATION
 from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Blob, Clock, Ids
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from directory.providers import Peer, Profile, ProviderRegister
-from evidence.mime import Part, scan
+from evidence.mail.mime import Part, scan
 from evidence.ports import ByteSource
 from kephs.domain.lifecycle import TransferEvent, TransferState, advance_transfer
 from kephs.domain.messages import StoredEvidence, Submission, Transfer, TransferKind

@@ -5,7 +5,7 @@ from typing import Final
 from directory.accounts import Account, AccountState, AppPassword, Operator
 from directory.addresses import AddressError
 from directory.providers import ProviderRegister
-from evidence.records import Authentication
+from evidence.model.records import Authentication
 from kephs.domain.messages import Person
 from kephs.ports import Clock, Passwords, Store, Tx
 

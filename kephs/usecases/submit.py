@@ -10,11 +10,11 @@ from typing import Final
 
 from directory.accounts import Account, Operator, Right
 from directory.providers import ProviderRegister
-from evidence.chain import TrustStore
-from evidence.nes import SenderReport, conclude, prepare
+from evidence.model.records import EvidenceKind, Issuer, Party, Reason, SealedEvidence
+from evidence.nes.qualified import NesPolicy
+from evidence.nes.verifier import SenderReport, conclude, prepare
 from evidence.ports import ByteSource, Sealing, SignerUnavailableError, TimestampUnavailableError
-from evidence.qualified import NesPolicy
-from evidence.records import EvidenceKind, Issuer, Party, Reason, SealedEvidence
+from evidence.x509.chain import TrustStore
 from kephs.domain.lifecycle import (
     DeliveryState,
     MessageEvent,

@@ -13,9 +13,8 @@ from typing import Final
 from directory.accounts import Account
 from directory.addresses import AddressError, KepAddress
 from directory.providers import ProviderRegister, Served
-from evidence.mime import decoded_size
-from evidence.ports import ByteSource, Sealing
-from evidence.records import (
+from evidence.mail.mime import decoded_size
+from evidence.model.records import (
     Authentication,
     EvidenceKind,
     EvidenceRecord,
@@ -24,6 +23,7 @@ from evidence.records import (
     Reason,
     SealedEvidence,
 )
+from evidence.ports import ByteSource, Sealing
 from kephs.domain.lifecycle import DeliveryState, MessageEvent, MessageState, advance_message
 from kephs.domain.message_index import encode as encode_index
 from kephs.domain.messages import Delivery, Recipient, Role, StoredEvidence, Submission

@@ -13,9 +13,9 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Final
 
-from evidence.records import NAMES, EvidenceKind, EvidenceRecord, Profile
-from evidence.serialise import profile_of_root
-from evidence.xml_reader import parse_xml
+from evidence.forms.serialise import profile_of_root
+from evidence.model.records import NAMES, EvidenceKind, EvidenceRecord, Profile
+from evidence.xml.reader import parse_xml
 from kephs.domain.lifecycle import DECIDED, DeliveryEvent, DeliveryState, MessageState, advance_delivery
 from kephs.domain.message_index import encode as encode_index
 from kephs.domain.messages import Delivery, StoredEvidence, Submission

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from evidence.records import EvidenceKind, EvidenceRecord, Party, Reason
-from evidence.role import domain_of
-from evidence.serialise import read as read_record
+from evidence.forms.serialise import read as read_record
+from evidence.model.records import EvidenceKind, EvidenceRecord, Party, Reason
+from evidence.x509.role import domain_of
 from kephs.domain.lifecycle import DECIDED, DeliveryState, MessageState, TransferState
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer, TransferKind
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Offload, Store, Tx

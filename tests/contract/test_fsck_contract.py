@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evidence.records import EvidenceKind
+from evidence.model.records import EvidenceKind
 from kephs.cli.fsck import SENTENCES
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.ports import Tx

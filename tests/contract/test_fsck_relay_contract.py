@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evidence.records import EvidenceKind, MessageFacts, Party, Reason, ReasonCode
+from evidence.model.records import EvidenceKind, MessageFacts, Party, Reason, ReasonCode
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 from kephs.ports import Tx
 from tests.support.evidence_samples import HS91

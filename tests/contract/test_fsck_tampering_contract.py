@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evidence.records import EvidenceKind
+from evidence.model.records import EvidenceKind
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from storage.fsck import FindingCode
 from storage.unit_of_work import SqliteStore

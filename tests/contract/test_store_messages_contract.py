@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from evidence.ledger import GENESIS, entry_hash
-from evidence.records import EvidenceKind
+from evidence.ledger.chain import GENESIS, entry_hash
+from evidence.model.records import EvidenceKind
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.ports import DuplicateEvidenceError, Tx
 from storage.errors import ConflictError

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from evidence.records import EvidenceKind
+from evidence.model.records import EvidenceKind
 from kephs.domain.lifecycle import MessageState
 from kephs.domain.mailboxes import FolderRole
 from storage.errors import ConflictError

@@ -11,8 +11,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from evidence.records import ReasonCode
-from evidence.rem_xml import read as read_record
+from evidence.forms.rem_xml import read as read_record
+from evidence.model.records import ReasonCode
 from kephs.cli.beside import open_beside
 from kephs.register_seal import register_entry
 from tests.faults.letters import Kind, Letter

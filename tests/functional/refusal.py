@@ -1,6 +1,6 @@
 """What a refusal of a whole message looks like: the same code, texts and reason everywhere."""
 
-from evidence.records import EvidenceKind
+from evidence.model.records import EvidenceKind
 from kephs.domain.refusals import TEXTS, RefusalCode
 from tests.functional.site import Answer, Holder, Site
 

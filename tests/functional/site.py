@@ -30,11 +30,11 @@ from click.testing import CliRunner
 
 from config import settings as config_settings
 from directory.accounts import AccountKind, AccountState, Right, ServiceType
-from evidence.chain import TrustStore
-from evidence.kep_message import parse_kep_message
+from evidence.mail.kep_message import parse_kep_message
+from evidence.model.records import EvidenceRecord
 from evidence.ports import BytesSource
-from evidence.records import EvidenceRecord
-from evidence.verify_evidence import EvidenceCheck, check_evidence
+from evidence.verify.evidence import EvidenceCheck, check_evidence
+from evidence.x509.chain import TrustStore
 from kephs.bootstrap.core import Core, open_core
 from kephs.cli.account import new_app_password
 from kephs.cli.main import main

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from evidence.records import ReasonCode
+from evidence.model.records import ReasonCode
 from kephs.domain.refusals import RefusalCode
 from tests.functional.refusal import check_refusal
 from tests.functional.site import (

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from evidence.bundle_readme import commands
+from evidence.bundle.readme import commands
 from kephs.cli.bundle import _CURES
 from kephs.usecases.bundle import BundleFault
 from tests.functional.site import Answer, Site, compose, kephs, sign, until

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from config import settings as config_settings
-from evidence.chain import TrustStore
+from evidence.x509.chain import TrustStore
 from kephs.testpki.authority import TestPki
 from tests.functional.site import DOMAIN, KEPHS, Answer, Holder, Site, compose, kephs, sign, until
 from tests.support.postgres import running

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evidence.certificates import certificate_facts
-from evidence.xades_verify import open_signature
+from evidence.x509.certificates import certificate_facts
+from evidence.xades.check import open_signature
 from tests.functional.site import KEPHS
 from tests.support.postgres import running
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from config import settings as config_settings
-from evidence.ledger_proof import LedgerProof
-from evidence.notes import KeyKind, NoteVerifier, cosign, open_note
+from evidence.ledger.notes import KeyKind, NoteVerifier, cosign, open_note
+from evidence.ledger.proof import LedgerProof
 from kephs.instance_keys import open_keys
 from kephs.ledger_keys import open_ledger_key, open_witness_key
 from kephs.ledger_server import serve_ledger

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 from lxml import etree
 
-from evidence.cms import CmsSigner
-from evidence.kep_message import parse_kep_message
+from evidence.cms.signed_data import CmsSigner
+from evidence.forms.rem_xml import read as read_record
+from evidence.mail.kep_message import parse_kep_message
+from evidence.model.records import EvidenceKind
 from evidence.ports import BytesSource
-from evidence.records import EvidenceKind
-from evidence.rem_xml import read as read_record
 from kephs.testpki.issued import to_pem
 from tests.functional.site import Site, compose, kephs, kephs_process, now, sign
 from tests.support.signers import opaque_around, raw_sign

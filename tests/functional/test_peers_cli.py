@@ -12,7 +12,7 @@ import tomli_w
 from click.testing import CliRunner, Result
 
 from config import settings as config_settings
-from evidence.certificates import certificate_facts
+from evidence.x509.certificates import certificate_facts
 from kephs.bootstrap import open_register
 from kephs.cli.instance import Ports, make_instance
 from kephs.cli.output import ExitError

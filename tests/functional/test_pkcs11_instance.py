@@ -15,7 +15,7 @@ import pytest
 
 from config import settings as config_settings
 from evidence.ports import BytesSource
-from evidence.verify_message import check_kep_message
+from evidence.verify.message import check_kep_message
 from kephs.cli.instance import free_port
 from tests.functional.registered import set_values
 from tests.functional.site import Answer, Done, Site, compose, kephs_process, now, sign, until

@@ -20,12 +20,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from config import settings as config_settings
 from evidence.adapters.tsa_http import read_credits
-from evidence.ers import read_record
-from evidence.kep_message import EvidenceFile, KepMessage, parse_kep_message
+from evidence.mail.kep_message import EvidenceFile, KepMessage, parse_kep_message
 from evidence.ports import BytesSource
-from evidence.timestamps import read_token
-from evidence.token_budget import CreditState
-from evidence.verify_message import MessageCheck, check_kep_message
+from evidence.stamps.ers import read_record
+from evidence.stamps.timestamps import read_token
+from evidence.stamps.token_budget import CreditState
+from evidence.verify.message import MessageCheck, check_kep_message
 from kephs.bootstrap import credits_file, open_tsa_endpoints
 from kephs.cli.instance import free_port
 from tests.functional.registered import set_values

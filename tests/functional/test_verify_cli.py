@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from evidence import rem_xml
-from evidence.kep_message import parse_kep_message
+from evidence.forms import rem_xml
+from evidence.mail.kep_message import parse_kep_message
 from evidence.ports import BytesSource
-from evidence.xades import XadesSigner
+from evidence.xades.signing import XadesSigner
 from kephs.testpki.issued import to_pem
 from tests.functional.site import Site, compose, kephs, now, sign
 from tests.support.pki import shared_pki

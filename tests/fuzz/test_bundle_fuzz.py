@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evidence.bundle import BundleError, from_pem, path_file, plan_bundle
+from evidence.bundle.making import BundleError, from_pem, path_file, plan_bundle
+from evidence.bundle.zip_store import ArchiveError, read_archive
 from evidence.ports import BytesSource
 from evidence.report import Report
-from evidence.verify_bundle import verify_bundle
-from evidence.zip_store import ArchiveError, read_archive
+from evidence.verify.bundle import verify_bundle
 from tests.support.bundles import bundle, everything
 from tests.support.evidence_samples import AT
 from tests.support.sealed import LATER, sealer, trust

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidence import der
-from evidence.certificates import CertificateError, certificate_facts
-from evidence.cms import parse_signed_data
-from evidence.cms_frame import frame_problem
-from evidence.der import DerError
-from evidence.role import DEFAULT_SEAL_POLICY
-from evidence.seal import check_seal, uncovered_problem
-from evidence.stamp_check import token_problem
-from evidence.timestamps import read_token, verify_token
+from evidence.asn1 import der
+from evidence.asn1.der import DerError
+from evidence.cms.frame import frame_problem
+from evidence.cms.signed_data import parse_signed_data
+from evidence.seal.seal import check_seal, uncovered_problem
+from evidence.stamps.stamp_check import token_problem
+from evidence.stamps.timestamps import read_token, verify_token
+from evidence.x509.certificates import CertificateError, certificate_facts
+from evidence.x509.role import DEFAULT_SEAL_POLICY
 from tests.support.evidence_samples import AT
 from tests.support.pki import shared_pki
 from tests.support.sealed import LATER, LocalTimestamper, sealer, trust

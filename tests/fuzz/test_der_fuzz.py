@@ -6,11 +6,11 @@ from time import perf_counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence import der
-from evidence.certificates import CertificateError, certificate_facts
-from evidence.cms import parse_signed_data
-from evidence.der import DerError
-from evidence.revocation import RevocationError, check_ocsp, ocsp_request
+from evidence.asn1 import der
+from evidence.asn1.der import DerError
+from evidence.cms.signed_data import parse_signed_data
+from evidence.x509.certificates import CertificateError, certificate_facts
+from evidence.x509.revocation import RevocationError, check_ocsp, ocsp_request
 from tests.support.pki import NOW, ayse, shared_pki
 from tests.support.signers import shared_trust, signed_message, verified
 

@@ -8,8 +8,8 @@ from hashlib import new as new_hash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence import der
-from evidence.ers import ErsError, own_record, read_record, renewal_leaf, split_record
+from evidence.asn1 import der
+from evidence.stamps.ers import ErsError, own_record, read_record, renewal_leaf, split_record
 from tests.support.pki import NOW
 from tests.unit.test_verify_ers import DATA, OIDS, YEAR, authority, check, made, rehashed, renewed
 

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from evidence import serialise
-from evidence.cardinality import faults
-from evidence.events import TS_KINDS, EvidenceKind
-from evidence.records import Profile
-from evidence.xml_reader import EvidenceFormatError
-from evidence.xml_write import ProfileError
+from evidence.forms import serialise
+from evidence.model.cardinality import faults
+from evidence.model.events import TS_KINDS, EvidenceKind
+from evidence.model.records import Profile
+from evidence.xml.reader import EvidenceFormatError
+from evidence.xml.writer import ProfileError
 from tests.support.erds_samples import full
 
 SOURCES = [

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidence import mime
-from evidence.headers import AddressSyntaxError, addresses, decode_text, parameter, structured
-from evidence.mime import MimeLimitError, Part, decoded_size, from_json, scan, to_json
+from evidence.mail import mime
+from evidence.mail.headers import AddressSyntaxError, addresses, decode_text, parameter, structured
+from evidence.mail.mime import MimeLimitError, Part, decoded_size, from_json, scan, to_json
 from evidence.ports import BytesSource
 
 # --- messages made of the pieces that matter ----------------------------------------------------

@@ -8,10 +8,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from evidence.ledger_audit import audit, audit_checkpoint, audit_entry
-from evidence.ledger_proof import LedgerProof, ProofError, make_proof
-from evidence.merkle import MemoryTree, leaf_data, leaf_hash, root, verify_consistency, verify_inclusion
-from evidence.notes import (
+from evidence.ledger.audit import audit, audit_checkpoint, audit_entry
+from evidence.ledger.merkle import (
+    MemoryTree,
+    leaf_data,
+    leaf_hash,
+    root,
+    verify_consistency,
+    verify_inclusion,
+)
+from evidence.ledger.notes import (
     Checkpoint,
     KeyKind,
     Note,
@@ -23,8 +29,9 @@ from evidence.notes import (
     open_note,
     sign_checkpoint,
 )
-from evidence.tiles import TileName, read_entries
-from evidence.witness_rules import AddCheckpoint, judge, read_known_size
+from evidence.ledger.proof import LedgerProof, ProofError, make_proof
+from evidence.ledger.tiles import TileName, read_entries
+from evidence.ledger.witness_rules import AddCheckpoint, judge, read_known_size
 
 AT = datetime(2026, 11, 22, 9, tzinfo=UTC)
 LOG = NoteSigner("hs91.kep.tr/kephs-ledger", Ed25519PrivateKey.from_private_bytes(bytes(32)))

@@ -5,8 +5,8 @@ import contextlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.record_wire import RecordWireError, decode, encode
-from evidence.records import Profile
+from evidence.forms.record_wire import RecordWireError, decode, encode
+from evidence.model.records import Profile
 from kephs.signer.wire import FrameReader, Seal, WireError, pack_request, read_answer, read_request
 from tests.support.evidence_samples import record
 

@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
+from evidence.model.records import Profile
 from evidence.ports import BytesSource
-from evidence.records import Profile
 from evidence.report import Verdict
-from evidence.verify import verify_source
-from evidence.verify_evidence import check_evidence
-from evidence.verify_message import check_kep_message
-from evidence.xades_own import open_own
-from evidence.xades_verify import open_signature
-from evidence.xml_canonical import XadesError
-from evidence.xml_reader import ELEMENTS_MAX, XML_SIZE_MAX, EvidenceFormatError, parse_xml
+from evidence.verify.evidence import check_evidence
+from evidence.verify.files import verify_source
+from evidence.verify.message import check_kep_message
+from evidence.xades.check import open_signature
+from evidence.xades.own import open_own
+from evidence.xml.canonical import XadesError
+from evidence.xml.reader import ELEMENTS_MAX, XML_SIZE_MAX, EvidenceFormatError, parse_xml
 from tests.support.batches import accepted_in_batch, batched, delivered_in_batch
 from tests.support.evidence_samples import record
 from tests.support.sealed import LATER, dispatch, foreign_xml, receipt, trust

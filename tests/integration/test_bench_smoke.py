@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from config.settings import Settings
 from evidence.ports import BytesSource
-from evidence.verify_message import check_kep_message
+from evidence.verify.message import check_kep_message
 from kephs.bench.fetch import content_of
 from kephs.bench.figures import BenchError, Figure, disk_kind, machine
 from kephs.bench.inbound import Provider

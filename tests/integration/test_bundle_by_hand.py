@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from evidence.bundle import RevocationFile
-from evidence.bundle_readme import INDENT, ReadmeFacts, commands, readme
-from evidence.notes import NoteSigner
+from evidence.bundle.making import RevocationFile
+from evidence.bundle.readme import INDENT, ReadmeFacts, commands, readme
+from evidence.ledger.notes import NoteSigner
 from kephs.testpki.issued import to_pem
 from tests.support.bundles import LOG_KEY, bundle, contents, everything, proofs_of
 from tests.support.pki import shared_pki

@@ -9,10 +9,10 @@ from signxml.exceptions import InvalidDigest, InvalidSignature
 from signxml.verifier import SignatureConfiguration
 from signxml.xades.xades import XAdESVerifier
 
-from evidence import serialise
-from evidence.events import TS_KINDS, EvidenceKind
-from evidence.records import Profile
-from evidence.xades import XadesSigner
+from evidence.forms import serialise
+from evidence.model.events import TS_KINDS, EvidenceKind
+from evidence.model.records import Profile
+from evidence.xades.signing import XadesSigner
 from kephs.testpki.issued import to_pem
 from tests.support.erds_samples import full, schemas
 from tests.support.evidence_samples import AT

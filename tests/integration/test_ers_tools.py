@@ -11,10 +11,10 @@ from pyasn1.codec.der.decoder import decode  # type: ignore[import-untyped]
 from pyasn1.codec.der.encoder import encode  # type: ignore[import-untyped]
 from pyasn1_alt_modules import rfc4998  # type: ignore[import-untyped]
 
-from evidence.chain import TrustStore
-from evidence.ers import HashTree, encode_record, new_chain, rehash_leaf, renew, renewal_leaf
-from evidence.timestamps import build_request, parse_response
-from evidence.verify_ers import check_record
+from evidence.stamps.ers import HashTree, encode_record, new_chain, rehash_leaf, renew, renewal_leaf
+from evidence.stamps.ers_check import check_record
+from evidence.stamps.timestamps import build_request, parse_response
+from evidence.x509.chain import TrustStore
 from kephs.testpki.issued import to_pem
 from tests.support.pki import make_pki
 from tests.unit.test_verify_ers import DATA, batch_of, stamped

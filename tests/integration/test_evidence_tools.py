@@ -14,10 +14,10 @@ from signxml.exceptions import InvalidDigest, InvalidSignature
 from signxml.verifier import SignatureConfiguration
 from signxml.xades.xades import XAdESVerifier
 
-from evidence.kep_message import parse_kep_message
+from evidence.mail.kep_message import parse_kep_message
+from evidence.model.records import TS_KINDS, EvidenceKind
 from evidence.ports import BytesSource
-from evidence.records import TS_KINDS, EvidenceKind
-from evidence.verify import verify_source
+from evidence.verify.files import verify_source
 from kephs.testpki.issued import to_pem
 from tests.support.evidence_samples import record
 from tests.support.pki import shared_pki
@@ -186,7 +186,7 @@ def test_the_commands_in_the_bundle_work(root, tmp_path):
 
 @pytest.mark.tools
 def test_the_stamps_are_accepted_by_openssl(root, tmp_path):
-    from evidence.xades_verify import open_signature  # noqa: PLC0415 - only here
+    from evidence.xades.check import open_signature  # noqa: PLC0415 - only here
 
     found = open_signature(delivered().xml)
     (tmp_path / "token").write_bytes(found.tokens[0])

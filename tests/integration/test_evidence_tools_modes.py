@@ -13,15 +13,15 @@ import pytest
 from asn1crypto import cms as asn1_cms
 from lxml import etree
 
-from evidence.ers import split_record
-from evidence.kep_message import parse_kep_message
+from evidence.mail.kep_message import parse_kep_message
+from evidence.model.records import EvidenceKind, Issuer, Profile, SealedEvidence
 from evidence.ports import BytesSource, Stamping
-from evidence.records import EvidenceKind, Issuer, Profile, SealedEvidence
-from evidence.sealing import Sealer
-from evidence.verify_evidence import verify_evidence
-from evidence.verify_message import verify_kep_message
-from evidence.xades import DECLARATION
-from evidence.xades_verify import open_signature
+from evidence.seal.sealing import Sealer
+from evidence.stamps.ers import split_record
+from evidence.verify.evidence import verify_evidence
+from evidence.verify.message import verify_kep_message
+from evidence.xades.check import open_signature
+from evidence.xades.signing import DECLARATION
 from kephs.testpki import profiles
 from kephs.testpki.issued import Issued
 from tests.support.batches import batch_sealer, batched

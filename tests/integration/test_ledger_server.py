@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from evidence.ledger_audit import audit
-from evidence.merkle import leaf_data, leaf_hash
-from evidence.notes import NoteVerifier, open_note
-from evidence.tiles import read_entries, tiles_of
+from evidence.ledger.audit import audit
+from evidence.ledger.merkle import leaf_data, leaf_hash
+from evidence.ledger.notes import NoteVerifier, open_note
+from evidence.ledger.tiles import read_entries, tiles_of
 from kephs.ledger_reading import HttpLedger
 from kephs.ledger_server import LedgerLimits, serve_ledger
 from kephs.ports import StoreUnavailableError

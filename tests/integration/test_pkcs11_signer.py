@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from evidence.adapters.pkcs11_signer import Pkcs11Signer
 from evidence.adapters.pkcs11_token import PinRefusedError
 from evidence.adapters.soft_signer import KeyMaterialError
-from evidence.chain import TrustStore
 from evidence.ports import Signer, SignerUnavailableError
-from evidence.role import SealPolicy
-from evidence.sealing import Sealer
-from evidence.timestamps import build_request, parse_response
-from evidence.verify_evidence import verify_evidence
+from evidence.seal.sealing import Sealer
+from evidence.stamps.timestamps import build_request, parse_response
+from evidence.verify.evidence import verify_evidence
+from evidence.x509.chain import TrustStore
+from evidence.x509.role import SealPolicy
 from kephs.testpki.issued import to_pem
 from kephs.testpki.oids import TEST_TRANSACTION_POLICY
 from tests.support.evidence_samples import AT, record

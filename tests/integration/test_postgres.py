@@ -12,8 +12,8 @@ import pytest
 from psycopg import errors
 
 from directory.accounts import Operator
-from evidence.ledger import GENESIS, entry_hash
-from evidence.records import EvidenceKind
+from evidence.ledger.chain import GENESIS, entry_hash
+from evidence.model.records import EvidenceKind
 from kephs.domain.messages import Submission
 from kephs.ports import DuplicateEvidenceError, StoreUnavailableError, Tx
 from storage.errors import ConflictError

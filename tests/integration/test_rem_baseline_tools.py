@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evidence.kep_message import parse_kep_message
+from evidence.mail.kep_message import parse_kep_message
 from evidence.ports import BytesSource
 from kephs.testpki.issued import to_pem
 from tests.support.baseline import new_baseline_pair

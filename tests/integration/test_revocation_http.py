@@ -9,9 +9,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
-from evidence.certificates import certificate_facts
-from evidence.chain import TrustStore
-from evidence.revocation import RevocationSource, RevocationStatus
+from evidence.x509.certificates import certificate_facts
+from evidence.x509.chain import TrustStore
+from evidence.x509.revocation import RevocationSource, RevocationStatus
 from tests.support.pki import AYSE_TCKN, NOW, make_pki
 
 

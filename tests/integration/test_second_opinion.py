@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from evidence.chain import TrustStore
+from evidence.model.records import Profile
 from evidence.ports import BytesSource
-from evidence.records import Profile
 from evidence.report import Step, SubIndication, Verdict, conclude
-from evidence.verify import verify_source
+from evidence.verify.files import verify_source
+from evidence.x509.chain import TrustStore
 from kephs.cli.main import main
 from kephs.cli.second_opinion import Tools, second_opinion
 from kephs.testpki.issued import to_pem

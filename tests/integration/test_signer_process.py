@@ -19,8 +19,8 @@ import pytest
 
 from config.settings import FILE_NAME, SettingsError, load, save
 from evidence.ports import SignerRefusedError, SignerUnavailableError, Stamping
-from evidence.role import SealPolicy
-from evidence.verify_evidence import verify_evidence
+from evidence.verify.evidence import verify_evidence
+from evidence.x509.role import SealPolicy
 from kephs.bootstrap import open_issuer, open_trust
 from kephs.cli.instance import make_instance
 from kephs.cli.signer_child import signer_beside

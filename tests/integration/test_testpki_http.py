@@ -22,9 +22,9 @@ from cryptography.x509 import ocsp
 from yarl import URL
 
 from evidence.adapters.tsa_http import HttpTimestamper
-from evidence.chain import TrustStore
 from evidence.ports import Timestamper, TimestampUnavailableError
-from evidence.timestamps import read_token, verify_token
+from evidence.stamps.timestamps import read_token, verify_token
+from evidence.x509.chain import TrustStore
 from kephs.testpki.issued import to_pem
 from kephs.testpki.oids import TEST_TSA_POLICY
 from kephs.testpki.server import application, port_of, serve

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from evidence.ports import TimestampUnavailableError
-from evidence.timestamps import build_request, read_request
+from evidence.stamps.timestamps import build_request, read_request
 from tests.support.pki import NOW
 from tests.support.tsa import (
     DIGEST,

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from evidence.adapters.tsa_http import CreditFile, read_credits
 from evidence.adapters.tsa_identity import TsaEndpoint
-from evidence.token_budget import CreditState
+from evidence.stamps.token_budget import CreditState
 from tests.support.pki import NOW
 from tests.support.tsa import (
     DIGEST,

@@ -20,11 +20,11 @@ from structlog.testing import capture_logs
 from evidence.adapters.batch_stamper import BatchStamper
 from evidence.adapters.tsa_http import revocation_check
 from evidence.adapters.tsa_identity import TsaEndpoint
-from evidence.chain import Chain, TrustStore
-from evidence.der import Cursor, parse, to_int, to_octets
-from evidence.ers import read_record, tree_root
-from evidence.revocation import check_ocsp, ocsp_request
-from evidence.timestamps import build_request, read_request, read_token, rejection, verify_token
+from evidence.asn1.der import Cursor, parse, to_int, to_octets
+from evidence.stamps.ers import read_record, tree_root
+from evidence.stamps.timestamps import build_request, read_request, read_token, rejection, verify_token
+from evidence.x509.chain import Chain, TrustStore
+from evidence.x509.revocation import check_ocsp, ocsp_request
 from kephs.testpki.oids import TEST_TSA_POLICY
 from tests.support.pki import NOW, make_pki, shared_pki
 from tests.support.tsa import (

@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from evidence.notes import KeyKind, Note, NoteVerifier, cosign, open_note
-from evidence.witness_rules import AddCheckpoint
+from evidence.ledger.notes import KeyKind, Note, NoteVerifier, cosign, open_note
+from evidence.ledger.witness_rules import AddCheckpoint
 from kephs.ledger_lanes import ledger_lanes
 from kephs.ledger_server import serve_ledger
 from kephs.ports import StoreUnavailableError

@@ -10,9 +10,9 @@ import pytest
 from asn1crypto import ocsp as asn1_ocsp
 from lxml import etree
 
+from evidence.model.records import EvidenceKind, Profile
 from evidence.ports import Stamping
-from evidence.records import EvidenceKind, Profile
-from evidence.verify_evidence import check_evidence
+from evidence.verify.evidence import check_evidence
 from kephs.testpki.issued import to_pem
 from kephs.usecases.export_evidence import Export
 from tests.support.batches import batched

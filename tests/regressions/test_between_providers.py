@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from evidence.records import EvidenceKind
+from evidence.model.records import EvidenceKind
 from kephs.domain.lifecycle import TransferState
 from kephs.domain.refusals import RefusalCode
 from kephs.domain.relay import NotHanded, RelayTrouble

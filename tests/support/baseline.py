@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from email.message import EmailMessage
 
 from directory.providers import Profile as PeerProfile
-from evidence.package import Boundaries, Envelope, plan_receipt
+from evidence.mail.package import Boundaries, Envelope, plan_receipt
+from evidence.model.records import EvidenceKind, EvidenceRecord, Party, Profile, Reason, SealedEvidence
 from evidence.ports import Stamping
-from evidence.records import EvidenceKind, EvidenceRecord, Party, Profile, Reason, SealedEvidence
-from evidence.sealing import Sealer
+from evidence.seal.sealing import Sealer
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.messages import StoredEvidence, Transfer
 from kephs.usecases.records import receipt_recipient

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 
-from evidence.ers import HashTree, encode_record
+from evidence.model.records import EvidenceKind, EvidenceRecord, Profile, SealedEvidence
 from evidence.ports import Stamping
-from evidence.records import EvidenceKind, EvidenceRecord, Profile, SealedEvidence
-from evidence.sealing import Sealer
+from evidence.seal.sealing import Sealer
+from evidence.stamps.ers import HashTree, encode_record
 from kephs.testpki.issued import Issued
 from tests.support.evidence_samples import record
 from tests.support.pki import shared_pki

@@ -10,19 +10,19 @@ from io import BytesIO
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from evidence.bundle import BundleContents, BundlePlan, RevocationFile, plan_bundle, revocation_name
-from evidence.certificates import certificate_facts
-from evidence.ers import HashTree, encode_record
-from evidence.ledger import LedgerEntry, append
-from evidence.ledger_proof import LedgerProof, make_proof
-from evidence.merkle import leaf_data, leaf_hash, node_hash, root
-from evidence.mime import scan
-from evidence.notes import Checkpoint, NoteSigner, sign_checkpoint
+from evidence.bundle.making import BundleContents, BundlePlan, RevocationFile, plan_bundle, revocation_name
+from evidence.ledger.chain import LedgerEntry, append
+from evidence.ledger.merkle import leaf_data, leaf_hash, node_hash, root
+from evidence.ledger.notes import Checkpoint, NoteSigner, sign_checkpoint
+from evidence.ledger.proof import LedgerProof, make_proof
+from evidence.mail.mime import scan
+from evidence.mail.smime import locate
+from evidence.model.records import EvidenceKind, SealedEvidence
 from evidence.ports import BytesSource, Timestamper
-from evidence.records import EvidenceKind, SealedEvidence
-from evidence.revocation import RevocationSource, ocsp_request
-from evidence.sealing import Sealer
-from evidence.smime import locate
+from evidence.seal.sealing import Sealer
+from evidence.stamps.ers import HashTree, encode_record
+from evidence.x509.certificates import certificate_facts
+from evidence.x509.revocation import RevocationSource, ocsp_request
 from kephs.testpki.issued import Issued
 from tests.support.evidence_samples import AT
 from tests.support.pki import ayse, shared_pki
@@ -62,7 +62,7 @@ class LocalBatcher:
 
 @dataclass(frozen=True)
 class HeldTree:
-    """All leaves of a small tree (`evidence.merkle.NodeSource`)."""
+    """All leaves of a small tree (`evidence.ledger.merkle.NodeSource`)."""
 
     leaves: tuple[bytes, ...]
 

@@ -5,9 +5,9 @@ import selectors
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from evidence.ers import read_record, tree_root
 from evidence.ports import TimestampUnavailableError
-from evidence.timestamps import TokenIssuer, build_request, read_request, read_token
+from evidence.stamps.ers import read_record, tree_root
+from evidence.stamps.timestamps import TokenIssuer, build_request, read_request, read_token
 from kephs.testpki.oids import TEST_TSA_POLICY
 from tests.support.pki import NOW, shared_pki
 

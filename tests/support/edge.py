@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evidence.records import Authentication
+from evidence.model.records import Authentication
 from kephs.domain.messages import Person
 from kephs.usecases.results import Accepted, Arriving, Incoming, Refused, Taken
 from smtp_gateway.inbound_server import InboundServer

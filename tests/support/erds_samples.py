@@ -6,9 +6,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from evidence.events import NAMES, EvidenceKind
-from evidence.reasons import ERDS_FAILURE, ERDS_REASONS, Reason, ReasonCode
-from evidence.records import EvidenceRecord, Party
+from evidence.model.events import NAMES, EvidenceKind
+from evidence.model.reasons import ERDS_FAILURE, ERDS_REASONS, Reason, ReasonCode
+from evidence.model.records import EvidenceRecord, Party
 from tests.support.evidence_samples import record
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

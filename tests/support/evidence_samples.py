@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-from evidence.records import (
+from evidence.model.records import (
     NAMES,
     Authentication,
     EvidenceKind,

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from evidence.model.records import EvidenceKind, Party, Profile, SealedEvidence
 from evidence.ports import BytesSource, Stamping
-from evidence.records import EvidenceKind, Party, Profile, SealedEvidence
 from evidence.report import SubIndication, Verdict
-from evidence.revocation import RevocationAnswer
-from evidence.role import SealPolicy
-from evidence.verify_evidence import EvidenceCheck, check_evidence
+from evidence.verify.evidence import EvidenceCheck, check_evidence
+from evidence.x509.revocation import RevocationAnswer
+from evidence.x509.role import SealPolicy
 from kephs.testpki.issued import Issued
 from kephs.usecases.export_evidence import Export, ExportEvidence, ExportFault, ExportUnavailableError
 from tests.support.batches import batched
@@ -64,7 +64,8 @@ class Shelf:
         evidence_id = evidence.record.evidence_id
         self.tx: Any = SimpleNamespace(
             evidence=SimpleNamespace(
-                get=lambda wanted: row if wanted == evidence_id else None, ers=lambda _wanted: evidence.ers
+                get=lambda wanted: row if wanted == evidence_id else None,
+                ers=lambda _wanted: evidence.ers,
             ),
             blobs=SimpleNamespace(get=lambda sha256: sha256),
         )

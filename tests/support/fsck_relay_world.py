@@ -6,8 +6,8 @@ from hashlib import sha256
 from typing import Any
 
 from directory.addresses import KepAddress
-from evidence.records import EvidenceKind, Party, Reason, ReasonCode
-from evidence.rem_xml import write as write_record
+from evidence.forms.rem_xml import write as write_record
+from evidence.model.records import EvidenceKind, Party, Reason, ReasonCode
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 from kephs.domain.messages import Delivery, Recipient, Role, StoredEvidence, Submission, Transfer
 from kephs.ports import Tx

@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from directory.addresses import KepAddress
-from evidence.records import EvidenceKind, EvidenceRecord, MessageFacts
-from evidence.rem_xml import write as write_record
+from evidence.forms.rem_xml import write as write_record
+from evidence.model.records import EvidenceKind, EvidenceRecord, MessageFacts
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.messages import Delivery, Recipient, Role, StoredEvidence, Submission

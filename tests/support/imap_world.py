@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from directory.accounts import Operator, Right
-from evidence.mime import scan
+from evidence.mail.mime import scan
+from evidence.model.records import Authentication
 from evidence.ports import BytesSource
-from evidence.records import Authentication
 from kephs.domain.lifecycle import DeliveryState
 from kephs.domain.mailboxes import FolderRole, NewItem
 from kephs.domain.message_index import encode

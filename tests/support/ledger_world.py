@@ -10,11 +10,11 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from evidence.ledger import GENESIS, LedgerEntry, entry_hash
-from evidence.notes import Checkpoint, KeyKind, NoteSigner, sign_checkpoint
-from evidence.records import EvidenceKind
-from evidence.rem_xml import write as write_record
-from evidence.tiles import GrowingTree
+from evidence.forms.rem_xml import write as write_record
+from evidence.ledger.chain import GENESIS, LedgerEntry, entry_hash
+from evidence.ledger.notes import Checkpoint, KeyKind, NoteSigner, sign_checkpoint
+from evidence.ledger.tiles import GrowingTree
+from evidence.model.records import EvidenceKind
 from kephs.domain.messages import StoredEvidence
 from kephs.ports import Blob, StoredCheckpoint, Tx
 from kephs.usecases.prove import Prove

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from evidence.timestamps import build_request, read_request
+from evidence.stamps.timestamps import build_request, read_request
 from kephs.testpki.authority import TestPki
 
 REPLY = "application/timestamp-reply"

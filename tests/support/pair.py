@@ -8,13 +8,13 @@ from hashlib import sha256
 from directory.accounts import AccountKind, ServiceType
 from directory.providers import Peer, SealingCertificate, Stamps
 from evidence.adapters.soft_signer import SoftSigner
-from evidence.kep_message import parse_kep_message
-from evidence.package import Boundaries, Envelope, plan_dispatch, plan_receipt, transfer_label
+from evidence.forms.serialise import read as read_record
+from evidence.mail.kep_message import parse_kep_message
+from evidence.mail.package import Boundaries, Envelope, plan_dispatch, plan_receipt, transfer_label
+from evidence.model.records import EvidenceKind, EvidenceRecord, MessageFacts, Party, SealedEvidence
 from evidence.ports import BytesSource
-from evidence.records import EvidenceKind, EvidenceRecord, MessageFacts, Party, SealedEvidence
-from evidence.sealing import Sealer
-from evidence.serialise import read as read_record
-from evidence.verify_evidence import check_evidence
+from evidence.seal.sealing import Sealer
+from evidence.verify.evidence import check_evidence
 from kephs.domain.messages import Delivery, Submission, Transfer
 from kephs.domain.policy import Limits
 from kephs.domain.relay import Handed, Letter, NotHanded, RelayTrouble

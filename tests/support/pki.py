@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from evidence.certificates import certificate_facts
-from evidence.chain import Chain, ChainFailure, TrustStore, build_chain
-from evidence.timestamps import build_request, read_request
+from evidence.stamps.timestamps import build_request, read_request
+from evidence.x509.certificates import certificate_facts
+from evidence.x509.chain import Chain, ChainFailure, TrustStore, build_chain
 from kephs.testpki.authority import DEFAULT_PROVIDERS, TestPki
 from kephs.testpki.issued import Issued
 from kephs.testpki.keys import PrivateKey, make_key

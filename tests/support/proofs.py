@@ -6,8 +6,8 @@ from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 
-from evidence.ers import HashTree, encode_record
-from evidence.timestamps import build_request, parse_response
+from evidence.stamps.ers import HashTree, encode_record
+from evidence.stamps.timestamps import build_request, parse_response
 from tests.support.pki import NOW, shared_pki
 
 

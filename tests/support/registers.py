@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from evidence.adapters.soft_signer import SoftSigner
-from evidence.certificates import certificate_facts
+from evidence.x509.certificates import certificate_facts
 from kephs.register_seal import make_register, register_entry
 from kephs.testpki.hierarchy import self_signed
 from kephs.testpki.issued import Issued

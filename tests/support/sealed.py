@@ -12,19 +12,19 @@ from io import BytesIO
 
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from evidence import rem_xml
 from evidence.adapters.soft_signer import SoftSigner
-from evidence.bundle import BundleContents, RevocationFile, plan_bundle
-from evidence.certificates import certificate_facts
-from evidence.chain import TrustStore
-from evidence.ledger import LedgerEntry, append
-from evidence.package import Boundaries, Envelope, plan_dispatch, plan_receipt, transfer_label
+from evidence.bundle.making import BundleContents, RevocationFile, plan_bundle
+from evidence.forms import rem_xml
+from evidence.ledger.chain import LedgerEntry, append
+from evidence.mail.package import Boundaries, Envelope, plan_dispatch, plan_receipt, transfer_label
+from evidence.model.records import EvidenceKind, EvidenceRecord, Issuer, Party, SealedEvidence
 from evidence.ports import BytesSource
-from evidence.records import EvidenceKind, EvidenceRecord, Issuer, Party, SealedEvidence
-from evidence.revocation import ocsp_request
-from evidence.sealing import Sealer
-from evidence.timestamps import TokenIssuer, build_request, parse_response, read_request
-from evidence.xades import WRITER_MARK, XadesSigner
+from evidence.seal.sealing import Sealer
+from evidence.stamps.timestamps import TokenIssuer, build_request, parse_response, read_request
+from evidence.x509.certificates import certificate_facts
+from evidence.x509.chain import TrustStore
+from evidence.x509.revocation import ocsp_request
+from evidence.xades.signing import WRITER_MARK, XadesSigner
 from kephs.testpki.issued import Issued
 from tests.support.evidence_samples import AT, HS91, record
 from tests.support.pki import shared_pki

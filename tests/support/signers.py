@@ -7,14 +7,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from evidence import der
-from evidence.chain import TrustStore
-from evidence.cms import CmsSigner
-from evidence.mime import scan
-from evidence.nes import NesPolicy, SenderReport, conclude, prepare
+from evidence.asn1 import der
+from evidence.cms.signed_data import CmsSigner
+from evidence.mail.mime import scan
+from evidence.mail.smime_sign import assemble, base64_lines, to_be_signed
+from evidence.nes.verifier import NesPolicy, SenderReport, conclude, prepare
 from evidence.ports import BytesSource
-from evidence.revocation import RevocationAnswer, check_ocsp, ocsp_request
-from evidence.smime_sign import assemble, base64_lines, to_be_signed
+from evidence.x509.chain import TrustStore
+from evidence.x509.revocation import RevocationAnswer, check_ocsp, ocsp_request
 from kephs.testpki.issued import Issued
 from tests.support.pki import NOW, shared_pki
 

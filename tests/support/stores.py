@@ -20,7 +20,7 @@ from directory.accounts import (
     ServiceType,
 )
 from directory.addresses import KepAddress
-from evidence.records import Authentication, EvidenceKind, Party
+from evidence.model.records import Authentication, EvidenceKind, Party
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 from kephs.domain.mailboxes import FolderRole, NewItem
 from kephs.domain.messages import (

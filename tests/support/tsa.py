@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 
 from evidence.adapters.tsa_http import HttpTimestamper
-from evidence.chain import TrustStore
 from evidence.ports import TimestampUnavailableError
-from evidence.timestamps import verify_token
+from evidence.stamps.timestamps import verify_token
+from evidence.x509.chain import TrustStore
 from tests.support.pki import NOW, shared_pki
 
 DIGEST = sha256(b"x").digest()

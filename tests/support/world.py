@@ -13,17 +13,17 @@ from directory.accounts import ALL_RIGHTS, AccountKind, ServiceType
 from directory.providers import ProviderRegister
 from evidence.adapters.batch_stamper import BatchStamper
 from evidence.adapters.soft_signer import SoftSigner
-from evidence.chain import TrustStore
+from evidence.forms.serialise import read as read_record
+from evidence.mail.smime_sign import sign_message
+from evidence.model.records import EvidenceKind, EvidenceRecord, Issuer
+from evidence.nes.qualified import NesPolicy
 from evidence.ports import TimestampUnavailableError
-from evidence.qualified import NesPolicy
-from evidence.records import EvidenceKind, EvidenceRecord, Issuer
-from evidence.revocation import check_ocsp, ocsp_request
-from evidence.role import SealPolicy
-from evidence.sealing import Sealer
-from evidence.serialise import read as read_record
-from evidence.smime_sign import sign_message
-from evidence.timestamps import build_request as timestamp_request
-from evidence.timestamps import parse_response
+from evidence.seal.sealing import Sealer
+from evidence.stamps.timestamps import build_request as timestamp_request
+from evidence.stamps.timestamps import parse_response
+from evidence.x509.chain import TrustStore
+from evidence.x509.revocation import check_ocsp, ocsp_request
+from evidence.x509.role import SealPolicy
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.messages import Person
 from kephs.domain.policy import Limits

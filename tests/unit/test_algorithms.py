@@ -5,8 +5,10 @@ from hashlib import new as new_hash
 
 import pytest
 
-from evidence import der
-from evidence.algorithms import (
+from evidence.asn1 import der
+from evidence.nes.verifier import NesPolicy
+from evidence.report import SubIndication, Verdict
+from evidence.x509.algorithms import (
     DEFAULT_ALGORITHMS,
     AlgorithmPolicy,
     Family,
@@ -15,10 +17,8 @@ from evidence.algorithms import (
     Role,
     SignatureAlgorithm,
 )
-from evidence.certificates import certificate_facts
-from evidence.chain import Chain, ChainFailure, TrustStore, build_chain
-from evidence.nes import NesPolicy
-from evidence.report import SubIndication, Verdict
+from evidence.x509.certificates import certificate_facts
+from evidence.x509.chain import Chain, ChainFailure, TrustStore, build_chain
 from tests.support.pki import NOW, ayse, shared_pki
 from tests.support.signers import (
     ENTITY,

@@ -10,8 +10,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from evidence.adapters.batch_stamper import BatchStamper
-from evidence.ers import HashTree
 from evidence.ports import TimestampUnavailableError
+from evidence.stamps.ers import HashTree
 from tests.support.clockwork import Stamps, arrive, leaf, proves, run, spin
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from directory.providers import Profile as PeerProfile
 from directory.providers import Stamps
-from evidence.kep_message import parse_kep_message
+from evidence.mail.kep_message import parse_kep_message
+from evidence.model.records import EvidenceKind
 from evidence.ports import ByteSource, BytesSource
-from evidence.records import EvidenceKind
-from evidence.verify_ers import check_record
+from evidence.stamps.ers_check import check_record
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.messages import StoredEvidence
 from kephs.usecases.results import Accepted, Refused

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.bundle import MANIFEST, MANIFEST_SIGNATURE, BundleError, RevocationFile, plan_bundle
+from evidence.bundle.making import MANIFEST, MANIFEST_SIGNATURE, BundleError, RevocationFile, plan_bundle
+from evidence.bundle.zip_store import ArchiveError, read_archive, write_archive
+from evidence.model.records import EvidenceKind
 from evidence.ports import BytesSource
-from evidence.records import EvidenceKind
 from evidence.report import SubIndication, Verdict
-from evidence.sealing import Sealer
-from evidence.verify import exit_code
-from evidence.verify_bundle import verify_bundle
-from evidence.xades_verify import open_signature
-from evidence.zip_store import ArchiveError, read_archive, write_archive
+from evidence.seal.sealing import Sealer
+from evidence.verify.bundle import verify_bundle
+from evidence.verify.files import exit_code
+from evidence.xades.check import open_signature
 from tests.support.bundles import bundle, contents, ledger_of
 from tests.support.evidence_samples import AT, record
 from tests.support.pki import ayse, shared_pki

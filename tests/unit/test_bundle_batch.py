@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidence.bundle import (
+from evidence.bundle.making import (
     CHECKPOINT,
     FINGERPRINTS,
     MEDIA_TYPE,
@@ -24,15 +24,15 @@ from evidence.bundle import (
     path_file,
     plan_bundle,
 )
-from evidence.ers import HashTree, encode_record
-from evidence.ledger_proof import LedgerProof
-from evidence.notes import NoteSigner
+from evidence.bundle.zip_store import ArchiveError, write_archive
+from evidence.ledger.notes import NoteSigner
+from evidence.ledger.proof import LedgerProof
+from evidence.model.records import EvidenceKind
 from evidence.ports import BytesSource
-from evidence.records import EvidenceKind
 from evidence.report import SubIndication, Verdict
-from evidence.timestamp_messages import granted
-from evidence.verify_bundle import verify_bundle
-from evidence.zip_store import ArchiveError, write_archive
+from evidence.stamps.ers import HashTree, encode_record
+from evidence.stamps.messages import granted
+from evidence.verify.bundle import verify_bundle
 from tests.support.bundles import (
     LOG_KEY,
     LocalBatcher,

@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from evidence.notes import NoteSigner
+from evidence.ledger.notes import NoteSigner
 from evidence.ports import BytesSource, Sealing
-from evidence.role import SealPolicy
-from evidence.verify_bundle import verify_bundle
+from evidence.verify.bundle import verify_bundle
+from evidence.x509.role import SealPolicy
 from kephs.usecases.bundle import BundleFault, BundleUnavailableError, MakeBundle
 from kephs.usecases.prove import Prove
 from kephs.usecases.publish_ledger import PublishLedger

@@ -6,8 +6,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from evidence import der
-from evidence.certificates import (
+from evidence.asn1 import der
+from evidence.x509.certificates import (
     BTK_SIGNATURE,
     DIGITAL_SIGNATURE,
     EKU_OCSP_SIGNING,

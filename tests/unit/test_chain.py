@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from evidence.certificates import certificate_facts
-from evidence.chain import Chain, ChainFailure, TrustStore, build_chain
 from evidence.report import SubIndication, Verdict
+from evidence.x509.certificates import certificate_facts
+from evidence.x509.chain import Chain, ChainFailure, TrustStore, build_chain
 from tests.support.pki import AYSE_TCKN, NOW, ayse, make_pki, mehmet, shared_pki
 from tests.support.signers import shared_trust
 

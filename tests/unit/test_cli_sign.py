@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from evidence.kep_message import is_kep_message
-from evidence.mime import scan
+from evidence.mail.kep_message import is_kep_message
+from evidence.mail.mime import scan
+from evidence.mail.smime import locate, read_signed
 from evidence.ports import BytesSource
-from evidence.smime import locate, read_signed
 from kephs.cli.main import main
 from kephs.system import SystemClock
 from tests.support.pki import AYSE_TCKN, P12_PASSWORD, ayse, p12_of, shared_pki

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from evidence.adapters.trust_folder import TrustFolderError, certificates_of, read_trust
-from evidence.bundle import to_pem
+from evidence.bundle.making import to_pem
 from kephs.cli.main import main
 from kephs.cli.verify import _shown
 from tests.support.pki import ayse, shared_pki

@@ -8,8 +8,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from evidence import der
-from evidence.cms import (
+from evidence.asn1 import der
+from evidence.asn1.der import DerError
+from evidence.cms.signed_data import (
     ID_TST_INFO,
     MAX_SIGNED_DATA,
     CmsRules,
@@ -17,7 +18,6 @@ from evidence.cms import (
     parse_signed_data,
     verify_signer,
 )
-from evidence.der import DerError
 from evidence.report import SubIndication
 from kephs.testpki.issued import to_pem
 from tests.support.pki import AYSE_TCKN, NOW, ayse, mehmet, shared_pki

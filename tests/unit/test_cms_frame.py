@@ -5,8 +5,8 @@ from hashlib import sha256
 
 import pytest
 
-from evidence.cms import SIGNATURE_TIME_STAMP, parse_signed_data, verify_signer
-from evidence.cms_frame import frame_problem
+from evidence.cms.frame import frame_problem
+from evidence.cms.signed_data import SIGNATURE_TIME_STAMP, parse_signed_data, verify_signer
 from tests.support.evidence_samples import AT
 from tests.support.pki import shared_pki
 from tests.support.sealed import LocalTimestamper, sealer

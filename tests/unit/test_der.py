@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence import der
-from evidence.der import DerError
+from evidence.asn1 import der
+from evidence.asn1.der import DerError
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evidence.certificates import certificate_facts
+from evidence.x509.certificates import certificate_facts
 from kephs.cli import doctor_files, doctor_queue
 from kephs.cli.doctor_files import lifetime
 from kephs.cli.doctor_network import skew

@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from evidence import erds_xml, rem_xml, serialise
-from evidence.erds_terms import BASELINE_POLICY, LOA_HIGH
-from evidence.events import NAMES, TS_KINDS, EvidenceKind
-from evidence.reasons import Reason, ReasonCode
-from evidence.records import Authentication, Issuer, MessageFacts, Party, Profile
-from evidence.rem_xml import UnknownEventError
-from evidence.xml_reader import EvidenceFormatError
-from evidence.xml_write import ProfileError
+from evidence.forms import erds_xml, rem_xml, serialise
+from evidence.forms.erds_terms import BASELINE_POLICY, LOA_HIGH
+from evidence.forms.rem_xml import UnknownEventError
+from evidence.model.events import NAMES, TS_KINDS, EvidenceKind
+from evidence.model.reasons import Reason, ReasonCode
+from evidence.model.records import Authentication, Issuer, MessageFacts, Party, Profile
+from evidence.xml.reader import EvidenceFormatError
+from evidence.xml.writer import ProfileError
 from tests.support.erds_samples import OTHER, SHARED, SMARTCARD, full, portable, schemas
 from tests.support.evidence_samples import AT, HS91, MESSAGE, METHOD
 

@@ -10,9 +10,9 @@ from pyasn1.codec.der.decoder import decode  # type: ignore[import-untyped]
 from pyasn1.codec.der.encoder import encode  # type: ignore[import-untyped]
 from pyasn1_alt_modules import rfc4998  # type: ignore[import-untyped]
 
-from evidence import ers
-from evidence.der import NULL_DER, explicit, integer, octets, oid, seq, tlv
-from evidence.ers import (
+from evidence.asn1.der import NULL_DER, explicit, integer, octets, oid, seq, tlv
+from evidence.stamps import ers
+from evidence.stamps.ers import (
     ErsError,
     ErsUnsupportedError,
     HashTree,
@@ -27,7 +27,7 @@ from evidence.ers import (
     split_record,
     tree_root,
 )
-from evidence.timestamps import MAX_TOKEN
+from evidence.stamps.timestamps import MAX_TOKEN
 
 
 def content_info(text: bytes) -> bytes:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.cardinality import faults
-from evidence.events import (
+from evidence.model.cardinality import faults
+from evidence.model.events import (
     KEP_KINDS,
     KIND_BY_ERDS,
     KIND_BY_TS,
@@ -17,7 +17,7 @@ from evidence.events import (
     TS_KINDS,
     EvidenceKind,
 )
-from evidence.reasons import (
+from evidence.model.reasons import (
     ERDS_BY_NAME,
     ERDS_FAILURE,
     ERDS_OTHER,
@@ -37,7 +37,7 @@ from evidence.reasons import (
     to_erds,
     to_ts,
 )
-from evidence.records import Authentication, Party, Profile, file_stem
+from evidence.model.records import Authentication, Party, Profile, file_stem
 from tests.support.erds_samples import OTHER, SHARED, full, schemas
 from tests.support.evidence_samples import AT, METHOD
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evidence.merkle import leaf_data, leaf_hash
-from evidence.notes import Checkpoint, sign_checkpoint
+from evidence.ledger.merkle import leaf_data, leaf_hash
+from evidence.ledger.notes import Checkpoint, sign_checkpoint
 from storage.fsck_findings import FindingCode
 from storage.unit_of_work import SqliteStore
 from storage.values import to_micros

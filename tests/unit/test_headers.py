@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from evidence.headers import (
+from evidence.mail.headers import (
     AddressSyntaxError,
     Group,
     Mailbox,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidence.mime import Range
+from evidence.mail.mime import Range
 from evidence.ports import BytesSource
 from kephs.imap import binary
 from kephs.imap.binary import decoded, decoded_size, window

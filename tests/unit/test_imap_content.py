@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evidence.mime import scan
+from evidence.mail.mime import scan
 from evidence.ports import BytesSource
 from kephs.domain.message_index import MessageIndexError, decode, decode_header, encode
 from kephs.imap import render

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidence.mime import scan
+from evidence.mail.mime import scan
 from evidence.ports import BytesSource
 from kephs.imap.commands import Fetch
 from kephs.imap.grammar import parse

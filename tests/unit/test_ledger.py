@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.ledger import GENESIS, LedgerEntry, append, check_run, entry_hash
+from evidence.ledger.chain import GENESIS, LedgerEntry, append, check_run, entry_hash
 
 AT = datetime(2026, 11, 21, 9, 0, 0, 123456, tzinfo=UTC)
 

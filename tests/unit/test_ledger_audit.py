@@ -7,11 +7,10 @@ from hashlib import sha256
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from evidence import ledger_audit
-from evidence.ledger_audit import Witnesses, audit, audit_checkpoint, audit_entry
-from evidence.ledger_proof import LedgerProof, make_proof
-from evidence.merkle import leaf_data, leaf_hash
-from evidence.notes import (
+from evidence.ledger import audit as ledger_audit
+from evidence.ledger.audit import Witnesses, audit, audit_checkpoint, audit_entry
+from evidence.ledger.merkle import leaf_data, leaf_hash
+from evidence.ledger.notes import (
     Checkpoint,
     KeyKind,
     Note,
@@ -20,8 +19,9 @@ from evidence.notes import (
     cosign,
     sign_checkpoint,
 )
+from evidence.ledger.proof import LedgerProof, make_proof
+from evidence.ledger.tiles import GrowingTree, TileSource
 from evidence.report import Report, SubIndication, Verdict
-from evidence.tiles import GrowingTree, TileSource
 
 AT = datetime(2026, 11, 22, 9, tzinfo=UTC)
 

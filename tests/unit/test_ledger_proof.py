@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.ledger_proof import MAX_FILE, LedgerProof, ProofError, check_proof, make_proof
-from evidence.merkle import MemoryTree, leaf_data, leaf_hash, root
-from evidence.notes import Checkpoint, NoteError, NoteSigner, sign_checkpoint
+from evidence.ledger.merkle import MemoryTree, leaf_data, leaf_hash, root
+from evidence.ledger.notes import Checkpoint, NoteError, NoteSigner, sign_checkpoint
+from evidence.ledger.proof import MAX_FILE, LedgerProof, ProofError, check_proof, make_proof
 
 LOG = NoteSigner("hs91.kep.tr/kephs-ledger", Ed25519PrivateKey.from_private_bytes(bytes(32)))
 EVIDENCE = [b"<evidence %d/>" % number for number in range(11)]

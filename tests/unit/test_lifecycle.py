@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from directory.accounts import AccountState
-from evidence.records import EvidenceKind
+from evidence.model.records import EvidenceKind
 from kephs.domain import lifecycle
 from kephs.domain.lifecycle import (
     ACCOUNT,

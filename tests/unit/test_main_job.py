@@ -8,7 +8,7 @@ import pytest
 from cryptography.x509 import ReasonFlags
 
 from directory.accounts import AccountKind, AccountState, ServiceType
-from evidence.records import EvidenceKind, ReasonCode
+from evidence.model.records import EvidenceKind, ReasonCode
 from kephs.domain.lifecycle import MessageState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.refusals import RefusalCode

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.merkle import (
+from evidence.ledger.merkle import (
     MAX_SIZE,
     MemoryTree,
     MissingNodeError,

@@ -9,8 +9,8 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from evidence.model.records import EvidenceKind
 from evidence.ports import BytesSource, TimestampUnavailableError
-from evidence.records import EvidenceKind
 from kephs.domain.relay import Handed, Letter, NotHanded, RelayTrouble
 from kephs.metered import MeteredCourier, MeteredSealing
 from kephs.metrics import Metrics

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from evidence.mime import (
+from evidence.mail.mime import (
     MimeLimitError,
     Part,
     ScanLimits,

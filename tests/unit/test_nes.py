@@ -7,17 +7,17 @@ from hashlib import sha256
 
 import pytest
 
-from evidence import der
-from evidence.chain import TrustStore
-from evidence.cms import COUNTER_SIGNATURE, CmsSigner
-from evidence.der import seq
-from evidence.mime import scan
-from evidence.nes import NesPolicy, conclude, prepare
+from evidence.asn1 import der
+from evidence.asn1.der import seq
+from evidence.cms.signed_data import COUNTER_SIGNATURE, CmsSigner
+from evidence.mail.mime import scan
+from evidence.mail.smime import EntityKind
+from evidence.mail.smime_sign import canonical
+from evidence.nes.verifier import NesPolicy, conclude, prepare
 from evidence.ports import BytesSource
 from evidence.report import SubIndication, Verdict
-from evidence.revocation import RevocationStatus
-from evidence.smime import EntityKind
-from evidence.smime_sign import canonical
+from evidence.x509.chain import TrustStore
+from evidence.x509.revocation import RevocationStatus
 from kephs.testpki.issued import to_pem
 from kephs.testpki.keys import key_pem
 from tests.support.pki import AYSE_TCKN, MEHMET_TCKN, NOW, ayse, make_pki, mehmet, shared_pki

@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.merkle import empty_root
-from evidence.notes import (
+from evidence.ledger.merkle import empty_root
+from evidence.ledger.notes import (
     MAX_NOTE,
     MAX_SIGNATURES,
     Checkpoint,

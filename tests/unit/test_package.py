@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence import introduction, mime_write
-from evidence.kep_message import KepMessageError, digest_of_range, is_kep_message, parse_kep_message
-from evidence.mime import scan
-from evidence.package import (
+from evidence.mail import introduction, mime_write
+from evidence.mail.kep_message import KepMessageError, digest_of_range, is_kep_message, parse_kep_message
+from evidence.mail.mime import scan
+from evidence.mail.package import (
     Attachment,
     Boundaries,
     BoundaryError,
@@ -22,8 +22,8 @@ from evidence.package import (
     plan_receipt,
     transfer_label,
 )
+from evidence.model.records import NAMES, EvidenceKind, Party, SealedEvidence
 from evidence.ports import BytesSource
-from evidence.records import NAMES, EvidenceKind, Party, SealedEvidence
 from tests.support.evidence_samples import HS91, MESSAGE, record
 from tests.support.sealed import ORIGINAL, accepted, delivered, dispatch, receipt
 

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from config.settings import LogKey, Settings, SettingsError
-from evidence.notes import KeyKind
+from evidence.ledger.notes import KeyKind
 from kephs.bootstrap.ledger import open_public_ledger
 from kephs.cli.instance import free_port, make_instance
 from kephs.ledger_keys import known_witnesses, open_ledger_key, open_witness_key, witnessed_logs

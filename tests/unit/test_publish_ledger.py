@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidence.ledger_proof import LedgerProof, check_proof
-from evidence.merkle import MemoryTree, consistency_proof, root, verify_consistency
-from evidence.notes import open_note
+from evidence.ledger.merkle import MemoryTree, consistency_proof, root, verify_consistency
+from evidence.ledger.notes import open_note
+from evidence.ledger.proof import LedgerProof, check_proof
 from kephs.ports import StoredCheckpoint
 from kephs.usecases.prove import NotInLedgerError
 from kephs.usecases.publish_ledger import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evidence.records import ReasonCode
+from evidence.model.records import ReasonCode
 from kephs.domain.refusals import TEXTS, PublicText, Refusal, RefusalCode
 
 C = RefusalCode

@@ -10,7 +10,7 @@ from directory.adapters.register_folder import RegisterError, RegisterFault, Reg
 from directory.addresses import KepAddress
 from directory.provider_changes import ChangeKind
 from directory.providers import ProviderRegister, Served
-from evidence.certificates import certificate_facts
+from evidence.x509.certificates import certificate_facts
 from kephs.register_seal import register_verifier, sign_register
 from tests.support.registers import DAY, NOW, SECOND, entry, issued, made, pin, signer
 

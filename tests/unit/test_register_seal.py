@@ -9,7 +9,7 @@ import pytest
 
 from directory.provider_file import ProviderFileError, RegisterSignatureError
 from evidence.adapters.soft_signer import SoftSigner
-from evidence.cms import CmsSigner
+from evidence.cms.signed_data import CmsSigner
 from kephs.register_seal import (
     read_pins,
     register_verifier,

@@ -7,12 +7,12 @@ import pytest
 from lxml import etree
 
 from directory.providers import Profile as PeerProfile
-from evidence.kep_message import parse_kep_message
+from evidence.forms.serialise import profile_of_root
+from evidence.mail.kep_message import parse_kep_message
+from evidence.model.records import EvidenceKind, Profile
 from evidence.ports import BytesSource
-from evidence.records import EvidenceKind, Profile
-from evidence.serialise import profile_of_root
-from evidence.verify_message import check_kep_message
-from evidence.xml_reader import parse_xml
+from evidence.verify.message import check_kep_message
+from evidence.xml.reader import parse_xml
 from kephs.domain.lifecycle import MessageState, TransferState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.relay import NotHanded, RelayTrouble

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from evidence.records import EvidenceKind, Profile, Reason, ReasonCode
+from evidence.model.records import EvidenceKind, Profile, Reason, ReasonCode
 from kephs.domain.lifecycle import MessageState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.relay import NotHanded, RelayTrouble

@@ -12,10 +12,10 @@ from itertools import pairwise
 import pytest
 from lxml import etree
 
-from evidence.kep_message import parse_kep_message
-from evidence.package import Attachment, Boundaries, Envelope, plan_dispatch, plan_receipt
-from evidence.ports import BytesSource, Stamping
-from evidence.records import (
+from evidence.mail.kep_message import parse_kep_message
+from evidence.mail.package import Attachment, Boundaries, Envelope, plan_dispatch, plan_receipt
+from evidence.mail.rem_headers import FORMS, dispatch_header, form_of
+from evidence.model.records import (
     KEP_KINDS,
     NAMES,
     EvidenceKind,
@@ -25,9 +25,9 @@ from evidence.records import (
     ReasonCode,
     SealedEvidence,
 )
-from evidence.rem_headers import FORMS, dispatch_header, form_of
+from evidence.ports import BytesSource, Stamping
 from evidence.report import Verdict
-from evidence.verify_message import MessageCheck, check_kep_message
+from evidence.verify.message import MessageCheck, check_kep_message
 from tests.support import sealed
 from tests.support.erds_samples import full
 from tests.support.evidence_samples import AT, HS91, MESSAGE

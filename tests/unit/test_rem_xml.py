@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from evidence import rem_xml
-from evidence.events import TS_KINDS
-from evidence.records import EvidenceKind, Party, Reason, ReasonCode
-from evidence.xml_reader import EvidenceFormatError
+from evidence.forms import rem_xml
+from evidence.model.events import TS_KINDS
+from evidence.model.records import EvidenceKind, Party, Reason, ReasonCode
+from evidence.xml.reader import EvidenceFormatError
 from tests.support.evidence_samples import HS91, MESSAGE, record
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 
-from evidence.certificates import certificate_facts
-from evidence.crl import check_crl
-from evidence.revocation import (
+from evidence.x509.certificates import certificate_facts
+from evidence.x509.crl import check_crl
+from evidence.x509.revocation import (
     FreshnessRules,
     RevocationError,
     RevocationSource,

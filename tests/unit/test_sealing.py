@@ -6,15 +6,15 @@ from hashlib import sha256
 import pytest
 
 from evidence.adapters.batch_stamper import BatchStamper
-from evidence.certificates import certificate_facts
-from evidence.cms import SIGNATURE_TIME_STAMP, parse_signed_data
-from evidence.ers import split_record
+from evidence.cms.signed_data import SIGNATURE_TIME_STAMP, parse_signed_data
+from evidence.model.records import KEP_KINDS
 from evidence.ports import SignerUnavailableError, Stamping, TimestampUnavailableError
-from evidence.records import KEP_KINDS
-from evidence.sealing import Sealer
-from evidence.timestamps import read_token
-from evidence.verify_evidence import verify_evidence
-from evidence.xades_verify import open_signature
+from evidence.seal.sealing import Sealer
+from evidence.stamps.ers import split_record
+from evidence.stamps.timestamps import read_token
+from evidence.verify.evidence import verify_evidence
+from evidence.x509.certificates import certificate_facts
+from evidence.xades.check import open_signature
 from kephs.domain.refusals import RefusalCode
 from tests.support.evidence_samples import AT, record
 from tests.support.pki import ayse, shared_pki

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from evidence.forms.record_wire import encode, fingerprint
+from evidence.model.records import Party, Profile
 from evidence.ports import SignerUnavailableError
-from evidence.record_wire import encode, fingerprint
-from evidence.records import Party, Profile
 from kephs.signer import client, wire
 from kephs.signer.client import RemoteSealer
 from kephs.signer.server import SignerRules, SignerServer

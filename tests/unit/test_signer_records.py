@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence import serialise
-from evidence.record_wire import ITEMS_MAX, RECORD_MAX, RecordWireError, decode, encode, fingerprint
-from evidence.records import EvidenceKind, EvidenceRecord, Party, Profile
+from evidence.forms import serialise
+from evidence.forms.record_wire import ITEMS_MAX, RECORD_MAX, RecordWireError, decode, encode, fingerprint
+from evidence.model.records import EvidenceKind, EvidenceRecord, Party, Profile
 from tests.support.evidence_samples import record
 
 

@@ -10,10 +10,10 @@ from hashlib import sha256
 import pytest
 
 from evidence.adapters.soft_signer import SoftSigner
+from evidence.model.records import EvidenceKind, Party, Profile, SealedEvidence
 from evidence.ports import SignerRefusedError, SignerUnavailableError, Stamping, TimestampUnavailableError
-from evidence.records import EvidenceKind, Party, Profile, SealedEvidence
-from evidence.sealing import Sealer
-from evidence.timestamps import build_request, parse_response
+from evidence.seal.sealing import Sealer
+from evidence.stamps.timestamps import build_request, parse_response
 from kephs.signer import server, wire
 from kephs.signer.client import RemoteSealer
 from kephs.signer.server import SignerRules, SignerServer

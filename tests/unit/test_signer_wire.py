@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evidence.model.records import Profile
 from evidence.ports import Stamping
-from evidence.records import Profile
 from kephs.signer import wire
 from kephs.signer.wire import (
     Answer,

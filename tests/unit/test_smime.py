@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.mime import Range, scan
-from evidence.ports import BytesSource
-from evidence.report import SubIndication
-from evidence.smime import (
+from evidence.mail.mime import Range, scan
+from evidence.mail.smime import (
     PIECE,
     EntityKind,
     SmimeError,
@@ -21,7 +19,9 @@ from evidence.smime import (
     locate,
     read_signed,
 )
-from evidence.smime_sign import UnsignableError, base64_lines, canonical, sign_message
+from evidence.mail.smime_sign import UnsignableError, base64_lines, canonical, sign_message
+from evidence.ports import BytesSource
+from evidence.report import SubIndication
 from kephs.testpki.issued import to_pem
 from tests.support.pki import NOW, ayse, mehmet, shared_pki
 from tests.support.signers import BODY, BOUNDARY, ENTITY, HEADER, KeySigner, opaque_message, signed_message

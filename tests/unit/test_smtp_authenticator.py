@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from evidence.records import Authentication
+from evidence.model.records import Authentication
 from kephs.domain.messages import Person
 from kephs.ports import StoreUnavailableError
 from smtp_gateway.authenticator import (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.records import Authentication
+from evidence.model.records import Authentication
 from kephs.domain.messages import Person
 from smtp_gateway.data_stream import Received
 from smtp_gateway.replies import Reply

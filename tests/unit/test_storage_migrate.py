@@ -11,8 +11,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from evidence.ledger import GENESIS, entry_hash
-from evidence.records import EvidenceKind
+from evidence.ledger.chain import GENESIS, entry_hash
+from evidence.model.records import EvidenceKind
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.ports import Tx
 from storage.crypto import Vault

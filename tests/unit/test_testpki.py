@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from directory.identity import is_identity_number
-from evidence.algorithms import Family
-from evidence.certificates import (
+from evidence.x509.algorithms import Family
+from evidence.x509.certificates import (
     BTK_SEAL,
     BTK_SIGNATURE,
     MALI_MUHUR_ARC,
@@ -26,7 +26,7 @@ from evidence.certificates import (
     TEST_TRANSACTION_POLICY,
     certificate_facts,
 )
-from evidence.chain import Chain, ChainFailure
+from evidence.x509.chain import Chain, ChainFailure
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import to_pem
 from kephs.testpki.marker import is_test_certificate, is_test_root

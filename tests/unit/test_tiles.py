@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidence import merkle
-from evidence.merkle import (
+from evidence.ledger import merkle
+from evidence.ledger.merkle import (
     MAX_SIZE,
     MemoryTree,
     MissingNodeError,
@@ -17,7 +17,7 @@ from evidence.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from evidence.tiles import (
+from evidence.ledger.tiles import (
     ENTRIES,
     MAX_LEVEL,
     GrowingTree,

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from evidence.records import KEP_KINDS, EvidenceKind, Reason, ReasonCode
+from evidence.model.records import KEP_KINDS, EvidenceKind, Reason, ReasonCode
 from kephs.cli.show import WIDTH, _reason, _Speaker, render, to_json
 from kephs.domain.evidence_meaning import MEANINGS
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferEvent, advance_transfer

@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.chain import TrustStore
-from evidence.cms import ID_TST_INFO, CmsSigner
-from evidence.der import (
+from evidence.asn1.der import (
     SEQUENCE,
     SET,
     DerError,
@@ -26,8 +24,9 @@ from evidence.der import (
     seq,
     tlv,
 )
+from evidence.cms.signed_data import ID_TST_INFO, CmsSigner
 from evidence.report import SubIndication, Verdict
-from evidence.timestamps import (
+from evidence.stamps.timestamps import (
     MAX_TOKEN,
     TimestampRefusedError,
     TimestampRequestError,
@@ -41,6 +40,7 @@ from evidence.timestamps import (
     rejection,
     verify_token,
 )
+from evidence.x509.chain import TrustStore
 from kephs.testpki.issued import Issued, to_pem
 from kephs.testpki.keys import sign_digest
 from kephs.testpki.oids import TEST_TSA_POLICY

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.token_budget import (
+from evidence.stamps.token_budget import (
     MAX_FILE,
     Counter,
     CreditFileError,

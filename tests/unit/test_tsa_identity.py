@@ -15,8 +15,8 @@ from evidence.adapters.tsa_identity import (
     refusal_text,
     shown,
 )
-from evidence.der import Cursor, parse, to_int, to_octets
-from evidence.timestamps import granted, rejection
+from evidence.asn1.der import Cursor, parse, to_int, to_octets
+from evidence.stamps.timestamps import granted, rejection
 
 SALT = bytes(range(16))
 IMPRINT = sha256(b"x").digest()

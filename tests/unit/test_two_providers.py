@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from evidence.records import EvidenceKind
+from evidence.model.records import EvidenceKind
 from kephs.domain.lifecycle import MessageState, TransferState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.relay import NotHanded, RelayTrouble

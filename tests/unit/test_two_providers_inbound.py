@@ -10,9 +10,9 @@ from cryptography.x509 import ReasonFlags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evidence.model.records import MessageFacts, Party
 from evidence.ports import BytesSource
-from evidence.records import MessageFacts, Party
-from evidence.verify_message import check_kep_message
+from evidence.verify.message import check_kep_message
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.refusals import RefusalCode
 from kephs.ports import ScannerUnavailableError

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from evidence.cms import parse_signed_data
-from evidence.kep_message import parse_kep_message
+from evidence.cms.signed_data import parse_signed_data
+from evidence.forms.rem_xml import read as read_record
+from evidence.mail.kep_message import parse_kep_message
+from evidence.model.records import NAMES, REASON_NAMES, EvidenceKind, EvidenceRecord
 from evidence.ports import BytesSource
-from evidence.records import NAMES, REASON_NAMES, EvidenceKind, EvidenceRecord
-from evidence.rem_xml import read as read_record
-from evidence.verify_evidence import check_evidence
-from evidence.verify_message import MessageCheck, check_kep_message
+from evidence.verify.evidence import check_evidence
+from evidence.verify.message import MessageCheck, check_kep_message
 from tests.support.pair import Pair, new_pair, proofs_of, transaction_of, xml_of
 from tests.support.world import AYSE, CAN, DOMAIN, FATMA, PEER
 

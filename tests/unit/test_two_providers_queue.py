@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from evidence.ports import BytesSource
-from evidence.verify_message import check_kep_message
+from evidence.verify.message import check_kep_message
 from kephs.domain.lifecycle import TransferState
 from kephs.domain.messages import TransferKind
 from kephs.domain.refusals import RefusalCode

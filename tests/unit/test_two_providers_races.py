@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidence.records import MessageFacts, Reason, ReasonCode
+from evidence.model.records import MessageFacts, Reason, ReasonCode
 from kephs.domain.lifecycle import DECIDED, DeliveryState, MessageState, TransferState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.relay import NotHanded, RelayTrouble

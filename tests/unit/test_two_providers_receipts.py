@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.x509 import ReasonFlags
 
-from evidence.records import Party, Reason, ReasonCode
+from evidence.model.records import Party, Reason, ReasonCode
 from kephs.domain.lifecycle import MessageState, TransferState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.refusals import RefusalCode

@@ -10,18 +10,18 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, utils
 
-from evidence import rem_xml
-from evidence.chain import TrustStore
-from evidence.events import TS_KINDS
+from evidence.forms import rem_xml
+from evidence.model.events import TS_KINDS
 from evidence.ports import BytesSource
 from evidence.report import SubIndication, Verdict
-from evidence.role import SealPolicy
-from evidence.sealing import Sealer
-from evidence.verify import Kind, detect, exit_code, verify_source
-from evidence.verify_evidence import check_evidence, verify_evidence
-from evidence.verify_message import check_kep_message
-from evidence.xades import XadesSigner
-from evidence.xades_verify import open_signature
+from evidence.seal.sealing import Sealer
+from evidence.verify.evidence import check_evidence, verify_evidence
+from evidence.verify.files import Kind, detect, exit_code, verify_source
+from evidence.verify.message import check_kep_message
+from evidence.x509.chain import TrustStore
+from evidence.x509.role import SealPolicy
+from evidence.xades.check import open_signature
+from evidence.xades.signing import XadesSigner
 from kephs.testpki import profiles
 from tests.support.bundles import bundle
 from tests.support.evidence_samples import AT, record

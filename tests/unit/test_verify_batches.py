@@ -8,21 +8,21 @@ from hashlib import sha256
 
 import pytest
 
-from evidence import serialise
-from evidence.chain import TrustStore
-from evidence.ers import split_record
-from evidence.events import TS_KINDS
+from evidence.forms import serialise
+from evidence.model.events import TS_KINDS
+from evidence.model.records import EvidenceKind, Party, Profile, SealedEvidence
 from evidence.ports import BytesSource, Stamping
-from evidence.records import EvidenceKind, Party, Profile, SealedEvidence
 from evidence.report import SubIndication, Verdict
-from evidence.sealing import Sealer
-from evidence.verify import exit_code, verify_source
-from evidence.verify_evidence import check_evidence, verify_evidence
-from evidence.verify_message import check_kep_message, match_records
-from evidence.xades import XadesSigner
-from evidence.xades_own import open_own
-from evidence.xades_verify import _open, open_signature
-from evidence.xml_reader import parse_xml
+from evidence.seal.sealing import Sealer
+from evidence.stamps.ers import split_record
+from evidence.verify.evidence import check_evidence, verify_evidence
+from evidence.verify.files import exit_code, verify_source
+from evidence.verify.message import check_kep_message, match_records
+from evidence.x509.chain import TrustStore
+from evidence.xades.check import _open, open_signature
+from evidence.xades.own import open_own
+from evidence.xades.signing import XadesSigner
+from evidence.xml.reader import parse_xml
 from kephs.testpki import profiles as certificates
 from tests.support.batches import (
     LocalBatcher,
@@ -344,7 +344,7 @@ def _signed(body: bytes) -> bytes:
     ],
 )
 def test_a_body_that_is_not_canonical_fails_though_our_own_key_signed_those_bytes(old, new):
-    from evidence import rem_xml  # noqa: PLC0415 - only here
+    from evidence.forms import rem_xml  # noqa: PLC0415 - only here
 
     good = rem_xml.write(record())
     assert verify_evidence(_signed(good), trust(), LATER).passed
@@ -407,7 +407,7 @@ def test_a_dispatch_with_a_damaged_record_fails():
 
 
 def test_records_are_matched_by_name_and_where_names_repeat_by_content():
-    from evidence.kep_message import EvidenceFile  # noqa: PLC0415 - only here
+    from evidence.mail.kep_message import EvidenceFile  # noqa: PLC0415 - only here
 
     first, _, second = batched(*(record(evidence_id=f"{name}@hs91.kep.tr") for name in "abc"))
     files = [EvidenceFile("Delivery.xml", first.xml), EvidenceFile("Delivery.xml", second.xml)]

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.chain import TrustStore
-from evidence.der import (
+from evidence.asn1.der import (
     NULL_DER,
     SEQUENCE,
     SET,
@@ -26,7 +25,8 @@ from evidence.der import (
     seq,
     tlv,
 )
-from evidence.ers import (
+from evidence.report import SubIndication, Verdict
+from evidence.stamps.ers import (
     MAX_RECORD,
     HashTree,
     encode_record,
@@ -37,9 +37,9 @@ from evidence.ers import (
     renewal_leaf,
     split_record,
 )
-from evidence.report import SubIndication, Verdict
-from evidence.timestamps import TokenIssuer, read_request
-from evidence.verify_ers import RecordCheck, check_record
+from evidence.stamps.ers_check import RecordCheck, check_record
+from evidence.stamps.timestamps import TokenIssuer, read_request
+from evidence.x509.chain import TrustStore
 from kephs.testpki.issued import Issued
 from kephs.testpki.keys import sign_digest
 from tests.support.pki import NOW, ayse, make_pki, shared_pki

@@ -6,10 +6,10 @@ from hashlib import sha256
 
 import pytest
 
-from evidence.algorithms import AlgorithmPolicy, HashRule
-from evidence.der import SEQUENCE, children, inside, integer, oid, parse, seq
-from evidence.ers import HashTree, encode_record, read_record, rehash_leaf
+from evidence.asn1.der import SEQUENCE, children, inside, integer, oid, parse, seq
 from evidence.report import SubIndication, Verdict
+from evidence.stamps.ers import HashTree, encode_record, read_record, rehash_leaf
+from evidence.x509.algorithms import AlgorithmPolicy, HashRule
 from tests.support.pki import NOW, make_pki
 from tests.unit.test_verify_ers import (
     DATA,

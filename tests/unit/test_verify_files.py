@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from evidence.ledger_proof import make_proof
-from evidence.merkle import MemoryTree, leaf_data, leaf_hash, root
-from evidence.notes import Checkpoint, NoteSigner, sign_checkpoint
+from evidence.ledger.merkle import MemoryTree, leaf_data, leaf_hash, root
+from evidence.ledger.notes import Checkpoint, NoteSigner, sign_checkpoint
+from evidence.ledger.proof import make_proof
 from evidence.ports import BytesSource
 from evidence.report import SubIndication, Verdict
-from evidence.verify import Kind, detect, verify_source
+from evidence.verify.files import Kind, detect, verify_source
 from kephs.cli.main import main
 from kephs.testpki.issued import to_pem
 from tests.support.batches import accepted_in_batch, delivered_in_batch

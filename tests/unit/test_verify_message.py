@@ -8,14 +8,14 @@ from hashlib import sha256
 
 import pytest
 
-from evidence.cms import CmsSigner
-from evidence.events import TS_KINDS
-from evidence.package import Boundaries, Envelope, plan_dispatch, plan_receipt
+from evidence.cms.signed_data import CmsSigner
+from evidence.mail.package import Boundaries, Envelope, plan_dispatch, plan_receipt
+from evidence.model.events import TS_KINDS
+from evidence.model.records import EvidenceKind, SealedEvidence
 from evidence.ports import BytesSource
-from evidence.records import EvidenceKind, SealedEvidence
 from evidence.report import SubIndication, Verdict
-from evidence.verify import exit_code
-from evidence.verify_message import check_kep_message, verify_kep_message
+from evidence.verify.files import exit_code
+from evidence.verify.message import check_kep_message, verify_kep_message
 from tests.support.evidence_samples import AT, HS91, record
 from tests.support.pki import ayse, shared_pki
 from tests.support.sealed import (

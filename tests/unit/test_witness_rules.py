@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.merkle import MemoryTree, consistency_proof, empty_root, leaf_hash, root
-from evidence.notes import (
+from evidence.ledger.merkle import MemoryTree, consistency_proof, empty_root, leaf_hash, root
+from evidence.ledger.notes import (
     Checkpoint,
     KeyKind,
     Note,
@@ -20,7 +20,7 @@ from evidence.notes import (
     open_note,
     sign_checkpoint,
 )
-from evidence.witness_rules import (
+from evidence.ledger.witness_rules import (
     MAX_REQUEST,
     SIZE_TYPE,
     AddCheckpoint,

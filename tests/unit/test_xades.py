@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, utils
 from lxml import etree
 
-from evidence import erds_xml, rem_xml
-from evidence.certificates import certificate_facts
-from evidence.events import TS_KINDS, EvidenceKind
-from evidence.records import Profile
+from evidence.forms import erds_xml, rem_xml
+from evidence.model.events import TS_KINDS, EvidenceKind
+from evidence.model.records import Profile
 from evidence.report import SubIndication
-from evidence.xades import DECLARATION, WRITER_MARK, XadesKeyError, XadesSigner
-from evidence.xades_verify import open_signature
-from evidence.xml_canonical import XadesError
+from evidence.x509.certificates import certificate_facts
+from evidence.xades.check import open_signature
+from evidence.xades.signing import DECLARATION, WRITER_MARK, XadesKeyError, XadesSigner
+from evidence.xml.canonical import XadesError
 from kephs.testpki import profiles
 from kephs.testpki.issued import Issued
 from tests.support.erds_samples import full

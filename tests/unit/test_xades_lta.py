@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from evidence.chain import TrustStore
-from evidence.crl import check_crl
+from evidence.model.records import EvidenceKind, Profile, SealedEvidence
 from evidence.ports import BytesSource, Stamping
-from evidence.records import EvidenceKind, Profile, SealedEvidence
 from evidence.report import SubIndication, Verdict
-from evidence.revocation import RevocationAnswer, RevocationStatus, check_ocsp, ocsp_request
-from evidence.sealing import Sealer
-from evidence.timestamps import read_token
-from evidence.verify import verify_source
-from evidence.xades_lta import Values, open_archived, with_stamp
-from evidence.xades_verify import open_signature
-from evidence.xml_canonical import XadesError
+from evidence.seal.sealing import Sealer
+from evidence.stamps.timestamps import read_token
+from evidence.verify.files import verify_source
+from evidence.x509.chain import TrustStore
+from evidence.x509.crl import check_crl
+from evidence.x509.revocation import RevocationAnswer, RevocationStatus, check_ocsp, ocsp_request
+from evidence.xades.check import open_signature
+from evidence.xades.lta import Values, open_archived, with_stamp
+from evidence.xml.canonical import XadesError
 from kephs.ports import BlobMissingError
 from kephs.usecases.export_evidence import ExportFault, ExportUnavailableError
 from tests.support.batches import LocalBatcher, batched

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from evidence.chain import TrustStore
-from evidence.records import Profile
+from evidence.model.records import Profile
 from evidence.report import SubIndication, Verdict
-from evidence.timestamps import read_token
-from evidence.verify_evidence import check_evidence
-from evidence.xades_lta import Values, assemble, open_archived, to_be_archived
+from evidence.stamps.timestamps import read_token
+from evidence.verify.evidence import check_evidence
+from evidence.x509.chain import TrustStore
+from evidence.xades.lta import Values, assemble, open_archived, to_be_archived
 from kephs.testpki.issued import Issued
 from tests.support.batches import batched
 from tests.support.evidence_samples import record

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from config.settings import SettingsError
-from evidence.records import NAMES, EvidenceRecord
+from evidence.model.records import NAMES, EvidenceRecord
 from kephs.cli.demo.clients import DemoError
 from kephs.cli.demo.people import (
     DemoAccount,

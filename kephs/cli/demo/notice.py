@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from evidence.adapters.soft_signer import SoftSigner
-from evidence.smime_sign import sign_message
+from evidence.mail.smime_sign import sign_message
 from kephs.cli.demo.people import DemoAccount
 
 _TEXT: Final = """\

@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from evidence.records import EvidenceKind, EvidenceRecord, SealedEvidence, file_stem
+from evidence.forms.serialise import read as read_record
+from evidence.model.records import EvidenceKind, EvidenceRecord, SealedEvidence, file_stem
 from evidence.report import Verdict
-from evidence.serialise import read as read_record
 from kephs.cli.demo.clients import DemoError, Mailbox, open_mailbox, submit
 from kephs.cli.demo.notice import compose, sign
 from kephs.cli.demo.people import DemoAccount, Stage

@@ -1,0 +1,1 @@
+"""The evidence bundle (`.kepdelil`): a deterministic ZIP a stranger can check."""

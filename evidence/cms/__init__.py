@@ -1,0 +1,1 @@
+"""CMS SignedData: read strictly, verify, emit by template."""

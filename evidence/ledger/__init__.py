@@ -1,0 +1,1 @@
+"""The hash chain, the public tree, checkpoints, proofs, and the audit by outsiders."""

@@ -1,0 +1,1 @@
+"""Messages: MIME scan and writing, headers, S/MIME, KEP messages of both profiles."""

@@ -1,0 +1,285 @@
+"""KEP messages as MIME: the dispatch with the original, and receipts, in the form of their evidence.
+
+Evidence in TS 102 640-2 XML travels in ``kep-ts102640`` messages, EN 319 522-3 XML in ``rem-baseline``
+ones; their headers are in `evidence.mail.rem_headers`.
+
+The original is never held: `plan_dispatch` gives the bytes before and after it, the caller streams
+
+    plan.prefix + plan.entity_head + original + plan.entity_tail + plan.suffix(p7s)
+
+where ``p7s`` signs the SHA-256 of ``entity_head + original + entity_tail`` (spec: rem-formats §3, §4).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import pairwise
+from typing import Final
+
+from evidence.mail import introduction
+from evidence.mail.mime_write import CRLF, base64_body, checked, quoted_printable
+from evidence.mail.rem_headers import (
+    FORMS,
+    Envelope,
+    MessageForm,
+    TransferLabel,
+    dispatch_header,
+    event_name,
+    form_of,
+    receipt_header,
+)
+from evidence.model.records import EvidenceKind, Profile, SealedEvidence
+
+__all__ = [
+    "EXTENSION",
+    "INTRODUCTION",
+    "ORIGINAL",
+    "XML_EVIDENCE",
+    "Attachment",
+    "Boundaries",
+    "BoundaryError",
+    "Envelope",
+    "MessagePlan",
+    "TransferLabel",
+    "evidence_file_name",
+    "plan_dispatch",
+    "plan_receipt",
+    "record_file_name",
+    "transfer_label",
+]
+
+INTRODUCTION: Final = "rem_message/introduction"
+ORIGINAL: Final = "rem_message/original"
+EXTENSION: Final = "rem_message/extension"
+XML_EVIDENCE: Final = "rem_message/xml_evidence"
+SIGNATURE_HEAD: Final = (
+    b'Content-Type: application/pkcs7-signature; name="smime.p7s"\r\n'
+    b"Content-Transfer-Encoding: base64\r\n"
+    b'Content-Disposition: attachment; filename="smime.p7s"\r\n\r\n'
+)
+
+
+class BoundaryError(Exception):
+    """Boundaries that could be taken for each other, or that occur in what they divide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boundaries:
+    """Three random delimiters. Make them of at least 128 random bits: the original is not searched."""
+
+    signed: str
+    mixed: str
+    alternative: str
+
+    @classmethod
+    def of(cls, seed: str) -> "Boundaries":
+        """Derive three from one random string of letters and digits.
+
+        ``=_`` never occurs in base64 or quoted-printable; the first letters differ, so none is a
+        prefix of another.
+        """
+        return cls(f"s=_{seed}", f"m=_{seed}", f"a=_{seed}")
+
+    def check(self, *parts: bytes) -> None:
+        """Refuse what would make the message ambiguous.
+
+        Raises:
+            BoundaryError: empty, too long, one a prefix of another, or found in a part.
+        """
+        names = (self.signed, self.mixed, self.alternative)
+        allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789=_.-")
+        if any(not 1 <= len(name) <= 70 or not set(name) <= allowed for name in names):
+            raise BoundaryError("a boundary is empty, too long or holds odd characters")
+        ordered = sorted(names)
+        if any(b.startswith(a) for a, b in pairwise(ordered)):
+            raise BoundaryError("a boundary is a prefix of another")
+        if any(b"--" + name.encode() in part for name in names for part in parts):
+            raise BoundaryError("a boundary occurs in a part")
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A further signed part: ``REMExtensions.xml`` or the evidence record beside an evidence."""
+
+    file_name: str
+    content: bytes
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePlan:
+    """A KEP message without its signature, and without the original where it has one."""
+
+    prefix: bytes
+    entity_head: bytes
+    entity_tail: bytes
+    boundary: str
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the signed entity of a message without an original."""
+        return sha256(self.entity_head + self.entity_tail).digest()
+
+    def suffix(self, p7s: bytes) -> bytes:
+        """Return everything after the signed entity: the signature part and the final delimiter."""
+        delimiter = f"\r\n--{self.boundary}".encode()
+        return b"".join(
+            (
+                delimiter,
+                CRLF,
+                SIGNATURE_HEAD,
+                base64_body(p7s),
+                delimiter,
+                b"--\r\n",
+            )
+        )
+
+    def finish(self, p7s: bytes) -> bytes:
+        """Return a whole message without an original (a receipt)."""
+        return b"".join((self.prefix, self.entity_head, self.entity_tail, self.suffix(p7s)))
+
+    def size(self, original: int, p7s: int) -> int:
+        """Return the octets of the finished message for an original and signature of these sizes."""
+        return (
+            len(self.prefix)
+            + len(self.entity_head)
+            + original
+            + len(self.entity_tail)
+            + len(self.suffix(bytes(p7s)))
+        )
+
+
+def transfer_label(*, has_8bit: bool, is_binary: bool) -> TransferLabel:
+    """Name the content as it is; it is never converted (rem-formats §9).
+
+    ``binary`` for NUL, bare CR or LF and lines over 998 octets, ``8bit`` for octets above 127.
+    """
+    if is_binary:
+        return "binary"
+    return "8bit" if has_8bit else "7bit"
+
+
+def plan_dispatch(
+    envelope: Envelope,
+    evidence: SealedEvidence,
+    *,
+    label: TransferLabel,
+    boundaries: Boundaries,
+    extensions: Sequence[Attachment] = (),
+) -> MessagePlan:
+    """Lay out the dispatch: introduction, evidence 10, extensions, and the original byte for byte.
+
+    Parts stand in the order of the evidence's profile (rem-formats §3.2).
+
+    Args:
+        envelope: whose message it is; To and Cc are the original's.
+        evidence: the acceptance evidence; sender, subject and digest come from its record.
+        label: transfer label of the original, see `transfer_label`; ``rem-baseline`` has its own.
+        boundaries: fresh random delimiters.
+        extensions: further parts, beside the evidence.
+
+    Raises:
+        BoundaryError: unusable boundaries.
+        evidence.mail.mime_write.HeaderTextError: an address or id that cannot stand in a header.
+    """
+    profile = form_of(evidence.xml)
+    form = FORMS[profile]
+    label = form.label or label
+    opening = _opening(introduction.for_dispatch(evidence.record), boundaries, label, form)
+    files = _files(evidence, extensions, boundaries.mixed, profile)
+    original = (
+        f'\r\n--{boundaries.mixed}\r\nContent-Type: message/rfc822; name="AttachedMimeMessage"\r\n'
+        f"Content-Transfer-Encoding: {label}\r\n"
+        'Content-Disposition: attachment; filename="AttachedMimeMessage.eml"\r\n'
+        f"{form.section}: {ORIGINAL}\r\n\r\n"
+    ).encode()
+    before, after = ([], files) if form.original_first else (files, [])
+    return MessagePlan(
+        prefix=dispatch_header(envelope, evidence.record, boundaries.signed, label, profile),
+        entity_head=b"".join((opening, *before, original)),
+        entity_tail=b"".join((*after, _closing(boundaries.mixed))),
+        boundary=boundaries.signed,
+    )
+
+
+def plan_receipt(
+    envelope: Envelope,
+    evidence: SealedEvidence,
+    *,
+    boundaries: Boundaries,
+    extensions: Sequence[Attachment] = (),
+) -> MessagePlan:
+    """Lay out a receipt: introduction and one evidence, no original. ``finish(p7s)`` completes it.
+
+    Raises:
+        BoundaryError: unusable boundaries.
+        evidence.mail.mime_write.HeaderTextError: an address or id that cannot stand in a header.
+    """
+    profile = form_of(evidence.xml)
+    opening = _opening(introduction.for_receipt(evidence.record), boundaries, "7bit", FORMS[profile])
+    files = _files(evidence, extensions, boundaries.mixed, profile)
+    prefix = receipt_header(envelope, evidence.record, boundaries.signed, profile)
+    return MessagePlan(prefix, opening + b"".join(files), _closing(boundaries.mixed), boundaries.signed)
+
+
+def _opening(
+    text: introduction.Introduction, boundaries: Boundaries, label: TransferLabel, form: MessageForm
+) -> bytes:
+    """Return the head of the multipart/mixed and its first part, the introduction."""
+    plain, html = quoted_printable(text.plain), quoted_printable(text.html)
+    boundaries.check(plain, html)
+    inner = boundaries.alternative
+    head = "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+    return b"".join(
+        (
+            f'Content-Type: multipart/mixed; boundary="{boundaries.mixed}"\r\n'
+            f"Content-Transfer-Encoding: {label}\r\n\r\n"
+            f"--{boundaries.mixed}\r\n"
+            f'Content-Type: multipart/alternative; boundary="{inner}"\r\n'
+            f"{form.section}: {INTRODUCTION}\r\n\r\n"
+            f"--{inner}\r\nContent-Type: text/plain; charset=UTF-8\r\n{head}".encode(),
+            plain,
+            f"\r\n--{inner}\r\nContent-Type: text/html; charset=UTF-8\r\n{head}".encode(),
+            html,
+            f"\r\n--{inner}--\r\n".encode(),
+        )
+    )
+
+
+def _closing(boundary: str) -> bytes:
+    return f"\r\n--{boundary}--\r\n".encode()
+
+
+def evidence_file_name(kind: EvidenceKind, profile: Profile = Profile.KEP) -> str:
+    """Return the attachment name of an evidence: ``<Event>.xml``."""
+    return f"{event_name(kind, profile)}.xml"
+
+
+def record_file_name(kind: EvidenceKind, profile: Profile = Profile.KEP) -> str:
+    """Return the attachment name of the evidence record beside an evidence: ``<Event>.ers``."""
+    return f"{event_name(kind, profile)}.ers"
+
+
+def _files(
+    evidence: SealedEvidence, extensions: Sequence[Attachment], boundary: str, profile: Profile
+) -> list[bytes]:
+    """Return the evidence, the proof of time that travels beside it in a batch, and other parts.
+
+    In the order of the profile: evidence first in ``kep-ts102640``, last in ``rem-baseline``.
+    """
+    form, kind = FORMS[profile], evidence.record.kind
+    beside = () if evidence.ers is None else (Attachment(record_file_name(kind, profile), evidence.ers),)
+    name = evidence_file_name(kind, profile)
+    xml = Attachment(name, evidence.xml, "application/xml; charset=UTF-8")
+    parts = [_part(part, EXTENSION, boundary, form) for part in (*beside, *extensions)]
+    own = _part(xml, XML_EVIDENCE, boundary, form)
+    return [*parts, own] if form.original_first else [own, *parts]
+
+
+def _part(part: Attachment, section: str, boundary: str, form: MessageForm) -> bytes:
+    name = checked(part.file_name).replace('"', "")
+    return (
+        f'\r\n--{boundary}\r\nContent-Type: {part.content_type}; name="{name}"\r\n'
+        "Content-Transfer-Encoding: base64\r\n"
+        f'Content-Disposition: attachment; filename="{name}"\r\n'
+        f"{form.section}: {section}\r\n\r\n"
+    ).encode() + base64_body(part.content)

@@ -1,0 +1,1 @@
+"""What evidence says: records, events, reasons and which fields each kind has. Tables, no formats."""

@@ -1,0 +1,1 @@
+"""The provider's own signing: evidence and KEP messages sealed, seals checked."""

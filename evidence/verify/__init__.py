@@ -1,0 +1,1 @@
+"""One entrance for strangers: what is it, and does it hold?"""

@@ -1,0 +1,1 @@
+"""Certificates, their paths and revocation, the algorithms that count, and who may seal."""

@@ -1,0 +1,1 @@
+"""XAdES signatures of evidence: emission, archive form, verification."""

@@ -1,0 +1,1 @@
+"""XML read without DTD or entities, written canonical, and exclusive canonicalisation."""
