@@ -316,7 +316,7 @@ def _algorithm_step(
 def _content_step(signature: XadesSignature) -> tuple[EvidenceRecord | None, Step]:
     again = signature.made_again
     try:
-        record = serialise.read(signature.body) if again is None else serialise.read_root(again.root)
+        record = serialise.read(signature.body) if again is None else again.record
     except EvidenceFormatError as error:
         return None, failed("9", "content", str(error))
     return record, Step("9", "content", ok=True, detail=f"{record.kind.value} {NAMES[record.kind].event}")

@@ -4,8 +4,9 @@ Our writer is deterministic: certificates, signing time, signature value, token 
 byte (`evidence.xades.signing`). Where the document made again from these equals the document at hand, both
 digests
 hold, the signed properties name the first certificate, and no byte stands outside the template. What is
-left to prove is that the body itself is canonical, holds no signature and no Id of the template's. Whatever
-does not fit is None here, and the strict general reader (`evidence.xades.check`) says what is wrong.
+left to prove is that the body itself is canonical, holds no signature and no Id of the template's: it is
+written again too (`evidence.forms.rem_scan`), or else parsed. Whatever does not fit is None here, and the
+strict general reader (`evidence.xades.check`) says what is wrong.
 """
 
 import re
@@ -19,12 +20,14 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from evidence.forms.serialise import hashed_form
+from evidence.forms.rem_scan import record_of
+from evidence.forms.serialise import hashed_form, read_root
+from evidence.model.records import EvidenceRecord
 from evidence.x509.algorithms import Family
 from evidence.x509.certificates import CertificateError, CertificateFacts, certificate_facts
 from evidence.xades.signing import DECLARATION, XadesKeyError, XadesSigned, XadesSigner, issuer_name
 from evidence.xml.canonical import XadesError, canonical
-from evidence.xml.reader import XML_SIZE_MAX, EvidenceFormatError, XmlElement, parse_xml
+from evidence.xml.reader import XML_SIZE_MAX, EvidenceFormatError, parse_xml
 from evidence.xml.writer import DSIG_NAMESPACE
 
 CERTIFICATES_MAX: Final = 16
@@ -54,7 +57,7 @@ class OwnSignature:
     """A document that is, byte for byte, what our writer makes; the signature value is not checked yet."""
 
     body: bytes  # canonical
-    root: XmlElement  # the body as it stands in the document, parsed
+    record: EvidenceRecord  # what the body says
     signed_info: bytes
     value: bytes
     stamped: bytes
@@ -107,13 +110,13 @@ def _open(xml: bytes) -> OwnSignature | None:
     made = template.writer.assemble(XadesSigned(draft, b64encode(value).decode(), b""), token)
     if made != xml:
         return None
-    root = _canonical_root(written, body)
-    if root is None:
+    record = record_of(body) or _parsed(written, body)
+    if record is None:
         return None
     v2 = xml.startswith(_SECOND_VERSION, time_end)
     return OwnSignature(
         body=body,
-        root=root,
+        record=record,
         signed_info=draft.to_sign,
         value=value,
         stamped=b"<ds:SignatureValue" + _SPACE + b">" + text + _VALUE_END,
@@ -130,8 +133,11 @@ def _token(xml: bytes, after: int) -> bytes | None:
     return None if at < 0 else b64decode(xml[at + len(_TOKEN) : xml.find(_TOKEN_END, at)], validate=True)
 
 
-def _canonical_root(written: bytes, body: bytes) -> XmlElement | None:
-    """Return the parsed body if ``body`` is its canonical form, unsigned and without Ids of the template."""
+def _parsed(written: bytes, body: bytes) -> EvidenceRecord | None:
+    """Return what a body says if ``body`` is its canonical form, unsigned, without Ids of the template.
+
+    This is for the European form, for long ones, and for those of earlier and later writers.
+    """
     root = parse_xml(written)
     if next(root.iter(_SIGNATURE), None) is not None or canonical(root) != body:
         return None
@@ -140,8 +146,9 @@ def _canonical_root(written: bytes, body: bytes) -> XmlElement | None:
         return None
     if body.count(b'd="') + body.count(b'D="') > 1:
         ids = _ID.findall(body)
-        return root if len(set(ids)) == len(ids) else None
-    return root
+        if len(set(ids)) != len(ids):
+            return None
+    return read_root(root)
 
 
 def _template(material: bytes) -> _Template | None:
