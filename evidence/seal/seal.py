@@ -81,14 +81,14 @@ def check_seal(
     return Seal((*check.steps, stamps.step, step, algorithms), check.certificate, chain, stamps, signed)
 
 
-def uncovered_problem(seal: Seal, trust: TrustStore) -> str | None:
+def uncovered_problem(seal: Seal) -> str | None:
     """Return what stands in the bytes of a seal of ours that no signature covers, but should not."""
     if seal.chain is None:
         return "no path"
     path = [facts.der for facts in seal.chain.certificates]
     problem = frame_problem(seal.signed, path, unsigned=(SIGNATURE_TIME_STAMP,))
     if problem is None and seal.stamps.best is not None:
-        problem = token_problem(seal.stamps.best, trust)
+        problem = token_problem(seal.stamps.best)
     return problem
 
 

@@ -110,7 +110,7 @@ def check_record(
     steps += [_stamp_step(number, token) for number, token in enumerate(tokens, 1)]
     steps += [_order_step(tokens), _identity_step(own=own)]
     if own and tokens[-1].passed:
-        steps.append(_frame_step(tokens[-1], trust, ours=ours))
+        steps.append(_frame_step(tokens[-1], ours=ours))
     parts = tuple(token.report for token in tokens)
     report = conclude(subject, steps, at, facts=_facts(record, tokens), parts=parts)
     return RecordCheck(report, tokens[0].gen_time if report.passed else None, tokens, record, own)
@@ -220,9 +220,9 @@ def _identity_step(*, own: bool) -> Step:
     return Step("6", "byte identity", ok=None, detail="another writer's record: only the proof is covered")
 
 
-def _frame_step(token: TokenReport, trust: TrustStore, *, ours: bool) -> Step:
+def _frame_step(token: TokenReport, *, ours: bool) -> Step:
     name = "uncovered bytes"
-    problem = token_problem(token, trust)
+    problem = token_problem(token)
     if problem is None:
         return Step("7", name, ok=True)
     detail = f"time stamp: {problem}"

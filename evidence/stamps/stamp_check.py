@@ -96,12 +96,10 @@ def _chain_failure(found: ChainFailure, number: str, *, proven: bool) -> Step:
     return failed(number, "chain", found.detail, found.sub_indication, found.verdict)
 
 
-def token_problem(stamp: TokenReport, trust: TrustStore) -> str | None:
+def token_problem(stamp: TokenReport) -> str | None:
     """Return what stands in a verified token's uncovered bytes that should not."""
-    if stamp.certificate is None or stamp.gen_time is None or stamp.token is None:
+    if stamp.token is None:
         return "not verified"
-    embedded = stamp.token.signed.certificates
-    chain, _ = chain_step(stamp.certificate, embedded, trust, stamp.gen_time, None, number="0")
-    if chain is None:
+    if stamp.chain is None:
         return "no path"
-    return frame_problem(stamp.token.signed, [facts.der for facts in chain.certificates])
+    return frame_problem(stamp.token.signed, [facts.der for facts in stamp.chain.certificates])

@@ -54,7 +54,7 @@ from evidence.x509.certificates import (
     CertificateFacts,
     certificate_facts,
 )
-from evidence.x509.chain import ChainFailure, TrustStore, build_chain
+from evidence.x509.chain import Chain, ChainFailure, TrustStore, build_chain
 
 __all__ = [
     "MAX_REQUEST",
@@ -93,7 +93,7 @@ class _Known:
 class TokenReport:
     """What a verification found; the facts are None where the token could not be read so far.
 
-    ``token`` is the token as read, so that nobody needs to read it a second time.
+    ``token`` is the token as read, ``chain`` the path at ``gen_time``: nobody needs to find them again.
     """
 
     report: Report
@@ -102,6 +102,7 @@ class TokenReport:
     policy: str | None = None
     certificate: CertificateFacts | None = None
     token: Token | None = None
+    chain: Chain | None = None
 
     @property
     def passed(self) -> bool:
@@ -145,14 +146,15 @@ def verify_token(
     )
     steps += check.steps
     steps.append(_imprint_step(info, imprint))
-    certificate = check.certificate
+    certificate, chain = check.certificate, None
     if certificate is not None:
+        chain, chain_steps = _chain_steps(certificate, signed.certificates, known, info.gen_time)
         steps += [
             _role_step(certificate),
             _time_step(info, certificate, at),
             _algorithm_step(read.signer, certificate, algorithms, info.gen_time),
             _lifetime_step(certificate, at),
-            *_chain_steps(certificate, signed.certificates, known, info.gen_time),
+            *chain_steps,
         ]
     facts: dict[str, object] = {
         "gen_time": info.gen_time.isoformat(),
@@ -161,7 +163,7 @@ def verify_token(
         "tsa": certificate.subject_text if certificate else None,
     }
     report = conclude("time stamp", steps, at, facts=facts)
-    return TokenReport(report, info.gen_time, info.serial, info.policy, certificate, read)
+    return TokenReport(report, info.gen_time, info.serial, info.policy, certificate, read, chain)
 
 
 def _imprint_step(info: TstInfo, imprint: bytes | Callable[[str], bytes]) -> Step:
@@ -233,16 +235,16 @@ def _lifetime_step(certificate: CertificateFacts, at: datetime) -> Step:
 
 def _chain_steps(
     certificate: CertificateFacts, embedded: Sequence[bytes], known: _Known, at: datetime
-) -> list[Step]:
+) -> tuple[Chain | None, list[Step]]:
     """Build the chain, and look at every certificate that came along (steps 8 and 9)."""
     readable = _readable(embedded)
     offered = [*readable, *_readable(known.candidates)]
     found = build_chain(certificate, offered, known.trust, at)
     if isinstance(found, ChainFailure):
-        return [_failed("8", "chain", found.detail, found.sub_indication, verdict=found.verdict)]
+        return None, [_failed("8", "chain", found.detail, found.sub_indication, verdict=found.verdict)]
     steps = [Step("8", "chain", ok=True, detail=found.root.subject_text)]
     if known.strangers:
-        return steps
+        return found, steps
     others = [f for f in readable if f not in found.certificates and not known.trust.is_root(f)]
     strange = len(readable) < len(embedded) or any(
         isinstance(build_chain(other, offered, known.trust, at), ChainFailure) for other in others
@@ -252,7 +254,7 @@ def _chain_steps(
         steps.append(_failed("9", "embedded certificates", detail))
     else:
         steps.append(Step("9", "embedded certificates", ok=True, detail=str(len(embedded))))
-    return steps
+    return found, steps
 
 
 def _readable(certificates: Sequence[bytes]) -> list[CertificateFacts]:

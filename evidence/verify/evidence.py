@@ -133,7 +133,7 @@ def check_evidence(
     chain, step = chain_step(certificate, signature.certificates, trust, at, stamped_at, number="7")
     steps += [step, _algorithm_step(signature, certificate, policy, stamped_at or at)]
     if chain is not None and signature.own:
-        steps.append(_frame_step(signature, chain, stamps.embedded.best, trust))
+        steps.append(_frame_step(signature, chain, stamps.embedded.best))
         steps += _archived_steps(archived, chain, stamps, trust)
     record, step = _content_step(signature)
     steps.append(step)
@@ -275,14 +275,12 @@ def _record_step(record: RecordCheck) -> Step:
     return failed("6", "time stamp", detail, sub, record.report.verdict)
 
 
-def _frame_step(
-    signature: XadesSignature, chain: Chain, stamp: TokenReport | None, trust: TrustStore
-) -> Step:
+def _frame_step(signature: XadesSignature, chain: Chain, stamp: TokenReport | None) -> Step:
     """Our own evidence carries its paths and nothing else: what no signature covers is checked here."""
     name = "embedded material"
     if tuple(facts.der for facts in chain.certificates[:-1]) != signature.certificates:
         return failed("8.1", name, "KeyInfo holds other certificates than the path")
-    problem = None if stamp is None else token_problem(stamp, trust)
+    problem = None if stamp is None else token_problem(stamp)
     if problem is not None:
         return failed("8.1", name, f"time stamp: {problem}")
     return _NOTHING_ELSE

@@ -63,7 +63,7 @@ def archive_steps(
     values, others = archived.draft.values, archived.draft.stamp_values
     times = (archive.gen_time,)
     moments = [*times, *(one.stamped_at for one in (signer, path) if one.stamped_at is not None)]
-    problem = token_problem(archive, trust) or _problem(archived, signer.chain, path.chain, stamp)
+    problem = token_problem(archive) or _problem(archived, signer.chain, path.chain, stamp)
     if problem is None and not all(
         _each_speaks(one.files, links.chain, moments, trust)
         for one, links in ((values, signer), (others, path))

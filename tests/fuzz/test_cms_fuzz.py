@@ -38,12 +38,12 @@ def seal_holds(p7s: bytes) -> bool:
     """Say whether a signature passes as one of our own: signature, stamp, path, and no byte uncovered."""
     signed = parse_signed_data(p7s)
     seal = check_seal(signed, lambda _: DIGEST, trust(), LATER, DEFAULT_SEAL_POLICY)
-    return all(step.ok for step in seal.steps) and uncovered_problem(seal, trust()) is None
+    return all(step.ok for step in seal.steps) and uncovered_problem(seal) is None
 
 
 def stamp_holds(token: bytes) -> bool:
     report = verify_token(token, imprint=DIGEST, trust=trust(), at=LATER)
-    return report.passed and token_problem(report, trust()) is None
+    return report.passed and token_problem(report) is None
 
 
 def damaged(good: bytes, position: int, cut: int, junk: bytes) -> bytes:
