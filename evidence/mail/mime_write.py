@@ -21,6 +21,7 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _PLAIN: Final = re.compile("[\x20-\x7e]*")
 # b2a_qp does not count the encoded blank at a line's end: it belongs on a line of its own
 _BLANK_BEYOND: Final = re.compile(rb"(?<=[^\r\n]{74})(?==(?:20|09)\r\n)")
+_BLANKS_AT_END: Final = (b"=20\r\n", b"=09\r\n")
 _ATOM_PHRASE: Final = re.compile("[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -137,4 +138,6 @@ def quoted_printable(text: str) -> bytes:
     """Return UTF-8 text in quoted-printable, CRLF lines of at most 76 characters, ending in CRLF."""
     octets = text.replace("\r\n", "\n").replace("\n", "\r\n").encode()
     encoded = b2a_qp(octets if octets.endswith(CRLF) else octets + CRLF, istext=True)
+    if not any(blank in encoded for blank in _BLANKS_AT_END):  # nearly always; the pattern is slow
+        return encoded
     return _BLANK_BEYOND.sub(b"=\r\n", encoded)
