@@ -21,10 +21,10 @@ from kephs.bench.wire import SERVER_NAME, Login, Place
 from kephs.bootstrap.core import Core, open_core
 from kephs.cli.account import new_app_password
 from kephs.cli.instance import make_instance
+from kephs.instance_database import make_database
 from kephs.testpki.authority import TestPki
 from kephs.testpki.profiles import make_tckn
 from kephs.usecases.accounts import Opening
-from storage.migrate import upgrade_sqlite
 
 DOMAIN: Final = "hs91.kep.tr"
 START_SECONDS: Final = 60.0
@@ -91,7 +91,7 @@ def login_of(holder: Holder) -> Login:
 def _make(home: Path, clock: Callable[[], datetime], values: dict[str, Any] | None) -> Settings:
     make_instance(home, DOMAIN, now=clock(), test_pki=True, values=values)
     settings = config_settings.load(home)
-    upgrade_sqlite(settings.storage.database)
+    make_database(settings, clock())
     return settings
 
 

@@ -9,11 +9,12 @@ import itertools
 import math
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from time import process_time
+from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from cryptography.hazmat.primitives import hashes
@@ -34,7 +35,7 @@ from kephs.bench.letters import Holder
 from kephs.bench.turns import Runner, each
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import Issued
-from kephs.testpki.keys import make_key, sign_digest
+from kephs.testpki.keys import PrivateKey, make_key, sign_digest
 from kephs.testpki.oids import TEST_TRANSACTION_POLICY, TEST_TSA_POLICY
 from kephs.testpki.profiles import make_tckn
 
@@ -90,9 +91,14 @@ class Stage:
     numbers: "itertools.count[int]"
 
     @classmethod
-    def make(cls, clock: Clock) -> "Stage":
-        """Make everything; the RSA authority plays no part here and gets a key that is made quickly."""
-        keys = {"pss": make_key("rsa2048")}
+    def make(cls, clock: Clock, others: Mapping[str, PrivateKey] = MappingProxyType({})) -> "Stage":
+        """Make everything; the RSA authority plays no part here and gets a key that is made quickly.
+
+        Args:
+            clock: the time.
+            others: keys of authorities, by name, in place of their usual kinds.
+        """
+        keys = {"pss": make_key("rsa2048"), **others}
         pki = TestPki.create(None, base_url="http://127.0.0.1:9", now=clock(), keys=keys)
         return cls(pki, clock, itertools.count(1))
 
