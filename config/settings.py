@@ -174,15 +174,61 @@ class LedgerSettings(_Section):
     witnessed: tuple[LogKey, ...] = Field(description="Logs whose checkpoints we cosign")
 
 
+class ArchiveSettings(_Section):
+    """The archive: evidence and process records for twenty years and more, written once (KEP-RT-01)."""
+
+    kind: Literal["files", "s3"] = Field(
+        description="files: a folder, write-once by this program alone; s3: a bucket with object lock"
+    )
+    folder: Path = Field(description="Folder of the archive, for kind files; better on a disk of its own")
+    endpoint: str = Field(description="host:port of the S3 server, for kind s3")
+    bucket: str = Field(description="Bucket made with object lock, for kind s3")
+    region: str = Field(min_length=1, description="Region of the bucket")
+    access_key_file: Path = Field(description="File whose first line is the access key")
+    secret_key_file: Path = Field(description="File whose first line is the secret key")
+    tls: bool = Field(description="Speak TLS with the S3 server; off in tests only")
+    ca_file: Path | None = Field(
+        default=None, description="PEM: authorities of the S3 server's certificate; without it the system's"
+    )
+    seconds: float = Field(gt=0, description="Longest wait for the S3 server's next octets")
+    threads: int = Field(ge=1, le=64, description="Calls to the archive at the same time")
+    retention_years: int = Field(
+        ge=20, le=100, description="Objects are kept this long after the event; the law asks for 20 at least"
+    )
+    objects_of: int = Field(ge=1, le=1000, description="Most evidence in one object; 1: each in its own")
+    seal_after_seconds: float = Field(gt=0, description="Evidence waits this long for company in an object")
+    alarm_after_seconds: float = Field(
+        gt=0, description="Evidence outside the archive for longer than this raises the alarm"
+    )
+
+
 class TrustSettings(_Section):
     """Whom we believe."""
 
-    roots: Path = Field(description="Folder of trusted roots, PEM; nothing is trusted by default")
+    roots: Path = Field(
+        description="Folder of roots, PEM, for verifiers outside; the server goes by `kephs trust list`"
+    )
     intermediates: Path = Field(
-        description="Folder of known issuing certificates, PEM, for signatures that bring none"
+        description="Folder of issuing certificates, PEM, for signatures that bring none; never trusted"
+    )
+    list_signers: tuple[str, ...] = Field(
+        description="SHA-256, hexadecimal, of certificates that may sign lists for `kephs trust import`"
     )
     revocation_seconds: float = Field(gt=0, description="Longest wait for one OCSP or CRL answer")
     allow_qualified_seals: bool = Field(description="Accept qualified e-seals as senders' signatures")
+    certificate_binding: Literal["first-use", "challenge"] = Field(
+        description="first-use: an authorised person's new certificate is bound when it is first sent with; "
+        "challenge: only certificates bound by a signed challenge send"
+    )
+    grace: Literal["annotate", "hold"] = Field(
+        description="While what a signature needs is still to come (revocation after its time): "
+        "annotate: accept and say so; hold: tell the sender to try again later"
+    )
+    client_signatures: Literal["strict", "mail-programs"] = Field(
+        description="strict: CAdES in DER, as the communiqué asks; mail-programs: also what Thunderbird, "
+        "Outlook and Apple Mail sign by themselves (indefinite lengths, certificate not named)"
+    )
+    proxy: str = Field(description="URL of the HTTP proxy for OCSP, CRL and time stamps; empty: none")
 
 
 class TestPkiSettings(_Section):
@@ -231,6 +277,7 @@ class Settings(_Section):
     storage: StorageSettings
     seal: SealSettings
     ledger: LedgerSettings
+    archive: ArchiveSettings
     trust: TrustSettings
     test_pki: TestPkiSettings
     limits: LimitSettings

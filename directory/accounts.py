@@ -72,7 +72,11 @@ ALL_RIGHTS = Right.READ | Right.SEND | Right.DELETE | Right.ARCHIVE | Right.MANA
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One KEP account. ``used_bytes`` counts mailbox content, never evidence (KEP-RT-06)."""
+    """One KEP account.
+
+    ``used_bytes`` counts mailbox content, never evidence (KEP-RT-06). ``seals_allowed``: a qualified seal
+    may sign (5070.2.1), once its certificate is bound.
+    """
 
     account_id: str
     address: KepAddress
@@ -84,6 +88,7 @@ class Account:
     used_bytes: int
     opened_at: datetime
     state_since: datetime
+    seals_allowed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

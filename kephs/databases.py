@@ -4,9 +4,11 @@ What is for PostgreSQL is loaded only there: embedded instances never load psyco
 """
 # ruff: noqa: PLC0415
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from config.settings import Settings
+from kephs.ports import Tx
 from storage import key_check
 from storage.revision import check_current
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from storage.unit_of_work import SqliteStore
 
 InstanceStore: TypeAlias = "SqliteStore | PostgresStore"
+T = TypeVar("T")
 
 
 def open_database(settings: Settings, *, column_key: bytes) -> InstanceStore:
@@ -27,6 +30,38 @@ def open_database(settings: Settings, *, column_key: bytes) -> InstanceStore:
     from storage.unit_of_work import SqliteStore
 
     return SqliteStore(storage.database, column_key=column_key)
+
+
+def at_once(settings: Settings, work: Callable[[Tx], T], *, column_key: bytes, write: bool = False) -> T:
+    """Return what one piece of work on the instance's database gives, without a store; committed then.
+
+    Raises:
+        DatabaseRefusedError: the PostgreSQL server is not there or refuses us.
+        SchemaError: the database is missing, unreadable, or not at this program's revision.
+    """
+    storage = settings.storage
+    if storage.database_url:
+        from storage.postgres_at_once import postgres_at_once
+
+        return postgres_at_once(storage.database_url, work, column_key=column_key, write=write)
+    from storage.at_once import sqlite_at_once
+
+    return sqlite_at_once(storage.database, work, column_key=column_key, write=write)
+
+
+def upgrade_database(settings: Settings) -> None:
+    """Create or upgrade the schema of the instance's database.
+
+    Raises:
+        DatabaseRefusedError: the PostgreSQL server is not there or refuses us.
+        SchemaError: the database is unreadable or at a revision that this program does not know.
+    """
+    from storage.migrate import upgrade_postgres, upgrade_sqlite
+
+    if settings.storage.database_url:
+        upgrade_postgres(settings.storage.database_url)
+    else:
+        upgrade_sqlite(settings.storage.database)
 
 
 def check_schema(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The ledger's work as lanes of the worker: publishing what is new, gathering cosignatures.
+"""The ledger's work as lanes of the worker: publishing what is new, gathering cosignatures, daily anchors.
 
 Nothing is leased: two processes that publish at once agree in the transaction, and the second finds
 nothing left to do.
@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from kephs.ports import Clock, Tx
+from kephs.usecases.anchor_audit import AnchorAudit
 from kephs.usecases.cosignatures import GatherCosignatures
 from kephs.usecases.publish_ledger import LedgerContradictionError, PublishLedger
 from kephs.worker import Lane
@@ -34,7 +35,10 @@ class _Pace:
 
 
 def ledger_lanes(
-    clock: Clock, publish: PublishLedger | None, gather: GatherCosignatures | None = None
+    clock: Clock,
+    publish: PublishLedger | None,
+    gather: GatherCosignatures | None = None,
+    anchor: AnchorAudit | None = None,
 ) -> list[Lane]:
     """Return the lanes.
 
@@ -42,8 +46,11 @@ def ledger_lanes(
         clock: the time.
         publish: None where there is no ledger key.
         gather: None where there are no witnesses.
+        anchor: None where the process record is not anchored here.
     """
     lanes = []
+    if anchor is not None:
+        lanes.append(_lane("audit anchor", anchor.due, anchor.anchor, _Pace()))
     if publish is not None:
         lanes.append(_publishing(publish, clock))
     if gather is not None:

@@ -16,10 +16,11 @@ from directory.accounts import (
     ServiceType,
 )
 from directory.addresses import KepAddress
+from directory.certificates import HOWS, BoundCertificate
 from storage.errors import ConflictError
 from storage.statements import Database, ListStatement, Row
 from storage.survey import UnreadableRow, survey
-from storage.tables import accounts, app_passwords, operators
+from storage.tables import accounts, app_passwords, bound_certificates, operators
 from storage.values import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 
 _ADD: Final = insert(accounts)
@@ -62,6 +63,29 @@ _REVOKE: Final = (
     )
     .values(revoked_at=bindparam("at"))
 )
+_SET_SEALS: Final = (
+    update(accounts)
+    .where(accounts.c.account_id == bindparam("of_account"))
+    .values(seals_allowed=bindparam("allowed"))
+)
+_ADD_CERTIFICATE: Final = insert(bound_certificates).values(
+    {column.name: bindparam(column.name) for column in bound_certificates.c if column.name != "number"}
+)
+_CERTIFICATES: Final = (
+    select(bound_certificates)
+    .where(bound_certificates.c.account_id == bindparam("account_id"))
+    .order_by(bound_certificates.c.number)
+)
+_ALL_CERTIFICATES: Final = select(bound_certificates).order_by(bound_certificates.c.number)
+_WITHDRAW: Final = (
+    update(bound_certificates)
+    .where(
+        bound_certificates.c.account_id == bindparam("of_account"),
+        bound_certificates.c.sha256 == bindparam("of_certificate"),
+        bound_certificates.c.withdrawn_at.is_(None),
+    )
+    .values(withdrawn_at=bindparam("at"), withdrawn_by=bindparam("by"))
+)
 
 
 class SqlAccounts:
@@ -90,6 +114,7 @@ class SqlAccounts:
                 "used_bytes": account.used_bytes,
                 "opened_at": to_micros(account.opened_at),
                 "state_since": to_micros(account.state_since),
+                "seals_allowed": account.seals_allowed,
             },
         )
         if not added:
@@ -189,6 +214,45 @@ class SqlAccounts:
             == 1
         )
 
+    def certificates(self, account_id: str) -> list[BoundCertificate]:
+        """Return an account's certificates, also withdrawn ones, oldest binding first."""
+        return [self._certificate(row) for row in self._db.rows(_CERTIFICATES, {"account_id": account_id})]
+
+    def add_certificate(self, one: BoundCertificate) -> None:
+        """Bind a certificate.
+
+        Raises:
+            ConflictError: it is bound to the account, or account or operator do not exist.
+        """
+        place = _binding(one.account_id, one.sha256)
+        by = None if one.withdrawn_by is None else self._seal(one.withdrawn_by, "withdrawn_by", place)
+        added = self._db.run_quiet(
+            _ADD_CERTIFICATE,
+            {
+                "account_id": one.account_id,
+                "operator_id": one.operator_id,
+                "sha256": one.sha256,
+                "personal": self._db.vault.seal(one.der, f"bound_certificates:{place}"),
+                "how": one.how,
+                "bound_at": to_micros(one.bound_at),
+                "withdrawn_at": to_micros_or_none(one.withdrawn_at),
+                "withdrawn_by": by,
+            },
+        )
+        if not added:
+            raise ConflictError("the certificate is bound to the account")
+
+    def withdraw_certificate(self, account_id: str, sha256: bytes, at: datetime, by: str) -> bool:
+        """Withdraw a bound certificate; False where it is not bound."""
+        sealed = self._seal(by, "withdrawn_by", _binding(account_id, sha256))
+        params = {"of_account": account_id, "of_certificate": sha256, "at": to_micros(at), "by": sealed}
+        return self._db.run(_WITHDRAW, params) == 1
+
+    def set_seals_allowed(self, account_id: str, allowed: bool) -> None:  # noqa: FBT001  # the port's
+        """Say whether qualified seals may sign; `KeyError` where nobody has the id."""
+        if not self._db.run(_SET_SEALS, {"of_account": account_id, "allowed": allowed}):
+            raise KeyError(account_id)
+
     def survey(self) -> Iterator[Account | UnreadableRow]:
         """Yield every account, by id, readable or not (asked by fsck)."""
         yield from survey("accounts", self._db.rows(_ALL, {}), self._account)
@@ -198,8 +262,12 @@ class SqlAccounts:
         yield from survey("operators", self._db.rows(_ALL_OPERATORS, {}), self._operator)
         yield from survey("app_passwords", self._db.rows(_ALL_PASSWORDS, {}), self._password)
 
+    def survey_certificates(self) -> Iterator[BoundCertificate | UnreadableRow]:
+        """Yield every bound certificate, oldest first, readable or not (asked by fsck)."""
+        yield from survey("bound_certificates", self._db.rows(_ALL_CERTIFICATES, {}), self._certificate)
+
     def _account(self, row: Row) -> Account:
-        account_id, address, provider, kind, service, state, personal, quota, used, opened, since = row
+        account_id, address, provider, kind, service, state, personal, quota, used, opened, since = row[:11]
         local, _, domain = address.rpartition("@")
         return Account(
             account_id,
@@ -212,6 +280,7 @@ class SqlAccounts:
             used,
             from_micros(opened),
             from_micros(since),
+            seals_allowed=bool(row[11]),
         )
 
     def _operator(self, row: Row) -> Operator:
@@ -239,8 +308,28 @@ class SqlAccounts:
             from_micros_or_none(revoked_at),
         )
 
+    def _certificate(self, row: Row) -> BoundCertificate:
+        _, account_id, operator_id, digest, der, how, bound_at, withdrawn_at, by = row
+        place = _binding(account_id, digest)
+        if how not in HOWS:
+            raise ValueError(how)
+        return BoundCertificate(
+            digest,
+            account_id,
+            operator_id,
+            self._db.vault.unseal(der, f"bound_certificates:{place}"),
+            how,
+            from_micros(bound_at),
+            from_micros_or_none(withdrawn_at),
+            None if by is None else self._unseal(by, "withdrawn_by", place),
+        )
+
     def _seal(self, text: str, table: str, row_id: str) -> bytes:
         return self._db.vault.seal(text.encode(), f"{table}:{row_id}")
 
     def _unseal(self, sealed: bytes, table: str, row_id: str) -> str:
         return self._db.vault.unseal(sealed, f"{table}:{row_id}").decode()
+
+
+def _binding(account_id: str, sha256: bytes) -> str:
+    return f"{account_id}:{sha256.hex()}"

@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, delete, func, insert, literal_column, null, se
 from evidence.ledger.chain import GENESIS, LedgerEntry, entry_hash
 from evidence.model.records import EvidenceKind, Profile
 from evidence.stamps.ers import split_record
+from kephs.domain.audit_anchor import is_anchor_name
 from kephs.domain.messages import StoredEvidence
 from kephs.ports import DuplicateEvidenceError
 from storage.blob_rows import SqlBlobs
@@ -111,6 +112,8 @@ class SqlEvidences:
             DuplicateEvidenceError: this event already has its evidence of ours, or the id is taken.
             ConflictError: its message or its bytes do not exist.
         """
+        if is_anchor_name(evidence.evidence_id):
+            raise DuplicateEvidenceError(evidence.evidence_id)
         head, stamp = self._stamp(ers)
         added = self._db.run_quiet(
             _ADD,
@@ -135,7 +138,7 @@ class SqlEvidences:
         if not added:
             raise DuplicateEvidenceError(evidence.evidence_id)
         self._blobs.loose.discard(evidence.blob)
-        return self._append(evidence.evidence_id, evidence.blob, evidence.event_time)
+        return self.enter(evidence.evidence_id, evidence.blob, evidence.event_time)
 
     def get(self, evidence_id: str) -> StoredEvidence | None:
         """Return an evidence."""
@@ -240,7 +243,8 @@ class SqlEvidences:
         self._db.run_quiet(_ADD_STAMP, {"sha256": digest, "token": token})
         return head, digest
 
-    def _append(self, evidence_id: str, digest: bytes, at: datetime) -> LedgerEntry:
+    def enter(self, evidence_id: str, digest: bytes, at: datetime) -> LedgerEntry:
+        """Append to the ledger: an evidence, or an anchor of the process record."""
         self._db.serialise("ledger")  # two writers that read the same tail would break the chain
         tail = self._db.row(_TAIL, {})
         seq, previous = (1, GENESIS) if tail is None else (tail[0] + 1, tail[1])

@@ -1,4 +1,4 @@
-"""Checks that the store holds together: states, evidence, ledger, mailboxes, content.
+"""Checks that the store holds together: states, evidence, ledger, mailboxes, trust list, content.
 
 Reads only, on one snapshot. While a server runs beside it, content that was released and erased after
 the snapshot looks missing: such a finding about an item, a message or a receipt is gone when fsck runs
@@ -16,6 +16,7 @@ from storage.fsck_ledger import check_ledger
 from storage.fsck_mailboxes import AccountCheck, MailboxCheck
 from storage.fsck_messages import MessageCheck
 from storage.fsck_scope import CheckedBlobs, CheckedTx, Progress, Scope
+from storage.fsck_trust import check_trust
 
 __all__ = ["CheckedBlobs", "Finding", "FindingCode", "Progress", "check"]
 
@@ -46,6 +47,7 @@ def check(
     yield from check_ledger(scope, log)
     yield from MessageCheck(scope).run()
     yield from MailboxCheck(scope).run()
+    yield from check_trust(scope)
     yield from _orphans(scope)
 
 

@@ -14,6 +14,7 @@ from evidence.ledger.chain import GENESIS, LedgerEntry, entry_hash
 from evidence.ledger.merkle import HASH_SIZE, empty_root, leaf_data, leaf_hash, node_hash
 from evidence.ledger.notes import NoteError, NoteVerifier, open_note
 from evidence.ledger.tiles import HEIGHT, WIDTH
+from kephs.domain.audit_anchor import Anchored, anchored_number
 from kephs.domain.messages import StoredEvidence
 from kephs.ports import StoredCheckpoint
 from storage.fsck_findings import Finding, FindingCode, unreadable
@@ -93,6 +94,10 @@ def _link(entry: LedgerEntry, number: int, previous: bytes) -> Iterator[Finding]
 def _entered(scope: Scope, entry: LedgerEntry) -> Iterator[Finding]:
     """Check an entry against the evidence it is about."""
     evidence: StoredEvidence | None
+    number = anchored_number(entry.evidence_id)
+    if number is not None:  # compared where the process record is read
+        scope.anchors.append(Anchored(number, entry.evidence_sha256, entry.at, entry.number))
+        return
     try:
         evidence = scope.tx.evidence.get(entry.evidence_id)
     except UNREADABLE:
@@ -200,11 +205,13 @@ class _TreeCheck:
         """Find evidence of ours that claims a time from before a checkpoint it is not in."""
         if self._last is None or entry.at >= self._last.at - ENTERED_LATE:
             return
+        ours = anchored_number(entry.evidence_id) is not None
         try:
-            evidence = self._scope.tx.evidence.get(entry.evidence_id)
+            evidence = None if ours else self._scope.tx.evidence.get(entry.evidence_id)
         except UNREADABLE:
             return  # found where evidence is read
-        if evidence is not None and evidence.origin is None:  # a peer's is entered when it comes
+        # a peer's is entered when it comes
+        if ours or (evidence is not None and evidence.origin is None):
             detail = f"of {_time(entry.at)}, after the checkpoint of {_time(self._last.at)}"
             yield Finding(FindingCode.LEDGER_ENTERED_LATE, str(entry.number), detail)
 

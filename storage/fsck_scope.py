@@ -7,11 +7,17 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from directory.accounts import Account, AppPassword, Operator
+from directory.certificates import BoundCertificate
 from evidence.ledger.chain import LedgerEntry
 from evidence.ports import ByteSource
+from kephs.domain.audit import AuditEntry
+from kephs.domain.audit_anchor import Anchored
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
+from kephs.domain.trust_list import TrustAnchor
 from kephs.ports import (
     Accounts,
+    Anchors,
+    Audit,
     Blob,
     BlobMissingError,
     Blobs,
@@ -37,6 +43,10 @@ class CheckedAccounts(Accounts, Protocol):
 
     def survey_persons(self) -> Iterable[Operator | AppPassword | UnreadableRow]:
         """Yield every operator and app password."""
+        ...
+
+    def survey_certificates(self) -> Iterable[BoundCertificate | UnreadableRow]:
+        """Yield every bound certificate."""
         ...
 
 
@@ -100,6 +110,22 @@ class CheckedMailboxes(Mailboxes, Protocol):
         ...
 
 
+class CheckedAnchors(Anchors, Protocol):
+    """What fsck asks of the trust list beside the port."""
+
+    def survey(self) -> Iterable[TrustAnchor | UnreadableRow]:
+        """Yield every anchor."""
+        ...
+
+
+class CheckedAudit(Audit, Protocol):
+    """What fsck asks of the process record beside the port."""
+
+    def survey(self) -> Iterable[AuditEntry | UnreadableRow]:
+        """Yield every entry, ascending."""
+        ...
+
+
 class CheckedTx(Protocol):
     """A snapshot of a store of this package."""
 
@@ -130,6 +156,16 @@ class CheckedTx(Protocol):
 
     @property
     def transfers(self) -> CheckedTransfers:
+        """Return the rows of this subject."""
+        ...
+
+    @property
+    def anchors(self) -> CheckedAnchors:
+        """Return the rows of this subject."""
+        ...
+
+    @property
+    def audit(self) -> CheckedAudit:
         """Return the rows of this subject."""
         ...
 
@@ -171,7 +207,7 @@ class Scope:
     ``own``, the provider's domain that they show (one, or none where there are no accounts); ``entered``
     counts the ledger's entries by evidence id and is filled before messages are checked; ``unread`` holds
     (digest of a KEP message, account) where that account has not read it yet, filled while messages are
-    checked.
+    checked; ``anchors`` are those of the process record, filled with the ledger.
     """
 
     tx: CheckedTx
@@ -182,6 +218,7 @@ class Scope:
     entered: Counter[str] = field(default_factory=Counter)
     own: set[str] = field(default_factory=set)
     unread: set[tuple[bytes, str | None]] = field(default_factory=set)
+    anchors: list[Anchored] = field(default_factory=list)
 
     def look(self, sha256: bytes, *, read: bool = True, keep: int = 0) -> bytes:
         """Look for content, and where asked read it and compare its digest.

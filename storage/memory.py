@@ -16,6 +16,7 @@ from storage.memory_mailboxes import MemoryMailboxes
 from storage.memory_tables import Tables
 from storage.memory_transfers import MemoryTransfers
 from storage.memory_tree import MemoryTree
+from storage.memory_trust import MemoryAnchors, MemoryAudit
 from storage.memory_tx import MemoryAccounts, MemoryBlobs, MemoryDeliveries, MemoryMessages
 
 T = TypeVar("T")
@@ -33,6 +34,8 @@ class MemoryTx:
         self.tree = MemoryTree(tables)
         self.transfers = MemoryTransfers(tables)
         self.mailboxes = MemoryMailboxes(tables)
+        self.anchors = MemoryAnchors(tables)
+        self.audit = MemoryAudit(tables)
 
 
 class MemoryStore:

@@ -5,7 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 from secrets import token_bytes
 
-from evidence.ledger.chain import GENESIS, LedgerEntry, entry_hash
+from evidence.ledger.chain import LedgerEntry, append
+from kephs.domain.audit_anchor import is_anchor_name
 from kephs.domain.messages import StoredEvidence
 from kephs.ports import DuplicateEvidenceError
 from storage.errors import ConflictError
@@ -22,21 +23,15 @@ class MemoryEvidences:
         """Store an evidence with its record and its ledger entry."""
         same = (e for e in self.of_message(evidence.message_id) if _event(e) == _event(evidence))
         said = evidence.origin is None and any(e.origin is None for e in same)
-        if said or evidence.evidence_id in self._t.evidence:
+        taken = evidence.evidence_id in self._t.evidence or is_anchor_name(evidence.evidence_id)
+        if said or taken:
             raise DuplicateEvidenceError(evidence.evidence_id)
         if evidence.message_id not in self._t.messages or evidence.blob not in self._t.blobs:
             raise ConflictError("the evidence's message or content does not exist")
         self._t.evidence.put(evidence.evidence_id, evidence)
         if ers is not None:
             self._t.records.put(evidence.evidence_id, ers)
-        last = self._t.ledger.get(len(self._t.ledger))
-        seq, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
-        link = entry_hash(seq, previous, evidence.evidence_id, evidence.blob, evidence.event_time)
-        entry = LedgerEntry(
-            seq, previous, evidence.evidence_id, evidence.blob, evidence.event_time, link, token_bytes(32)
-        )
-        self._t.ledger.put(seq, entry)
-        return entry
+        return enter(self._t, evidence.evidence_id, evidence.blob, evidence.event_time)
 
     def get(self, evidence_id: str) -> StoredEvidence | None:
         """Return an evidence."""
@@ -126,6 +121,16 @@ class MemoryEvidences:
     def survey_ledger(self) -> Iterator[LedgerEntry]:
         """Yield every entry, ascending (asked by fsck)."""
         yield from (self._t.ledger[seq] for seq in sorted(self._t.ledger))
+
+
+def enter(tables: Tables, name: str, digest: bytes, at: datetime) -> LedgerEntry:
+    """Append to the ledger: an evidence, or an anchor of the process record."""
+    entry = append(
+        tables.ledger.get(len(tables.ledger)), evidence_id=name, evidence_sha256=digest, at=at,
+        salt=token_bytes(32),
+    )  # fmt: skip
+    tables.ledger.put(entry.number, entry)
+    return entry
 
 
 def _event(evidence: StoredEvidence) -> tuple[int, int, str]:

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from directory.accounts import Account, AppPassword, Operator
+from directory.certificates import BoundCertificate
 from evidence.ledger.chain import LedgerEntry
+from kephs.domain.audit import AuditEntry
 from kephs.domain.mailboxes import Folder, NewItem
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
+from kephs.domain.trust_list import TrustAnchor
 from kephs.ports import Blob, StoredCheckpoint
 
 K = TypeVar("K")
@@ -83,6 +86,9 @@ class Tables:
     accounts: Table[str, Account] = field(init=False)
     operators: Table[str, Operator] = field(init=False)
     passwords: Table[tuple[str, str], AppPassword] = field(init=False)
+    certificates: Table[int, BoundCertificate] = field(init=False)  # by number, from 1
+    anchors: Table[bytes, TrustAnchor] = field(init=False)
+    audit: Table[int, AuditEntry] = field(init=False)
     blobs: Table[bytes, Blob] = field(init=False)
     indexes: Table[bytes, bytes] = field(init=False)
     messages: Table[str, Submission] = field(init=False)
@@ -106,6 +112,9 @@ class Tables:
         self.accounts = Table(self.undo)
         self.operators = Table(self.undo)
         self.passwords = Table(self.undo)
+        self.certificates = Table(self.undo)
+        self.anchors = Table(self.undo)
+        self.audit = Table(self.undo)
         self.blobs = Table(self.undo)
         self.indexes = Table(self.undo)
         self.messages = Table(self.undo)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from directory.accounts import Account, AccountState, AppPassword, Operator
+from directory.certificates import BoundCertificate
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 from kephs.domain.messages import Delivery, Submission
 from kephs.ports import Blob
@@ -86,6 +87,43 @@ class MemoryAccounts:
             return False
         self._t.passwords.put((account_id, password_id), replace(password, revoked_at=at))
         return True
+
+    def certificates(self, account_id: str) -> list[BoundCertificate]:
+        """Return an account's certificates, also withdrawn ones, oldest binding first."""
+        return [c for c in self._t.certificates.values() if c.account_id == account_id]
+
+    def add_certificate(self, one: BoundCertificate) -> None:
+        """Bind a certificate."""
+        if one.account_id not in self._t.accounts or one.operator_id not in self._t.operators:
+            raise ConflictError("the account or the operator does not exist")
+        if one.withdrawn_at is None and self._bound(one.account_id, one.sha256) is not None:
+            raise ConflictError("the certificate is bound to the account")
+        self._t.certificates.put(len(self._t.certificates) + 1, one)
+
+    def withdraw_certificate(self, account_id: str, sha256: bytes, at: datetime, by: str) -> bool:
+        """Withdraw a bound certificate; False where it is not bound."""
+        number = self._bound(account_id, sha256)
+        if number is None:
+            return False
+        row = replace(self._t.certificates[number], withdrawn_at=at, withdrawn_by=by)
+        self._t.certificates.put(number, row)
+        return True
+
+    def set_seals_allowed(self, account_id: str, allowed: bool) -> None:  # noqa: FBT001  # the port's
+        """Say whether qualified seals may sign."""
+        self._t.accounts.put(account_id, replace(self._t.accounts[account_id], seals_allowed=allowed))
+
+    def _bound(self, account_id: str, sha256: bytes) -> int | None:
+        """Return the number of a bound certificate."""
+        for number in self._t.certificates:
+            one = self._t.certificates[number]
+            if (one.account_id, one.sha256, one.withdrawn_at) == (account_id, sha256, None):
+                return number
+        return None
+
+    def survey_certificates(self) -> Iterator[BoundCertificate]:
+        """Yield every bound certificate, oldest first (asked by fsck)."""
+        yield from self._t.certificates.values()
 
     def survey(self) -> Iterator[Account]:
         """Yield every account, by id (asked by fsck)."""

@@ -9,6 +9,7 @@ from storage.messages import SqlMessages
 from storage.statements import Database
 from storage.transfers import SqlTransfers
 from storage.tree_rows import SqlTree
+from storage.trust_rows import SqlAnchors, SqlAudit
 
 
 class SqlTx:
@@ -24,6 +25,8 @@ class SqlTx:
         self.tree = SqlTree(database)
         self.transfers = SqlTransfers(database, blobs)
         self.mailboxes = SqlMailboxes(database, blobs)
+        self.anchors = SqlAnchors(database)
+        self.audit = SqlAudit(database, self.evidence)
 
     def begin(self) -> None:
         """Forget what an earlier, failed work left."""

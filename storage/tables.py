@@ -9,6 +9,7 @@ queries.
 from typing import Final
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -20,8 +21,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     false,
 )
+
+from storage.audit_guards import AUDIT_GUARDS
 
 metadata: Final = MetaData(
     naming_convention={
@@ -48,6 +52,7 @@ accounts: Final = Table(
     Column("used_bytes", BigInteger, nullable=False),
     Column("opened_at", BigInteger, nullable=False),
     Column("state_since", BigInteger, nullable=False),
+    Column("seals_allowed", Boolean, nullable=False, server_default=false()),
 )
 
 operators: Final = Table(
@@ -73,6 +78,30 @@ app_passwords: Final = Table(
     Column("hash", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+)
+
+bound_certificates: Final = Table(
+    "bound_certificates",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("account_id", Text, ForeignKey("accounts.account_id"), nullable=False),
+    Column("operator_id", Text, ForeignKey("operators.operator_id"), nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("personal", LargeBinary, nullable=False),  # the certificate: it names its holder
+    Column("how", Text, nullable=False),
+    Column("bound_at", BigInteger, nullable=False),
+    Column("withdrawn_at", BigInteger),
+    Column("withdrawn_by", LargeBinary),  # sealed
+    Index("ix_bound_certificates_account_id", "account_id"),
+)
+_bound = bound_certificates.c.withdrawn_at.is_(None)
+Index(
+    "uq_bound_certificates_account_id_sha256",
+    bound_certificates.c.account_id,
+    bound_certificates.c.sha256,
+    unique=True,
+    sqlite_where=_bound,
+    postgresql_where=_bound,
 )
 
 blobs: Final = Table(
@@ -350,3 +379,28 @@ Index(
     sqlite_where=_was_delivered,
     postgresql_where=_was_delivered,
 )
+
+# What the server believes. ``personal`` holds every field but the certificate, sealed: a state that was
+# changed by SQL alone makes the row unreadable, never trusted.
+trust_anchors: Final = Table(
+    "trust_anchors",
+    metadata,
+    Column("fingerprint", LargeBinary, primary_key=True),
+    Column("der", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("personal", LargeBinary, nullable=False),
+)
+
+# The process record. Code only inserts; the databases refuse anything else (`storage.audit_guards`).
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("personal", LargeBinary, nullable=False),  # actor, action, subject, detail
+    Column("previous", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+)
+for _dialect, _guards in AUDIT_GUARDS.items():
+    for _guard in _guards:
+        event.listen(audit, "after_create", DDL(_guard).execute_if(dialect=_dialect))  # type: ignore[no-untyped-call]

@@ -7,6 +7,10 @@ token per round trip, however many digests there are. (signing.md 4, steps 2 and
 There is no task of its own: the first caller leads. It makes the request for its batch and then hands the
 lead to the first caller who waits, so that a batch lives and dies with the people who want it.
 
+Who is about to have digests, because a key is just signing what they will be of, says so (`company`): a batch
+that begins meanwhile waits for them, so that what was begun in one turn has one token, and no second round
+trip, also with a key that takes its time.
+
 - A caller who is cancelled takes only its own digests away.
 - A leader who is cancelled while its request is under way ends the request; the other callers of its batch
   go back to the head of the queue and the first of them leads. A token may have been paid for in vain, but
@@ -16,8 +20,8 @@ lead to the first caller who waits, so that a batch lives and dies with the peop
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -27,6 +31,8 @@ from evidence.ports import Timestamper, TimestampUnavailableError
 from evidence.stamps.ers import HashTree, encode_record
 
 DEFAULT_MOST: Final = 1000
+COMPANY_SECONDS: Final = 0.1
+"""So long a batch waits for company that was announced; a key that takes longer goes without."""
 _DIGEST_OCTETS: Final = 32
 
 
@@ -116,6 +122,7 @@ class BatchStamper:
         self._leaves = 0  # in _waiting
         self._led = False  # exactly one caller leads, or nobody waits
         self._full = asyncio.Event()
+        self._announced: dict[asyncio.Event, None] = {}
         self.counters = BatchCounters()
 
     async def records(self, leaves: Sequence[bytes]) -> list[bytes]:
@@ -131,6 +138,17 @@ class BatchStamper:
         for start in range(0, len(leaves), self._most):
             made += await self._join(leaves[start : start + self._most])
         return made
+
+    @contextmanager
+    def company(self) -> Iterator[None]:
+        """Announce digests: those that are handed in within the turn in which the block ends come along."""
+        here = asyncio.Event()
+        self._announced[here] = None
+        try:
+            yield
+        finally:
+            del self._announced[here]
+            here.set()
 
     async def _join(self, leaves: Sequence[bytes]) -> list[bytes]:
         loop = asyncio.get_running_loop()
@@ -215,6 +233,11 @@ class BatchStamper:
         answered together, the first would else go alone, and every other token would be its.
         """
         await asyncio.sleep(0)
+        if self._announced and self._leaves < self._most:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(COMPANY_SECONDS):
+                    for company in list(self._announced):  # not those who come later: it would never end
+                        await company.wait()
         left = leader.deadline - asyncio.get_running_loop().time()
         if left <= 0 or self._leaves >= self._most:
             return

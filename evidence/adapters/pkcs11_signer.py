@@ -5,41 +5,76 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
-from typing import Final, TypeAlias
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from evidence.adapters.pkcs11_token import TokenKey, TokenPlace
+from evidence.adapters.pkcs11_process import TokenProcess
+from evidence.adapters.pkcs11_token import PinFile, TokenPlace, public_key
+from evidence.adapters.pkcs11_wire import (
+    BATCH_MAX,
+    DIGEST_SIZE,
+    Frame,
+    Kind,
+    TokenWireError,
+    pack,
+    pack_error,
+    read_error,
+    read_signatures,
+)
 from evidence.adapters.soft_signer import KeyMaterialError, der_of, issuing_path
 from evidence.ports import SignerUnavailableError
 
-_ROUND: Final = 64
-"""About so many signatures are handed back to the event loop with one call."""
-_CLOSE_SECONDS: Final = 2.0
-
-_Outcome: TypeAlias = "list[bytes] | SignerUnavailableError"
+_AHEAD: Final = 4
+"""Frames under way: while the token signs one the next is there already, and the socket is never full."""
+_OPEN_SECONDS: Final = 60.0
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
 
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """Digests of one call, and where their signatures go."""
+    """Digests of one call, how many of them were sent, and where their signatures go."""
 
     digests: Sequence[bytes]
-    loop: asyncio.AbstractEventLoop
-    future: "asyncio.Future[_Outcome]"
+    future: "asyncio.Future[list[bytes]]"
+    sent: int = 0
+    signatures: list[bytes] = field(default_factory=list)
+
+    def take(self, signatures: list[bytes]) -> None:
+        self.signatures += signatures
+        if len(self.signatures) == len(self.digests) and not self.future.done():
+            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits there
+                self.future.set_result(self.signatures)
+
+    def fail(self, text: str) -> None:
+        if not self.future.done():
+            with contextlib.suppress(RuntimeError):
+                self.future.set_exception(SignerUnavailableError(text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one frame asks for: so many digests of these jobs. Without any it asks for a login."""
+
+    login: int
+    parts: tuple[tuple[_Job, int], ...] = ()
 
 
 class Pkcs11Signer:
     """Signs SHA-256 digests on a token; an `evidence.ports.Signer`.
 
-    One thread talks to the token. Calls queue up for it, and what waits is signed without a pause in between:
-    the token is busy as long as anybody wants something. ECDSA (DER SEQUENCE) for EC keys, PKCS #1 v1.5 for
-    RSA keys.
+    A process of its own holds the token (`evidence.adapters.pkcs11_process`), so that it signs while this one
+    works. Calls queue up for it, and what waits is signed without a pause in between: the token is busy as
+    long as anybody wants something. ECDSA (DER SEQUENCE) for EC keys, PKCS #1 v1.5 for RSA keys.
+
+    While token or process are away, calls fail; after a pause, which doubles up to 30 seconds, the next call
+    has it tried again. A PIN that was refused is not (`evidence.adapters.pkcs11_token`).
+
+    An object belongs to one event loop at a time.
 
     Args:
         place: where the key lies.
@@ -64,19 +99,25 @@ class Pkcs11Signer:
         try:
             leaf = x509.load_der_x509_certificate(certificate)
             others = [x509.load_der_x509_certificate(der) for der in chain]
-            self._token = TokenKey(place, leaf, timer)
+            public_key(leaf)
         except (ValueError, UnsupportedAlgorithm) as error:
             raise KeyMaterialError("a certificate cannot be read") from error
         self._certificate = certificate
         self._chain = tuple(der_of(found) for found in issuing_path(leaf, others))
+        self._place, self._timer = place, timer
+        self._name = f"token {place.token_label!r}"
+        self._pins = PinFile(place.pin_file, place.refused_mark)
         self._waiting: deque[_Job] = deque()
-        self._lock = Lock()
-        self._busy = self._closed = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pkcs11")
+        self._under_way: deque[_Batch] = deque()
+        self._child: TokenProcess | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._login = 0  # how many there were: failures of an earlier one say nothing about this one
+        self._open = self._pin_given = self._closed = False
+        self._pause, self._not_before = _FIRST_PAUSE, float("-inf")
         try:
-            self._thread.submit(self._token.open).result()
+            self._start()
         except BaseException:
-            self._thread.shutdown(wait=False)
+            self.close()
             raise
 
     @classmethod
@@ -104,6 +145,11 @@ class Pkcs11Signer:
         """Return the intermediates, DER, issuer first, without the root."""
         return self._chain
 
+    @property
+    def pid(self) -> int | None:
+        """Return the number of the token's process, None while there is none."""
+        return None if self._child is None else self._child.pid
+
     async def sign_many(self, digests: Sequence[bytes]) -> list[bytes]:
         """Sign SHA-256 digests, in order.
 
@@ -111,72 +157,192 @@ class Pkcs11Signer:
             ValueError: a digest is not of 32 octets.
             SignerUnavailableError: the token does not sign now.
         """
-        if any(len(digest) != 32 for digest in digests):
+        if any(len(digest) != DIGEST_SIZE for digest in digests):
             raise ValueError("a digest is not of 32 octets")
         if not digests:
             return []
+        if self._closed:
+            raise SignerUnavailableError("the token's signer is closed")
         loop = asyncio.get_running_loop()
-        job = _Job(digests, loop, loop.create_future())
-        with self._lock:
-            if self._closed:
-                raise SignerUnavailableError("the token's signer is closed")
-            self._waiting.append(job)
-            if not self._busy:
-                self._busy = True
-                self._thread.submit(self._work)
-        outcome = await job.future
-        if isinstance(outcome, SignerUnavailableError):
-            raise SignerUnavailableError(*outcome.args) from outcome
-        return outcome
+        job = _Job(digests, loop.create_future())
+        self._waiting.append(job)
+        self._attach(loop)
+        self._send_waiting()
+        return await job.future
 
     def close(self) -> None:
         """Log out; what waits is not signed any more, and a token that hangs is left alone."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            left = list(self._waiting)
-            self._waiting.clear()
-            leaving = self._thread.submit(self._token.close)
-        self._deliver([(job, SignerUnavailableError("the token's signer was closed")) for job in left])
-        with contextlib.suppress(TimeoutError):
-            leaving.result(timeout=_CLOSE_SECONDS)
-        self._thread.shutdown(wait=False)
+        if self._closed:
+            return
+        self._closed = True
+        self._fail_all("the token's signer was closed")
+        child = self._detach()
+        if child is not None:
+            child.close()
 
-    # ----------------------------------------------------------------- in the token's thread
+    # ----------------------------------------------------------------- what is asked
 
-    def _work(self) -> None:
-        while jobs := self._take():
-            self._deliver([(job, self._signed(job)) for job in jobs])
-
-    @staticmethod
-    def _deliver(done: Sequence[tuple[_Job, _Outcome]]) -> None:
-        for loop in {job.loop for job, _ in done}:
-            with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits there
-                loop.call_soon_threadsafe(_hand_over, [one for one in done if one[0].loop is loop])
-
-    def _take(self) -> list[_Job]:
-        """Take about `_ROUND` digests of what waits; with nothing left, the work is over."""
-        jobs, count = [], 0
-        with self._lock:
-            while self._waiting and count < _ROUND:
-                jobs.append(self._waiting.popleft())
-                count += len(jobs[-1].digests)
-            self._busy = bool(jobs)
-        return jobs
-
-    def _signed(self, job: _Job) -> _Outcome:
-        if job.future.cancelled():
-            return []
+    def _send_waiting(self) -> None:
+        """Send what waits, as far as the child is not behind."""
         try:
-            return [self._token.sign(digest) for digest in job.digests]
-        except SignerUnavailableError as error:
-            return error
-        except Exception as error:  # noqa: BLE001  # whatever a module does: nobody may wait for ever
-            return SignerUnavailableError(f"the token's module failed: {error}")
+            while self._waiting and len(self._under_way) < _AHEAD and self._is_ready():
+                parts, digests = self._next_parts()
+                if digests:
+                    self._send(Kind.DIGESTS, b"".join(digests), parts)
+        except OSError as error:
+            self._lost(error)
+
+    def _is_ready(self) -> bool:
+        """Say whether the child may be sent digests; where it is time, have it log in first."""
+        if self._open:
+            return True
+        if self._timer() < self._not_before:
+            self._fail_all(f"{self._name} is away")
+            return False
+        if self._child is None:
+            self._child = TokenProcess(self._place.key, self._certificate)
+            self._child.socket.setblocking(False)  # noqa: FBT003  # socket has no keyword
+            self._attach(asyncio.get_running_loop())
+        self._login += 1
+        self._send(Kind.OPEN)
+        self._open = True  # until we hear otherwise
+        return True
+
+    def _next_parts(self) -> tuple[list[tuple[_Job, int]], list[bytes]]:
+        parts: list[tuple[_Job, int]] = []
+        digests: list[bytes] = []
+        while self._waiting and len(digests) < BATCH_MAX:
+            job = self._waiting[0]
+            if not job.future.done():
+                some = job.digests[job.sent : job.sent + BATCH_MAX - len(digests)]
+                job.sent += len(some)
+                digests += some
+                parts.append((job, len(some)))
+            if job.future.done() or job.sent == len(job.digests):
+                self._waiting.popleft()
+        return parts, digests
+
+    def _send(self, kind: Kind, octets: bytes = b"", parts: Sequence[tuple[_Job, int]] = ()) -> None:
+        assert self._child is not None
+        self._under_way.append(_Batch(self._login, tuple(parts)))
+        self._child.send(pack(kind, octets))
+
+    # ----------------------------------------------------------------- what is answered
+
+    def _readable(self) -> None:
+        child = self._child
+        assert child is not None
+        try:
+            for frame in child.receive():
+                if not self._is_about_pin(child, frame):
+                    self._answered(frame)
+        except (OSError, TokenWireError) as error:
+            self._lost(error)
+        self._send_waiting()
+
+    def _answered(self, frame: Frame) -> None:
+        if not self._under_way:
+            raise TokenWireError("its process answers what nobody asked")
+        batch = self._under_way[0]
+        if frame.kind is Kind.SIGNATURES:
+            signatures = read_signatures(frame.octets, sum([count for _, count in batch.parts]))
+            start = 0
+            for job, count in batch.parts:
+                job.take(signatures[start : start + count])
+                start += count
+            if not batch.parts:
+                self._pause, self._not_before = _FIRST_PAUSE, float("-inf")
+        elif frame.kind is not Kind.ERROR:
+            raise TokenWireError("its process says what is no answer")
+        elif self._open and batch.login == self._login:  # the child signs nothing until its next login
+            self._away()
+            self._fail_all(str(read_error(frame.octets)))
+        self._under_way.popleft()
+        self._pin_given = False
+
+    def _is_about_pin(self, child: TokenProcess, frame: Frame) -> bool:
+        """Answer what the child wants to know or tells about the PIN; say False to anything else."""
+        match frame.kind:
+            case Kind.PIN:
+                try:
+                    answer = pack(Kind.PIN, self._pins.read(self._name).encode())
+                    self._pin_given = True
+                except KeyMaterialError as error:
+                    answer = pack_error(error, Kind.NO_PIN)
+                child.send(answer)
+            case Kind.ACCEPTED:
+                self._pins.accepted()
+                self._pin_given = False
+            case Kind.REFUSED:
+                self._pins.refused()
+                self._pin_given = False
+            case _:
+                return False
+        return True
+
+    # ----------------------------------------------------------------- child and token come and go
+
+    def _start(self) -> None:
+        """Start the child, let it log in and wait for that."""
+        try:
+            child = self._child = TokenProcess(self._place.key, self._certificate)
+            child.socket.settimeout(_OPEN_SECONDS)
+            child.send(pack(Kind.OPEN))
+            answers: list[Frame] = []
+            while not answers:
+                answers = [frame for frame in child.receive() if not self._is_about_pin(child, frame)]
+            child.socket.setblocking(False)  # noqa: FBT003  # socket has no keyword
+        except TimeoutError:
+            raise KeyMaterialError(f"{self._name}: no answer in {_OPEN_SECONDS:.0f} seconds") from None
+        except (OSError, TokenWireError) as error:
+            raise KeyMaterialError(f"{self._name}: {_reason(error)}") from error
+        if answers[0].kind is Kind.ERROR:
+            told = read_error(answers[0].octets)
+            raise told if isinstance(told, KeyMaterialError) else KeyMaterialError(str(told))
+        self._open = True
+        self._pin_given = False
+
+    def _away(self) -> None:
+        self._open = False
+        self._not_before = self._timer() + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def _lost(self, error: Exception) -> None:
+        """Note that the child is gone, or of no use."""
+        child = self._detach()
+        if child is not None:
+            child.kill()
+        if self._pin_given:
+            self._pins.unknown()
+            self._pin_given = False
+        self._away()
+        self._fail_all(f"{self._name}: {_reason(error)}")
+        self._under_way.clear()
+
+    def _fail_all(self, text: str) -> None:
+        for batch in self._under_way:
+            for job, _ in batch.parts:
+                job.fail(text)
+        for job in self._waiting:
+            job.fail(text)
+        self._waiting.clear()
+
+    def _attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let this loop read what the child says."""
+        if self._child is None or self._loop is loop:
+            return
+        if self._loop is not None:
+            self._loop.remove_reader(self._child.socket)
+        loop.add_reader(self._child.socket, self._readable)
+        self._loop = loop
+
+    def _detach(self) -> TokenProcess | None:
+        child, self._child = self._child, None
+        if child is not None and self._loop is not None:
+            self._loop.remove_reader(child.socket)
+        self._loop = None
+        return child
 
 
-def _hand_over(done: Sequence[tuple[_Job, _Outcome]]) -> None:
-    for job, outcome in done:
-        if not job.future.done():
-            job.future.set_result(outcome)
+def _reason(error: Exception) -> str:
+    return "its process ended" if isinstance(error, ConnectionError) else str(error)

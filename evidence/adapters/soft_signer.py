@@ -21,8 +21,8 @@ _SHA256: Final = Prehashed(hashes.SHA256())
 _ECDSA: Final = ec.ECDSA(_SHA256)
 _PSS: Final = padding.PSS(padding.MGF1(hashes.SHA256()), 32)  # as `evidence.cms.emission` writes it
 _INLINE_MAX: Final = 64
-"""So many P-256 signatures (1.4 ms) are made at once: they hold the interpreter's lock in a thread as well, and
-handing them to one and back costs several signatures more."""
+"""So many P-256 signatures (1.4 ms) are made at once: they hold the interpreter's lock in a thread as well,
+and handing them to one and back costs several signatures more."""
 
 
 class KeyMaterialError(Exception):

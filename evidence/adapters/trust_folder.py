@@ -42,13 +42,22 @@ def certificates_of(data: bytes) -> list[bytes]:
     Raises:
         CertificateError: there is none, or one cannot be read.
     """
-    try:
-        found = [b64decode(match[1]) for match in _PEM.finditer(data)] or [data]
-    except (Base64Error, ValueError) as error:
-        raise CertificateError("not base64") from error
+    found = ders_of(data)
     for der in found:
         certificate_facts(der)
     return found
+
+
+def ders_of(data: bytes) -> list[bytes]:
+    """Return what one file holds as certificates, PEM or DER; nobody looked into them.
+
+    Raises:
+        CertificateError: a PEM block is not base64.
+    """
+    try:
+        return [b64decode(match[1]) for match in _PEM.finditer(data)] or [data]
+    except (Base64Error, ValueError) as error:
+        raise CertificateError("not base64") from error
 
 
 def certificates_in(folder: Path) -> list[bytes]:

@@ -10,9 +10,12 @@ member                          content
 ``delil/<stem>.xml``            every evidence, ``10-SubmissionAcceptance.xml``, ``40-Delivery-1.xml``
 ``delil/<stem>.ers``            its evidence record (RFC 4998), where its stamp is a batch's
 ``delil/<stem>.yol.txt``        the record's path in hex, for the recipe in BENIOKU (information)
-``dogrulama/*.ocsp|*.crl``      revocation data taken at or after signing
+``dogrulama/*.ocsp|*.crl``      revocation data taken at or after signing; ``gonderici-*`` the holder's
+``dogrulama/gonderici-*.cer``   certificates that the holder's path needs, as far as its signature lacks them
 ``dogrulama/*.tsr``             the batches' tokens as RFC 3161 responses (from the ``.ers``, for openssl)
 ``imza.p7s``                    the holder's signature taken out of the original
+``imza.ers``                    the provider's evidence record over it, made at reception
+``imza.yol.txt``                the record's path in hex (information)
 ``imza-rapor.json``             the provider's verdict on it at reception, as it was kept
 ``kokler/*.pem``                the roots (information: a verifier brings its own trust)
 ``kokler/parmak-izleri.txt``    their SHA-256 fingerprints (information too)
@@ -61,6 +64,7 @@ README: Final = "BENIOKU.txt"
 ORIGINAL: Final = "ileti/original.eml"
 DISPATCH: Final = "ileti/dispatch.eml"
 SENDER_SIGNATURE: Final = "imza.p7s"
+SENDER_RECORD: Final = "imza.ers"
 SENDER_REPORT: Final = "imza-rapor.json"
 MANIFEST: Final = "kayit/manifest.json"
 MANIFEST_SIGNATURE: Final = "kayit/manifest.p7s"
@@ -71,6 +75,9 @@ REVOCATION_FOLDER: Final = "dogrulama/"
 ROOT_FOLDER: Final = "kokler/"
 FINGERPRINTS: Final = "kokler/parmak-izleri.txt"
 PATH_ENDING: Final = ".yol.txt"
+SENDER_PATH: Final = f"imza{PATH_ENDING}"
+SENDER_PREFIX: Final = "gonderici-"
+CERTIFICATE_ENDING: Final = ".cer"
 _HEAD_SEARCHED: Final = 1 << 20  # where in the KEP message the original begins
 _PROBE: Final = 512
 
@@ -94,7 +101,12 @@ def revocation_name(certificate_sha256: bytes, source: RevocationSource) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BundleContents:
-    """What goes into a bundle. ``proofs`` are the files of `evidence.ledger.proof`, by evidence id."""
+    """What goes into a bundle.
+
+    ``proofs``: files of `evidence.ledger.proof`, by evidence id. ``sender_record``: evidence record over
+    ``sender_signature``. ``sender_certificates``: DER, those that its path needs and it does not bring.
+    ``sender_exact``: the original's octets are those signed; common tools find the signature intact.
+    """
 
     original: ByteSource
     evidences: Sequence[SealedEvidence]
@@ -102,6 +114,9 @@ class BundleContents:
     revocation: Sequence[RevocationFile] = ()
     sender_signature: bytes | None = None
     sender_report: bytes | None = None
+    sender_record: bytes | None = None
+    sender_certificates: Sequence[bytes] = ()
+    sender_exact: bool = True
     roots: Sequence[bytes] = ()  # DER
     ledger: Sequence[LedgerEntry] = ()
     checkpoint: bytes | None = None
@@ -174,11 +189,17 @@ def _message_members(contents: BundleContents) -> Iterator[tuple[str, ByteSource
         yield DISPATCH, contents.dispatch
     for name, content in (
         (SENDER_SIGNATURE, contents.sender_signature),
+        (SENDER_RECORD, contents.sender_record),
         (SENDER_REPORT, contents.sender_report),
         (CHECKPOINT, contents.checkpoint),
     ):
         if content is not None:
             yield name, BytesSource(content)
+    if contents.sender_record is not None:
+        if contents.sender_signature is None:
+            raise BundleError("a record without the signature that it is about")
+        leaf = sha256(contents.sender_signature).digest()
+        yield SENDER_PATH, BytesSource(path_file(leaf, contents.sender_record))
 
 
 def evidence_stems(evidences: Sequence[SealedEvidence]) -> Iterator[tuple[str, SealedEvidence]]:
@@ -206,11 +227,14 @@ def _evidence_members(contents: BundleContents) -> Iterator[tuple[str, ByteSourc
 
 
 def _proof_of_time_members(contents: BundleContents) -> Iterator[tuple[str, ByteSource]]:
-    tokens = {first_token(item.ers) for item in contents.evidences if item.ers is not None}
+    records = [contents.sender_record, *(item.ers for item in contents.evidences)]
+    tokens = {first_token(ers) for ers in records if ers is not None}
     for token in sorted(tokens):
         yield f"{REVOCATION_FOLDER}{token_name(token)}", BytesSource(granted(token))
     for file in contents.revocation:
         yield f"{REVOCATION_FOLDER}{file.name}", BytesSource(file.content)
+    for der in contents.sender_certificates:
+        yield f"{REVOCATION_FOLDER}{certificate_name(der)}", BytesSource(der)
 
 
 def _first_stamp(ers: bytes) -> ArchiveTimestamp:
@@ -234,6 +258,11 @@ def token_name(token: bytes) -> str:
     return f"{sha256(token).hexdigest()[:16]}.tsr"
 
 
+def certificate_name(der: bytes) -> str:
+    """Return the file name of a certificate that the holder's path needs."""
+    return f"{SENDER_PREFIX}{sha256(der).hexdigest()[:16]}{CERTIFICATE_ENDING}"
+
+
 def path_file(leaf: bytes, ers: bytes) -> bytes:
     """Return what an evidence record says, as text that a shell can follow.
 
@@ -241,7 +270,7 @@ def path_file(leaf: bytes, ers: bytes) -> bytes:
     the running digest, beginning with the evidence's SHA-256; both in ascending order.
 
     Args:
-        leaf: SHA-256 of the evidence.
+        leaf: SHA-256 of the evidence, or of the holder's signature.
         ers: its evidence record.
 
     Raises:
@@ -253,7 +282,7 @@ def path_file(leaf: bytes, ers: bytes) -> bytes:
         others = list(entries)
         if number == 0:
             if leaf not in others:
-                raise BundleError("an evidence record is about another evidence")
+                raise BundleError("an evidence record is about something else")
             others.remove(leaf)
         lines.append(" ".join(one.hex() for one in sorted(others)))
         group = sorted((node, *others))
@@ -308,6 +337,8 @@ def _readme_facts(contents: BundleContents, message_id: str) -> ReadmeFacts:
         dispatch=contents.dispatch is not None,
         original_at=_original_at(contents),
         sender_signed=contents.sender_signature is not None,
+        sender_record=contents.sender_record is not None,
+        sender_exact=contents.sender_exact,
         batch=any(item.ers is not None for item in contents.evidences),
         ocsp="ocsp" in endings,
         crl="crl" in endings,

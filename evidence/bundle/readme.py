@@ -20,6 +20,8 @@ class ReadmeFacts:
     dispatch: bool = True
     original_at: int | None = None
     sender_signed: bool = True
+    sender_record: bool = False
+    sender_exact: bool = True
     batch: bool = False
     ocsp: bool = True
     crl: bool = False
@@ -29,7 +31,7 @@ class ReadmeFacts:
 def readme(facts: ReadmeFacts) -> str:
     """Return the text."""
     sections = [_PREPARE, _FILES, _MANIFEST, _EVIDENCE, _EMBEDDED]
-    if facts.batch:
+    if facts.batch or facts.sender_record:
         sections.append(_BATCH)
     sections.append(_message_section(facts))
     if facts.ocsp or facts.crl:
@@ -88,9 +90,10 @@ _PREPARE: Final = r"""HAZIRLIK / PREPARATION
     G=$(mktemp -d); trap 'rm -rf "$G"' EXIT
     dur() { echo "TUTMADI / DOES NOT HOLD: $*" >&2; exit 1; }
     cat "$KOKLER"/*.pem > "$G/kok.pem"
-    Z=(); X=(); for k in "$KOKLER"/*.pem; do X+=(--trusted-pem "$k"); done
+    Z=(); S=(); X=(); for k in "$KOKLER"/*.pem; do X+=(--trusted-pem "$k"); done
     if [ -n "${ZAMAN:-}" ]; then
-      Z=(-attime "$ZAMAN"); X+=(--verification-time "$(date -d "@$ZAMAN" '+%Y-%m-%d %H:%M:%S')")
+      Z=(-attime "$ZAMAN"); S=("${Z[@]}")
+      X+=(--verification-time "$(date -d "@$ZAMAN" '+%Y-%m-%d %H:%M:%S')")
     fi
 """
 
@@ -162,17 +165,20 @@ The stamp covers the canonical form of SignatureValue (XAdES-T); this is for the
     done
 """
 
-_BATCH: Final = r"""DELİLİN YANINDAKİ ZAMAN DAMGASI / TIME STAMPS BESIDE EVIDENCE (.ers, RFC 4998)
-Bir damga birçok delili birden kanıtlar: delilin SHA-256 özeti, yol.txt satırlarındaki komşu özetlerle sırayla
-(küçükten büyüğe dizip birleştirerek) özetlenir; sonuç, .tsr içindeki damganın özetidir. Yol ve damga, .ers
-dosyasının içindekilerdir. One token proves many: the evidence's SHA-256 is hashed with each line of yol.txt
-(values in ascending order, joined); the result is what the token stamps. Path and token are the .ers file's.
+_BATCH: Final = r"""YANINDAKİ ZAMAN DAMGASI / TIME STAMPS BESIDE (.ers, RFC 4998)
+Bir damga birçok dosyayı birden kanıtlar: dosyanın SHA-256 özeti, yol.txt satırlarındaki komşu özetlerle
+sırayla (küçükten büyüğe dizip birleştirerek) özetlenir; sonuç, .tsr içindeki damganın özetidir. Yol ve damga,
+.ers dosyasının içindekilerdir. imza.ers, KEPHS'nin kabul anında imza.p7s üzerine aldığı damgadır.
+One token proves many: the SHA-256 of the file is hashed with each line of yol.txt (values in ascending order,
+joined); the result is what the token stamps. Path and token are the .ers file's. imza.ers is the provider's
+stamp, made at reception, over the sender's signature (imza.p7s).
 
     onalti() { od -An -v -tx1 "$1" | tr -d ' \n'; }
     ikilik() { printf '%b' "$(sed 's/../\\x&/g')"; }
-    for d in delil/*.ers; do
-      s=${d%.ers}; e=$(onalti "$d"); echo "$d"
-      n=$(sha256sum < "$s.xml" | cut -c1-64)
+    for d in delil/*.ers imza.ers; do
+      [ -f "$d" ] || continue
+      s=${d%.ers}; e=$(onalti "$d"); echo "$d"; v="$s.xml"; [ "$d" != imza.ers ] || v=imza.p7s
+      n=$(sha256sum < "$v" | cut -c1-64)
       { read -r t; while read -r k; do
           for x in $k; do [[ $e == *$x* ]] || dur "$d: yol / path"; done
           n=$(printf '%s\n' "$n" $k | sort | tr -d '\n' | ikilik | sha256sum | cut -c1-64)
@@ -187,6 +193,36 @@ dosyasının içindekilerdir. One token proves many: the evidence's SHA-256 is h
 _MESSAGE: Final = r"""İLETİ / THE MESSAGE
 KEP iletisinin (KEPHS) ve orijinalin (gönderici) imzaları; KEP iletisindeki orijinal buradakinin aynısı.
 Signatures on the KEP message (provider) and on the original (holder); the original inside is this one.
+"""
+
+_SENDER: Final = r"""
+Gönderici imzası, KEPHS'nin ona aldığı damganın (imza.ers) zamanında denetlenir; imza.p7s orijinaldekidir.
+The sender's signature is checked for the time of the provider's stamp over it (imza.ers); imza.p7s is the one
+in the original.
+
+    A=(-CAfile "$G/ara.pem"); cp "$G/kok.pem" "$G/ara.pem"
+    for c in dogrulama/gonderici-*.cer; do  # ara sertifikalar; kök olamazlar / intermediates, never roots
+      [ -f "$c" ] || continue
+      h=$(openssl x509 -inform DER -in "$c" -noout -subject_hash -issuer_hash | sort -u | wc -l)
+      if [ "$h" = 2 ]; then openssl x509 -inform DER -in "$c" >> "$G/ara.pem"; fi
+    done
+    tr -d ' \t\r\n' < ileti/original.eml | grep -qFf <(openssl base64 -A -in imza.p7s; echo) \
+      || dur "imza.p7s: orijinalde yok / not in the original"
+"""
+
+_SENDER_TIME: Final = r"""
+    t=$(openssl ts -reply -in "dogrulama/$(head -n1 imza.yol.txt)" -text 2> /dev/null \
+      | sed -n 's/^Time stamp: //p' | sed 's/\.[0-9]* / /')
+    S=(-attime "$(date -d "$t" +%s)")
+"""
+
+_SENDER_CHECK: Final = r"""
+    imza "${A[@]}" "${S[@]}" -in ileti/original.eml
+"""
+
+_SENDER_OTHERWISE: Final = """
+Göndericinin programı satır sonlarını başka biçimde imzaladı; bu imzayı kephs verify denetler, openssl değil.
+The sender's program signed other line ends than it sent: kephs verify checks that signature, openssl cannot.
 """
 
 _REVOCATION: Final = r"""İPTAL BİLGİSİ / REVOCATION
@@ -214,6 +250,7 @@ time with the stamps: a revocation after the stamp does no harm.
       openssl pkcs7 -inform DER -in "$G/jeton" -print_certs
     } | ayir
     for c in "$G"/c[0-9]*; do sakla -in "$c"; done
+    for c in dogrulama/*.cer; do if [ -f "$c" ]; then sakla -inform DER -in "$c"; fi; done
     cat delil/*.xml | tr -d ' \r\n' | grep -oE 'X509Certificate>[A-Za-z0-9+/=]{99,}' | cut -d'>' -f2 \
       | sort -u | while read -r b; do
         printf %s "$b" | openssl base64 -d -A > "$G/x.der"; sakla -inform DER -in "$G/x.der"
@@ -235,8 +272,9 @@ _OCSP: Final = r"""
     for f in dogrulama/*.ocsp; do
       b=$(basename "$f" .ocsp); c="$G/s/${b##*-}.pem"
       test -f "$c" || { echo "$f: sertifikası burada yok / not its certificate here"; continue; }
+      Y=("${Z[@]}"); case $f in */gonderici-*) Y=("${S[@]}") ;; esac
       openssl ocsp -respin "$f" -issuer "$(veren "$c")" -cert "$c" -CAfile "$G/kok.pem" \
-        -no_nonce -verify_other "$G/hepsi.pem" -validity_period 3000000000 "${Z[@]}" \
+        -no_nonce -verify_other "$G/hepsi.pem" -validity_period 3000000000 "${Y[@]}" \
         > "$G/ocsp" 2> "$G/ocsp2" || { cat "$G/ocsp2" >&2; dur "$f"; }
       grep -q 'verify OK' "$G/ocsp2" || dur "$f: imza / signature"
       grep -qE ': (good|revoked)' "$G/ocsp" || dur "$f: cevap yok / no answer"
@@ -318,8 +356,11 @@ NE NEREDE / WHAT IS WHERE
 - ileti/: orijinal ve KEP iletisi. The original and the KEP message.
 - kayit/: dosya listesi, imzası, kayıt kanıtları. The list of files, its signature, proofs of the ledger.
 - kokler/: kökler ve parmak izleri, yalnız bilgi. Roots and their fingerprints, information only.
-- imza.p7s: göndericinin imzası; imza-rapor.json: KEPHS'nin kabul anındaki kararı.
-  The holder's signature; the provider's verdict on it at reception.
+- imza.p7s: göndericinin imzası; imza.ers: KEPHS'nin kabul anında ona aldığı zaman damgası; imza.yol.txt: onun
+  yolu; imza-rapor.json: KEPHS'nin kabul anındaki kararı.
+  The holder's signature; the provider's time stamp over it, made at reception; its path; the verdict then.
+- dogrulama/gonderici-*: göndericinin sertifikası hakkında kabul anında alınanlar.
+  What was got at reception about the holder's certificate.
 """
 
 
@@ -334,9 +375,11 @@ def _message_section(facts: ReadmeFacts) -> str:
     if facts.original_at is not None:
         lines.append("n=$(stat -c %s ileti/original.eml)")
         lines.append(f'cmp -n "$n" -i {facts.original_at}:0 ileti/dispatch.eml ileti/original.eml')
+    text = "\n".join([_MESSAGE, *(f"{INDENT}{line}" for line in lines), ""])
     if facts.sender_signed:
-        lines.append("imza -in ileti/original.eml")
-    return "\n".join([_MESSAGE, *(f"{INDENT}{line}" for line in lines), ""])
+        text += _SENDER + (_SENDER_TIME if facts.sender_record else "")
+        text += _SENDER_CHECK if facts.sender_exact else _SENDER_OTHERWISE
+    return text
 
 
 def _revocation_section(facts: ReadmeFacts) -> str:

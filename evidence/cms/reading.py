@@ -5,21 +5,19 @@ Nothing is judged here but form: what the attributes and signatures mean is `evi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
 from evidence.asn1.der import (
-    INTEGER,
     OCTET_STRING,
     OID,
     SEQUENCE,
     SET,
-    Cursor,
     DerError,
     Node,
     children,
     inside,
-    is_sorted_set,
+    oid_text,
     parse,
     to_int,
     to_octets,
@@ -39,20 +37,27 @@ MAX_SIGNED_DATA: Final = 1024 * 1024
 MAX_CERTIFICATES: Final = 64
 MAX_SIGNERS: Final = 8
 MAX_ATTRIBUTES: Final = 64
-# spec: RFC5652#5.1 - 3 is tolerated over id-data; 4 and 5 need kinds of certificates that are refused here
+MAX_REVOCATION: Final = 64
+# spec: RFC5652#5.1 - 3 is tolerated over id-data; 4 needs kinds of certificates that are refused here, 5 says
+# that OCSP responses stand among the CRLs
 _DATA_VERSIONS: Final = frozenset({1, 3})
 _OTHER_VERSIONS: Final = frozenset({3})
+_OTHER_REVOCATION_VERSION: Final = 5
+_CACHEABLE: Final = 16 * 1024
+_DIGESTS_MAX: Final = 1024
+_IDENTIFIER_MAX: Final = 4096
+_new: Final = tuple.__new__  # a third of what the constructor of a NamedTuple costs
 
 
 class Attribute(NamedTuple):  # a tuple: several per signature, and frozen dataclasses are slow to make
-    """One CMS attribute: its values as read, usually exactly one."""
+    """One CMS attribute: its values as read, usually exactly one, and itself."""
 
     oid: str
     values: tuple[Node, ...]
+    node: Node
 
 
-@dataclass(frozen=True, slots=True)
-class SignerInfo:
+class SignerInfo(NamedTuple):  # as above
     """One SignerInfo as it stands in the bytes."""
 
     version: int
@@ -67,6 +72,7 @@ class SignerInfo:
     algorithm: SignatureAlgorithm | None  # None: unknown algorithm or parameters
     signature: bytes
     unsigned: tuple[Attribute, ...]
+    fields: Node  # version to signature, unsigned attributes left out; an archive time stamp covers them
 
     def signed_attribute(self, kind: str) -> Node:
         """Return the only value of a signed attribute.
@@ -91,8 +97,7 @@ class SignerInfo:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class SignedData:
+class SignedData(NamedTuple):  # as above
     """A parsed SignedData. ``content`` is None for detached signatures."""
 
     der: bytes
@@ -106,6 +111,8 @@ class SignedData:
     has_crls: bool  # [1] is there, perhaps empty or with entries that are no CRLs
     other_crls: bool  # with entries that are no CRLs
     signers: tuple[SignerInfo, ...]
+    other_revocation: tuple[bytes, ...] = ()  # DER of the entries that are no CRLs (tag [1])
+    revocation_nodes: tuple[Node, ...] = ()  # all entries of crls, as they stand
 
     @property
     def content(self) -> bytes | None:
@@ -128,48 +135,94 @@ def parse_signed_data(der: bytes, *, max_size: int = MAX_SIGNED_DATA) -> SignedD
     Raises:
         DerError: not strict DER, not SignedData, or more than 64 certificates or 8 signers.
     """
-    outer = Cursor(parse(der, max_size=max_size, tag=SEQUENCE), limit=2)
-    if to_oid(outer.take(OID)) != ID_SIGNED_DATA:
+    kind, holder = _members(parse(der, max_size=max_size, tag=SEQUENCE), 2, 2)
+    if to_oid(kind) != ID_SIGNED_DATA or holder.tag != 0xA0:
         raise DerError("not SignedData")
-    cursor = Cursor(inside(outer.take(0xA0), SEQUENCE), limit=6)
-    outer.finish()
-    version = to_int(cursor.take(INTEGER))
-    digests = children(cursor.take(SET), limit=16)
-    listed_digests = {known(digest_algorithm, node) for node in digests}
-    encapsulated = Cursor(cursor.take(SEQUENCE), limit=2)
-    content_type = to_oid(encapsulated.take(OID))
-    if version not in (_DATA_VERSIONS if content_type == ID_DATA else _OTHER_VERSIONS):
+    members = _members(inside(holder, SEQUENCE), 4, 6)
+    version = to_int(members[0])
+    if members[1].length > _DIGESTS_MAX:
+        raise DerError("the set of digest algorithms is too long")
+    digests, listed_digests = _digests(members[1].whole)
+    content_type, span = _content(members[2])
+    index, certificates, crls = 3, None, None
+    if members[index].tag == 0xA0:
+        certificates, index = members[index], index + 1
+    if index < len(members) and members[index].tag == 0xA1:
+        crls, index = members[index], index + 1
+    if index != len(members) - 1:
+        raise DerError("unexpected members of SignedData")
+    infos = tuple([read_signer_info(node) for node in children(members[index], limit=MAX_SIGNERS, tag=SET)])
+    for info in infos:
+        if info.digest_name not in listed_digests:  # spec: RFC5652#5.1 allows to insist
+            raise DerError("the set of digest algorithms lacks a signer's")
+    listed = _certificates(certificates) if certificates is not None else ()
+    revoked = children(crls, limit=MAX_REVOCATION) if crls is not None else []
+    others = tuple([node.whole for node in revoked if node.tag != SEQUENCE])
+    if version not in (_DATA_VERSIONS if content_type == ID_DATA else _OTHER_VERSIONS) and not (
+        others and version == _OTHER_REVOCATION_VERSION
+    ):
         raise DerError("SignedData version")
-    embedded = encapsulated.optional(0xA0)
-    encapsulated.finish()
-    span = None
-    if embedded is not None:
-        content = inside(embedded, OCTET_STRING)
-        span = (content.body, content.end)
-    certificates = cursor.optional(0xA0)
-    crls = cursor.optional(0xA1)
-    signers = cursor.take(SET)
-    cursor.finish()
-    infos = tuple(read_signer_info(node) for node in children(signers, limit=MAX_SIGNERS))
-    if not {info.digest_name for info in infos} <= listed_digests:  # spec: RFC5652#5.1 allows to insist
-        raise DerError("the set of digest algorithms lacks a signer's")
-    listed = children(certificates, limit=MAX_CERTIFICATES) if certificates is not None else []
-    if any(node.tag != SEQUENCE for node in listed):
-        raise DerError("only X.509 certificates may be embedded")
-    revoked = children(crls, limit=64) if crls is not None else []
     return SignedData(
-        der,
-        version,
-        tuple([node.whole for node in digests]),
+        der, version, digests,
         None in listed_digests,
-        content_type,
-        span,
-        tuple([node.whole for node in listed]),
+        content_type, span, listed,
         tuple([node.whole for node in revoked if node.tag == SEQUENCE]),
         crls is not None,
-        any(node.tag != SEQUENCE for node in revoked),
-        infos,
-    )
+        bool(others),
+        infos, others,
+        tuple(revoked),
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=64)  # pure memos: signatures name the same few over and over
+def _digests(der: bytes) -> tuple[tuple[bytes, ...], frozenset[str | None]]:
+    """Return the members of digestAlgorithms, and the names of those that are known."""
+    listed = children(parse(der, max_size=len(der)), limit=16, tag=SET)
+    return tuple([node.whole for node in listed]), frozenset(known(digest_algorithm, node) for node in listed)
+
+
+@lru_cache(maxsize=2048)
+def _issuer_and_serial(der: bytes) -> tuple[bytes, int]:
+    parts = children(parse(der, max_size=len(der)), limit=2)
+    if len(parts) != 2 or parts[0].tag != SEQUENCE:
+        raise DerError("unknown signer identifier")
+    return parts[0].whole, to_int(parts[1], max_octets=64)
+
+
+def _members(node: Node, least: int, most: int) -> list[Node]:
+    found = children(node, limit=most, tag=SEQUENCE)
+    if len(found) < least:
+        raise DerError("a mandatory member is missing")
+    return found
+
+
+def _certificates(node: Node) -> tuple[bytes, ...]:
+    whole = node.whole
+    return _remembered_certificates(whole) if len(whole) <= _CACHEABLE else _read_certificates(whole)
+
+
+@lru_cache(maxsize=512)  # senders write more than one message; the same objects also keep their hashes
+def _remembered_certificates(der: bytes) -> tuple[bytes, ...]:
+    return _read_certificates(der)
+
+
+def _read_certificates(der: bytes) -> tuple[bytes, ...]:
+    listed = children(parse(der, max_size=len(der)), limit=MAX_CERTIFICATES)
+    for one in listed:
+        if one.tag != SEQUENCE:
+            raise DerError("only X.509 certificates may be embedded")
+    return tuple([one.whole for one in listed])
+
+
+def _content(node: Node) -> tuple[str, tuple[int, int] | None]:
+    members = _members(node, 1, 2)
+    kind = to_oid(members[0])
+    if len(members) == 1:
+        return kind, None
+    if members[1].tag != 0xA0:
+        raise DerError("unexpected member of the encapsulated content")
+    content = inside(members[1], OCTET_STRING)
+    return kind, (content.body, content.end)
 
 
 def read_signer_info(node: Node) -> SignerInfo:
@@ -178,38 +231,41 @@ def read_signer_info(node: Node) -> SignerInfo:
     Raises:
         DerError: malformed.
     """
-    cursor = Cursor(node, limit=7)
-    version = to_int(cursor.take(INTEGER))
-    issuer, serial, key_id = None, None, None
-    identifier = cursor.take()
+    members = _members(node, 5, 7)
+    version, issuer, serial, key_id = to_int(members[0]), None, None, None
+    identifier, digest = members[1], members[2]
     if identifier.tag == SEQUENCE:
-        parts = children(identifier, limit=2)
-        if len(parts) != 2 or parts[0].tag != SEQUENCE:
-            raise DerError("unknown signer identifier")
-        issuer, serial = parts[0].whole, to_int(parts[1], max_octets=64)
+        if identifier.length > _IDENTIFIER_MAX:
+            raise DerError("the signer identifier is too long")
+        issuer, serial = _issuer_and_serial(identifier.whole)
     elif identifier.tag == 0x80:
         key_id = identifier.content
     else:
         raise DerError("unknown signer identifier")
     if version != (1 if issuer is not None else 3):  # spec: RFC5652#5.3
         raise DerError("SignerInfo version")
-    digest = cursor.take(SEQUENCE)
-    signed = cursor.optional(0xA0)
-    algorithm = cursor.take(SEQUENCE)
-    signature = to_octets(cursor.take())
-    unsigned = cursor.optional(0xA1)
-    cursor.finish()
-    if unsigned is not None and not unsigned.length:  # spec: RFC5652#5.3 - at least one
+    index, signed, unsigned = 3, None, None
+    if members[index].tag == 0xA0:
+        signed, index = members[index], index + 1
+    if len(members) < index + 2 or digest.tag != SEQUENCE or members[index].tag != SEQUENCE:
+        raise DerError("a mandatory member is missing")
+    algorithm, value, index = members[index], members[index + 1], index + 2
+    if index < len(members) and members[index].tag == 0xA1:
+        unsigned, index = members[index], index + 1
+    if index != len(members):
+        raise DerError("unexpected members of a SignerInfo")
+    if unsigned is not None and unsigned.body == unsigned.end:  # spec: RFC5652#5.3 - at least one
         raise DerError("empty unsigned attributes")
-    attributes, in_order = _attributes(signed)
+    attributes, in_order = _attributes(signed) if signed is not None else ((), True)
     return SignerInfo(
         version, digest.whole, issuer, serial, key_id,
         known(digest_algorithm, digest),
         signed.content if signed is not None else b"",
         attributes, in_order,
         known(signature_algorithm, algorithm),
-        signature,
-        _attributes(unsigned)[0],
+        to_octets(value),
+        _attributes(unsigned)[0] if unsigned is not None else (),
+        Node(node.data, node.tag, node.start, node.body, value.end),
     )  # fmt: skip
 
 
@@ -221,15 +277,37 @@ def known(reader: Callable[[Node], _T], node: Node) -> _T | None:
         return None
 
 
-def _attributes(node: Node | None) -> tuple[tuple[Attribute, ...], bool]:
-    if node is None:
-        return (), True
+def _attributes(node: Node) -> tuple[tuple[Attribute, ...], bool]:
     listed = children(node, limit=MAX_ATTRIBUTES)
-    found = []
-    for attribute in listed:
-        members = children(attribute, limit=2, tag=SEQUENCE)
-        if len(members) != 2:
-            raise DerError("an attribute has a type and values")
-        values = children(members[1], limit=MAX_ATTRIBUTES, tag=SET)
-        found.append(Attribute(to_oid(members[0]), tuple(values)))
-    return tuple(found), is_sorted_set(listed)
+    data, before, in_order = node.data, b"", True
+    for one in listed:  # DER order: ascending encodings
+        whole = data[one[2] : one[4]]
+        if whole < before:
+            in_order = False
+        before = whole
+    return tuple([_attribute(one) for one in listed]), in_order
+
+
+def _attribute(node: Node) -> Attribute:
+    """Read one attribute; the usual one (short type, one short value) without a call for each value."""
+    data, tag, _, body, end = node
+    kind = data[body + 1] if end - body > 3 else 0x80
+    values = body + 2 + kind
+    start = values + 2
+    if (
+        kind < 0x80
+        and tag == SEQUENCE
+        and data[body] == OID
+        and start + 2 <= end
+        and data[values] == SET
+        and data[values + 1] == end - start < 0x80
+        and data[start + 1] == end - start - 2
+        and data[start] & 0x1F != 0x1F
+    ):
+        value = _new(Node, (data, data[start], start, start + 2, end))
+        return _new(Attribute, (oid_text(data[body + 2 : values]), (value,), node))
+    members = children(node, limit=2, tag=SEQUENCE)
+    if len(members) != 2:
+        raise DerError("an attribute has a type and values")
+    found = children(members[1], limit=MAX_ATTRIBUTES, tag=SET)
+    return Attribute(to_oid(members[0]), tuple(found), node)

@@ -5,24 +5,54 @@ signature of this message. (spec: RFC8551#3.5, signing.md 2.6)
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import new as new_hash
 from typing import Final
 
 from evidence import base64_strict
-from evidence.cms.signed_data import MAX_SIGNED_DATA, SignedData, parse_signed_data
+from evidence.asn1.der import DerError, to_octets
+from evidence.cms.signed_data import (
+    MAX_SIGNED_DATA,
+    MESSAGE_DIGEST,
+    SignedData,
+    SignerInfo,
+    parse_signed_data,
+)
 from evidence.mail.headers import parameter
 from evidence.mail.mime import Part, Range
+from evidence.mail.variants import (
+    EXACT_ONLY,
+    PIECE,
+    PRODUCER_VARIANTS,
+    ShortSourceError,
+    Variant,
+    as_signed,
+    variant_digests,
+)
 from evidence.ports import ByteSource, BytesSource
 from evidence.report import SubIndication, Verdict
 
-PIECE: Final = 512 * 1024
+__all__ = [
+    "DEFAULT_SMIME_LIMITS", "KNOWN_PREAMBLES", "PIECE", "EntityKind", "SignedEntity", "SmimeError",
+    "SmimeLimits", "Variant", "as_signed", "chosen_digests", "content_of", "decode_base64",
+    "digest_variants", "digests", "locate", "read_signed",
+]  # fmt: skip
+
 _MIB: Final = 1024 * 1024
 _SIGNATURE_TYPES: Final = frozenset({"application/pkcs7-signature", "application/x-pkcs7-signature"})
 _OPAQUE_TYPES: Final = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _BLANKS: Final = b" \t\r\n"
+_PREAMBLE_MAX: Final = 512
+_AMBIGUOUS: Final = {
+    "duplicate-content-type": "the message names its content type twice",
+    "duplicate-content-transfer-encoding": "the message names its transfer encoding twice",
+    "content-type": "the content type cannot be read in exactly one way",
+    "not-a-field": "a line of the header is no field",
+    "encoded-multipart": "a multipart has a transfer encoding",
+}
+"""Defects that one mail program reads so and another otherwise."""
 
 KNOWN_PREAMBLES: Final = (
     b"This is an S/MIME signed message",
@@ -52,11 +82,15 @@ class SmimeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SmimeLimits:
-    """Caps, in octets of DER, and what is tolerated around a detached signature."""
+    """Caps, in octets of DER, and what is tolerated around a detached signature.
+
+    ``variants``: which octets may have been signed in place of the exact ones (`evidence.mail.variants`).
+    """
 
     detached: int = MAX_SIGNED_DATA
     opaque: int = 48 * _MIB
     preambles: tuple[bytes, ...] = KNOWN_PREAMBLES
+    variants: tuple[Variant, ...] = PRODUCER_VARIANTS
 
 
 DEFAULT_SMIME_LIMITS: Final = SmimeLimits()
@@ -67,12 +101,15 @@ class SignedEntity:
     """The signed content and its signature.
 
     ``content`` is the exact byte range that a detached signature covers; an opaque one holds its content
-    inside ``der``, see `content_of`.
+    inside ``der``, see `content_of`. ``part`` is the detached content as scanned and ``variants`` what is
+    tolerated for it, see `digest_variants`.
     """
 
     kind: EntityKind
     content: Range | None
     der: bytes
+    part: Part | None = None
+    variants: tuple[Variant, ...] = EXACT_ONLY
 
 
 def locate(source: ByteSource, root: Part, *, limits: SmimeLimits = DEFAULT_SMIME_LIMITS) -> SignedEntity:
@@ -87,8 +124,7 @@ def locate(source: ByteSource, root: Part, *, limits: SmimeLimits = DEFAULT_SMIM
         SmimeError: SIGNED_DATA_NOT_FOUND where the outermost body is no signature; SIG_CONSTRAINTS_FAILURE
             where something unsigned stands beside it; FORMAT_FAILURE where it cannot be read.
     """
-    if {"duplicate-content-type", "duplicate-content-transfer-encoding"} & set(root.defects):
-        raise _broken("the message names its content type twice")
+    _unambiguous(root)
     if root.content_type == "multipart/signed":
         return _detached(source, root, limits)
     if root.content_type in _OPAQUE_TYPES:
@@ -99,23 +135,47 @@ def locate(source: ByteSource, root: Part, *, limits: SmimeLimits = DEFAULT_SMIM
     raise _missing(f"the outermost body is {root.content_type}, not a signature")
 
 
+def _unambiguous(root: Part) -> None:
+    """Refuse a header by which another program may find other parts than those checked here."""
+    for defect, detail in _AMBIGUOUS.items():
+        if defect in root.defects:
+            raise _broken(detail)
+    for name in ("boundary", "protocol", "smime-type"):
+        found = [key for key, _ in root.params if key == name or key.startswith(name + "*")]
+        if len(set(found)) != len(found) or (name in found and len(found) > 1):
+            raise _broken(f"the content type has {name} twice")
+
+
 def _detached(source: ByteSource, root: Part, limits: SmimeLimits) -> SignedEntity:
-    protocol = (parameter(root.params, "protocol") or "").lower()
-    if protocol not in _SIGNATURE_TYPES:
-        raise _missing(f"protocol {protocol or 'missing'} is not S/MIME")
+    protocol = parameter(root.params, "protocol")
+    if protocol is not None and protocol.strip().lower() not in _SIGNATURE_TYPES:
+        raise _missing(f"protocol {protocol[:80]} is not S/MIME")
     if not root.closed or len(root.children) != 2:
         raise _broken("multipart/signed must be closed and have exactly two parts")
-    signature = root.children[1]
-    if signature.content_type not in _SIGNATURE_TYPES:
+    content, signature = root.children
+    if not _is_signature(signature):
+        if protocol is None:
+            raise _missing("neither the protocol nor the second part is S/MIME")
         raise _broken(f"the second part is {signature.content_type}")
+    _unambiguous(signature)
     for name, span in (("preamble", root.preamble), ("epilogue", root.epilogue)):
         if span is None or not span.length:
             continue
-        text = source.read(span.start, min(span.length, 512)).strip(_BLANKS)
-        if span.length > 512 or (text and not (name == "preamble" and text in limits.preambles)):
+        text = source.read(span.start, min(span.length, _PREAMBLE_MAX)).strip(_BLANKS)
+        if span.length > _PREAMBLE_MAX or (text and not (name == "preamble" and text in limits.preambles)):
             raise SmimeError(SubIndication.SIG_CONSTRAINTS_FAILURE, f"unsigned text in the {name}")
     der = _decoded(source, signature, limits.detached)
-    return SignedEntity(EntityKind.DETACHED, root.children[0].whole, der)
+    return SignedEntity(EntityKind.DETACHED, content.whole, der, content, limits.variants)
+
+
+def _is_signature(part: Part) -> bool:
+    """Say whether the second part is one, by its type or, where a gateway lost that, by its file name.
+
+    Its type need not be the one that ``protocol`` names (eyservis.md 6.1, producer 2).
+    """
+    if part.content_type == "application/octet-stream":
+        return (part.filename or "").lower() == "smime.p7s"
+    return part.content_type in _SIGNATURE_TYPES
 
 
 def _decoded(source: ByteSource, part: Part, cap: int) -> bytes:
@@ -220,3 +280,52 @@ def digests(
         for digest in hashes.values():
             digest.update(view)
     return {name: digest.digest() for name, digest in hashes.items()}
+
+
+def digest_variants(
+    source: ByteSource, entity: SignedEntity, signed: SignedData, names: Iterable[str]
+) -> Iterator[tuple[Variant, dict[str, bytes]]]:
+    """Yield what may have been signed, each variant with its digests by hashlib name, the exact octets first.
+
+    Ask for the next only where a signer's messageDigest is none of these. All signers cover one content:
+    the variant that serves the first serves all. Nothing is yielded where `digests` returns None.
+    """
+    if entity.content is None or signed.content_span is not None:
+        exact = digests(source, entity, signed, names)
+        if exact is not None:
+            yield Variant.EXACT, exact
+        return
+    try:
+        yield from variant_digests(source, entity.content, entity.part, names, entity.variants)
+    except ShortSourceError:
+        return
+
+
+def chosen_digests(
+    source: ByteSource, entity: SignedEntity, signed: SignedData, names: Iterable[str]
+) -> tuple[Variant, dict[str, bytes]] | None:
+    """Return the variant that serves the signers, with its digests by hashlib name.
+
+    All signers cover one content: the first variant that is the messageDigest of any of them is taken for
+    all, whatever ``names`` asks for; the exact octets where none is. None where `digests` returns None.
+    """
+    claimed = [found for one in signed.signers if (found := _claimed_digest(one)) is not None]
+    asked = tuple(names)
+    needed = sorted({*asked, *(name for name, _ in claimed)})
+    exact: tuple[Variant, dict[str, bytes]] | None = None
+    for variant, by_name in digest_variants(source, entity, signed, needed):
+        offered = variant, {name: by_name[name] for name in asked}
+        if any(by_name[name] == value for name, value in claimed):
+            return offered
+        exact = exact or offered
+    return exact
+
+
+def _claimed_digest(signer: SignerInfo) -> tuple[str, bytes] | None:
+    """Return name and value of a signer's messageDigest; None where it cannot be read: step 3 says why."""
+    if signer.digest_name is None:
+        return None
+    try:
+        return signer.digest_name, to_octets(signer.signed_attribute(MESSAGE_DIGEST))
+    except DerError:
+        return None

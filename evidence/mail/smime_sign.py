@@ -12,7 +12,7 @@ from typing import Final
 
 from evidence.cms.signed_data import CmsDraft, CmsSigner
 from evidence.mail.mime import scan
-from evidence.ports import BytesSource, Signer
+from evidence.ports import BytesSource, Signer, Timestamper
 
 _INSIDE: Final = b"content-"
 _LINE_MAX: Final = 998  # spec: RFC5322#2.1.1
@@ -89,28 +89,74 @@ def to_be_signed(unsigned: bytes, signer: CmsSigner, at: datetime, *, boundary: 
     return MessageDraft(outer, entity, mark, signer.to_be_signed(sha256(entity).digest(), at))
 
 
-def assemble(draft: MessageDraft, signer: CmsSigner, signature: bytes) -> bytes:
-    """Return the signed message, CRLF line ends."""
+def assemble(
+    draft: MessageDraft, signer: CmsSigner, signature: bytes, *, timestamp_token: bytes | None = None
+) -> bytes:
+    """Return the signed message, CRLF line ends.
+
+    Args:
+        draft: what `to_be_signed` gave.
+        signer: the one that made the draft.
+        signature: over ``draft.digest``.
+        timestamp_token: RFC 3161 token over the signature (CAdES-B-T).
+    """
+    cms = signer.assemble(draft.cms, signature, timestamp_token=timestamp_token)
     values = {
         b"mark": draft.boundary,
         b"header": draft.header,
         b"entity": draft.entity,
-        b"signature": base64_lines(signer.assemble(draft.cms, signature)),
+        b"signature": base64_lines(cms),
     }
     return _MESSAGE % values
 
 
-async def sign_message(unsigned: bytes, signer: Signer, at: datetime, *, boundary: str) -> bytes:
-    """Return the message signed by a holder's key.
+async def sign_message(
+    unsigned: bytes, signer: Signer, at: datetime, *, boundary: str, stamper: Timestamper | None = None
+) -> bytes:
+    """Return the message signed by a holder's key; with a stamper the signature carries a time stamp.
 
     Raises:
         UnsignableError: see `to_be_signed`.
         SignerUnavailableError: the key cannot be used now.
+        TimestampUnavailableError: no authority gave a usable token.
     """
     cms = CmsSigner(signer.certificate, signer.chain)
     draft = to_be_signed(unsigned, cms, at, boundary=boundary)
     (signature,) = await signer.sign_many([draft.digest])
-    return assemble(draft, cms, signature)
+    return assemble(draft, cms, signature, timestamp_token=await _stamped(signature, stamper))
+
+
+async def sign_content(
+    digest: bytes,
+    signer: Signer,
+    at: datetime,
+    *,
+    content: bytes | None = None,
+    stamper: Timestamper | None = None,
+) -> bytes:
+    """Return a CAdES signature over any octets as DER ContentInfo: what a ``.p7s`` file holds.
+
+    Args:
+        digest: SHA-256 of the content.
+        signer: the holder's key.
+        at: the claimed signing time.
+        content: the octets themselves, to be embedded; None makes a detached signature.
+        stamper: adds a time stamp over the signature.
+
+    Raises:
+        SignerUnavailableError: the key cannot be used now.
+        TimestampUnavailableError: no authority gave a usable token.
+    """
+    cms = CmsSigner(signer.certificate, signer.chain)
+    draft = cms.to_be_signed(digest, at)
+    (signature,) = await signer.sign_many([draft.digest])
+    token = await _stamped(signature, stamper)
+    return cms.assemble(draft, signature, timestamp_token=token, content=content)
+
+
+async def _stamped(signature: bytes, stamper: Timestamper | None) -> bytes | None:
+    """Return a token over the signature value (spec: EN319122-1#5.3)."""
+    return None if stamper is None else await stamper.stamp(sha256(signature).digest())
 
 
 def base64_lines(data: bytes) -> bytes:

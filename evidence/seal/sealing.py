@@ -23,6 +23,7 @@ from evidence.ports import (
     TimestampUnavailableError,
 )
 from evidence.seal.seal_check import lifetime_problem
+from evidence.stamps.ers import encode_record
 from evidence.x509.certificates import certificate_facts
 from evidence.xades.signing import XadesSigned, XadesSigner
 
@@ -95,14 +96,17 @@ class Sealer:
         ]
 
     async def records(self, leaves: Sequence[bytes]) -> list[bytes]:
-        """Stamp digests of evidence that was released unstamped; see `evidence.ports.Batcher`.
+        """Stamp digests by themselves; see `evidence.ports.Batcher`.
+
+        Evidence that was released unstamped, and senders' signatures at reception. Where this provider makes
+        no batches each digest costs a token: its record has no tree, the token stamps the digest itself.
 
         Raises:
-            TimestampUnavailableError: no authority answered, or this provider makes no batches.
+            TimestampUnavailableError: no authority answered.
         """
-        if self._batcher is None:
-            raise TimestampUnavailableError("this provider stamps each evidence by itself")
-        return await self._batcher.records(leaves)
+        if self._batcher is not None:
+            return await self._batcher.records(leaves)
+        return [encode_record((), await self._timestamper.stamp(leaf)) for leaf in leaves]
 
     async def sign_entity(self, digest: bytes, at: datetime) -> bytes:
         """Return the detached CMS signature of a KEP message; see `evidence.ports.Sealing`."""

@@ -11,15 +11,17 @@ The steps, in this order; the earliest failing one decides:
 7. message: evidence, original and KEP message are about one message and one digest
 8. KEP message: verified, and the acceptance evidence inside it is the one in the folder
 9. ledger: every entry's hash holds and its digest is that of the evidence in the folder
-10. revocation: every transaction certificate was good when its stamp was made
-    (`evidence.stamps.sealed_links`)
+10. revocation: every transaction certificate, and whoever stamped the holder's signature, was good when
+    the stamp was made (`evidence.stamps.sealed_links`)
 11. ledger proofs: all evidence with an entry stands in the checkpoint's tree; 11.1 the checkpoint's own
     signature, where the log's key was given from outside (without it: a note)
 12. files for common tools: tokens and paths say what the evidence records say
 13. roots inside: their fingerprints are theirs; they are information, never trust
 14. holder's signature: ``imza.p7s`` is the one in the original
+15. its time: the provider's record over it (``imza.ers``) holds (`evidence.verify.bundle_sender`)
+16. the signature itself, judged for that time with the revocation data inside; its report is a part
 
-Format kephs-bundle-1 (no evidence records, no proofs) is read alike, without steps 11 to 14.
+Format kephs-bundle-1 (no evidence records, no proofs) is read alike, without steps 11 to 16.
 """
 
 import hashlib
@@ -46,6 +48,8 @@ from evidence.bundle.making import (
     PATH_ENDING,
     REVOCATION_FOLDER,
     ROOT_FOLDER,
+    SENDER_PATH,
+    SENDER_RECORD,
     SENDER_REPORT,
     SENDER_SIGNATURE,
 )
@@ -53,8 +57,6 @@ from evidence.bundle.zip_store import Archive, ArchiveError, Measure, Member, me
 from evidence.cms.signed_data import parse_signed_data
 from evidence.ledger.notes import NoteVerifier
 from evidence.ledger.proof import MAX_FILE as PROOF_MAX
-from evidence.mail.mime import MimeLimitError, scan
-from evidence.mail.smime import SmimeError, locate
 from evidence.model.records import EvidenceKind, EvidenceRecord, file_stem
 from evidence.ports import ByteSource
 from evidence.report import Report, Step, SubIndication, Verdict, conclude
@@ -71,6 +73,7 @@ from evidence.verify.bundle_parts import (
     proofs_step,
     roots_step,
 )
+from evidence.verify.bundle_sender import SenderFiles, SenderPart, StampedSignature, sender_part
 from evidence.verify.evidence import EvidenceCheck, check_evidence
 from evidence.verify.message import MessageCheck, check_kep_message
 from evidence.x509.certificates import CertificateError, CertificateFacts, certificate_facts
@@ -84,6 +87,7 @@ SIGNATURE_MAX: Final = 1 << 20
 REPORT_MAX: Final = 4 << 20
 REVOCATION_MAX: Final = 20 << 20
 REVOCATION_FILES_MAX: Final = 200
+SENDER_ENDINGS: Final = (".ocsp", ".crl", ".cer")
 PROBLEMS_MAX: Final = 20  # named; one is enough to fail
 TEXT_MAX: Final = 200
 FOLDER_MAX: Final = 64 << 20
@@ -196,10 +200,13 @@ def _check(bundle: _Bundle) -> None:
         bundle.parts.append(bundle.message.report)
         bundle.steps.append(_dispatch_step(bundle, bundle.message))
     facts = _ledger_facts(bundle)
-    bundle.steps += [entries_step(facts, number="9"), _revocation_step(bundle)]
-    if bundle.manifest.get("format") != OLD_FORMAT:
+    old = bundle.manifest.get("format") == OLD_FORMAT
+    sender = SenderPart(()) if old else _sender(bundle)
+    bundle.steps += [entries_step(facts, number="9"), _revocation_step(bundle, sender)]
+    if not old:
         bundle.steps += proofs_step(facts, bundle.log_key, number="11")
-        bundle.steps += [_helper_step(bundle), _roots_step(bundle), _holder_step(bundle)]
+        bundle.steps += [_helper_step(bundle), _roots_step(bundle), *sender.steps]
+        bundle.parts += sender.parts
 
 
 def _shown(value: object) -> str | None:
@@ -262,7 +269,7 @@ def _manifest_signature_steps(bundle: _Bundle) -> list[Step]:
     if seal.intact and seal.stamps.best is None:
         sub = SubIndication.NO_POE
         steps.append(failed("3.6", "proof of time", "the manifest has no stamp", sub, Verdict.INDETERMINATE))
-    if seal.chain is not None and (problem := uncovered_problem(seal, bundle.trust)) is not None:
+    if seal.chain is not None and (problem := uncovered_problem(seal)) is not None:
         steps.append(failed("3.7", "byte identity", problem))
     return steps
 
@@ -387,13 +394,14 @@ def _ledger_facts(bundle: _Bundle) -> LedgerFacts:
     return LedgerFacts(bundle.manifest.get("ledger"), evidence, bundle.contents(names, PROOF_MAX))
 
 
-def _revocation_step(bundle: _Bundle) -> Step:
+def _revocation_step(bundle: _Bundle, sender: SenderPart) -> Step:
     names = [name for ending in (".ocsp", ".crl") for name in bundle.in_folder(REVOCATION_FOLDER, ending)]
     if len(names) > REVOCATION_FILES_MAX:
         return failed("10", "revocation", "too many files")
     files = [(name, bundle.content(name, REVOCATION_MAX)) for name in names]
-    checks: list[EvidenceCheck | MessageCheck | Seal] = [*bundle.evidences.values()]
+    checks: list[EvidenceCheck | MessageCheck | Seal | StampedSignature] = [*bundle.evidences.values()]
     checks += [check for check in (bundle.message, bundle.seal) if check is not None]
+    checks += sender.stamped  # last: the same authority's own stamps on evidence are known by then
     times = [
         time for time in (bundle.seal.stamped_at if bundle.seal else None, bundle.at) if time is not None
     ]
@@ -428,6 +436,11 @@ def _helper_step(bundle: _Bundle) -> Step:
         )
         for name, check in bundle.evidences.items()
     }
+    if SENDER_RECORD in bundle.members:
+        digest = bundle.digest(SENDER_SIGNATURE) or b""
+        evidence[SENDER_SIGNATURE] = (digest, bundle.content(SENDER_RECORD, MAX_RECORD))
+    if SENDER_PATH in bundle.members:
+        files[SENDER_PATH] = bundle.content(SENDER_PATH, PATH_MAX)
     return helper_step(files, evidence, number="12")
 
 
@@ -435,25 +448,37 @@ def _roots_step(bundle: _Bundle) -> Step:
     return roots_step(bundle.contents(bundle.in_folder(ROOT_FOLDER), SIGNATURE_MAX), number="13")
 
 
-def _holder_step(bundle: _Bundle) -> Step:
-    """Compare ``imza.p7s`` with the original; the verdict at reception is the provider's word (sealed)."""
-    name = "holder's signature"
-    if SENDER_SIGNATURE not in bundle.members:
-        return Step("14", name, ok=None, detail="not taken out of the original")
-    if ORIGINAL not in bundle.members:
-        return failed("14", name, f"{ORIGINAL} is missing", SubIndication.SIGNED_DATA_NOT_FOUND)
-    original = bundle.source(ORIGINAL)
-    try:
-        inside: bytes | None = locate(original, scan(original)).der
-    except (SmimeError, DerError, MimeLimitError):
-        inside = None
-    if inside is None or sha256(inside).digest() != bundle.digest(SENDER_SIGNATURE):
-        detail = f"{SENDER_SIGNATURE} is not the signature in the original"
-        return failed("14", name, detail, SubIndication.HASH_FAILURE)
-    if SENDER_REPORT not in bundle.members:
-        return Step("14", name, ok=True, detail="no verdict at reception inside")
-    try:
-        verdict = json.loads(bundle.content(SENDER_REPORT, REPORT_MAX))["verdict"]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        return failed("14", name, f"{SENDER_REPORT} is not readable")
-    return Step("14", name, ok=True, detail=f"at reception: {_shown(verdict)}")
+def _sender(bundle: _Bundle) -> SenderPart:
+    """Check the holder's signature; what it rests on stands beside the seals' revocation data."""
+
+    def small(name: str, limit: int) -> bytes | None:
+        return bundle.content(name, limit) if name in bundle.members else None
+
+    names = [
+        name for ending in SENDER_ENDINGS for name in bundle.in_folder(REVOCATION_FOLDER, ending)
+    ][:REVOCATION_FILES_MAX]  # fmt: skip
+    files = SenderFiles(
+        original=bundle.source(ORIGINAL) if ORIGINAL in bundle.members else None,
+        signature=bundle.source(SENDER_SIGNATURE) if SENDER_SIGNATURE in bundle.members else None,
+        signature_sha256=bundle.digest(SENDER_SIGNATURE),
+        record=small(SENDER_RECORD, MAX_RECORD),
+        report=small(SENDER_REPORT, REPORT_MAX),
+        material=bundle.contents(names, REVOCATION_MAX) if names else {},
+        accepted_at=_accepted_at(bundle),
+    )
+    return sender_part(files, bundle.trust, bundle.at, bundle.policy, first=14)
+
+
+def _accepted_at(bundle: _Bundle) -> datetime | None:
+    """Return when evidence 10 was stamped, if it holds and is about this original."""
+    digest = bundle.digest(ORIGINAL)
+    times = [
+        check.stamped_at
+        for check in bundle.evidences.values()
+        if check.passed
+        and check.stamped_at is not None
+        and check.record is not None
+        and check.record.kind is EvidenceKind.SUBMISSION_ACCEPTANCE
+        and check.record.message.digest_sha256 == digest
+    ]
+    return min(times, default=None)

@@ -148,15 +148,16 @@ def helper_step(
     """Check what a stranger's tools work on instead of the records themselves: tokens and paths.
 
     Args:
-        files: ``delil/*.yol.txt`` and ``dogrulama/*.tsr``.
-        evidence: file name of each evidence to its SHA-256 and evidence record.
+        files: ``delil/*.yol.txt``, ``imza.yol.txt`` and ``dogrulama/*.tsr``.
+        evidence: file name of each evidence, and of the holder's signature, to its SHA-256 and evidence
+            record.
         number: of the step.
     """
     name, tokens, rest = "files for common tools", set(), dict(files)
     for xml, (digest, ers) in evidence.items():
         if ers is None:
             continue
-        path = f"{xml.removesuffix('.xml')}{PATH_ENDING}"
+        path = f"{xml.rpartition('.')[0]}{PATH_ENDING}"
         try:
             tokens.add(first_token(ers))
             if path in rest and rest.pop(path) != path_file(digest, ers):

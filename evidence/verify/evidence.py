@@ -25,7 +25,7 @@ An export as XAdES-B-LTA (`evidence.xades.lta`) is judged as the evidence inside
 it was stored, or one over the export itself.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import new as new_hash
 from typing import Final
@@ -216,15 +216,15 @@ class _Stamps:
     def steps(self) -> tuple[Step, ...]:
         """Return step 6; with several kinds of stamps 6.1, 6.2 and 6.3."""
         if self.archive is not None:
-            inside = replace(self.embedded.step, number="6.1")
-            beside = () if self.record is None else (replace(_record_step(self.record), number="6.2"),)
+            inside = self.embedded.step._replace(number="6.1")
+            beside = () if self.record is None else (_record_step(self.record)._replace(number="6.2"),)
             return (inside, *beside, self.archive.step)
         if self.record is None:
             return (self.embedded.step,)
         found = _record_step(self.record)
         if self.embedded.step.detail == NO_PROOF:
             return (found,)
-        return (replace(self.embedded.step, number="6.1"), replace(found, number="6.2"))
+        return (self.embedded.step._replace(number="6.1"), found._replace(number="6.2"))
 
 
 def _stamps(

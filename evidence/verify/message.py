@@ -133,7 +133,7 @@ def check_kep_message(
     records = [check.record for check in evidences if check.record is not None]
     records.sort(key=lambda record: record.kind not in _DIRECT)  # a dispatch is described by its acceptance
     if records:
-        steps += _content_steps(source, message, seal, evidences, records, original, trust, policy)
+        steps += _content_steps(source, message, seal, evidences, records, original, policy)
     parts = (*(check.report for check in evidences), *seal.stamps.reports)
     facts: dict[str, object] = {
         "type": "dispatch" if message.is_dispatch else "receipt",
@@ -197,7 +197,6 @@ def _content_steps(
     evidences: tuple[EvidenceCheck, ...],
     records: list[EvidenceRecord],
     original: bytes | None,
-    trust: TrustStore,
     policy: SealPolicy,
 ) -> list[Step]:
     """Make steps 7 to 12: do seal, evidence, original and outer header belong together?"""
@@ -208,7 +207,7 @@ def _content_steps(
         *issuer,
         _original_step(original, records),
         _agreement_step(records),
-        _identity_step(source, message, seal, trust) if ours else NOT_OURS,
+        _identity_step(source, message, seal) if ours else NOT_OURS,
         *outer_steps(message, records[0], domains, ours=ours),
     ]
 
@@ -275,11 +274,10 @@ def _identity_step(
     source: ByteSource,
     message: KepMessage,
     seal: Seal,
-    trust: TrustStore,
 ) -> Step:
     """Check what no signature covers, in a message that our own software made."""
     name = "byte identity"
-    problem = uncovered_problem(seal, trust)
+    problem = uncovered_problem(seal)
     expected = MessagePlan(b"", b"", b"", message.root.boundary or "").suffix(message.p7s)
     if problem is None and source.read(message.signed_entity.end, len(expected)) != expected:
         problem = "the signature part is not written as we write it"

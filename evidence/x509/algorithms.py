@@ -32,6 +32,7 @@ from evidence.asn1.der import (
     oid,
     parse,
     seq,
+    to_bits,
     to_int,
     to_oid,
 )
@@ -62,6 +63,8 @@ _HASHES: Final[Mapping[str, hashes.HashAlgorithm]] = MappingProxyType(
         "sha3_512": hashes.SHA3_512(),
     }
 )
+
+_ECDSA: Final = MappingProxyType({name: ec.ECDSA(digest) for name, digest in _HASHES.items()})
 
 RSA_PLAIN: Final = "1.2.840.113549.1.1.1"
 RSA_PSS: Final = "1.2.840.113549.1.1.10"
@@ -107,6 +110,19 @@ _SIGNATURES: Final[Mapping[str, tuple[Family, str | None]]] = MappingProxyType(
 
 
 _IDENTIFIER_MAX: Final = 512
+_RSA_KEYS: Final = frozenset({RSA_PLAIN, RSA_PSS})
+MAX_RSA_BITS: Final = 8192
+"""Twice what any authority in use has; the cost of one check grows with the square."""
+MAX_EXPONENT_OCTETS: Final = 9
+"""64 bits and a sign octet: a long public exponent makes checking as dear as signing."""
+MAX_SPKI: Final = 4608
+CURVES: Final = frozenset(
+    {
+        "secp192r1", "secp224r1",  # known to be named too short
+        "secp256r1", "secp384r1", "secp521r1", "brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1",
+    }
+)  # fmt: skip
+"""Curves of ETSI TS 119 312; keys on others verify nothing."""
 
 
 class UnknownAlgorithmError(ValueError):
@@ -222,18 +238,34 @@ def describe_key(key: PublicKeyTypes | None, *, pss_only: bool = False) -> KeyDe
 def load_key(spki: Node) -> tuple[PublicKeyTypes | None, bool]:
     """Return the key of a SubjectPublicKeyInfo and whether it is restricted to RSA-PSS.
 
-    A key that cannot be loaded (unknown curve, broken point) is None: it verifies nothing.
+    A key that cannot be loaded (unknown curve, broken point), or whose size would make its checking a
+    burden (`MAX_RSA_BITS`), is None: it verifies nothing.
     """
     cursor = Cursor(spki, limit=2)
     algorithm, value = cursor.take(SEQUENCE), cursor.take(BIT_STRING)
     cursor.finish()
-    pss_only = to_oid(Cursor(algorithm, limit=2).take(OID)) == RSA_PSS
+    kind = to_oid(Cursor(algorithm, limit=2).take(OID))
+    pss_only = kind == RSA_PSS
+    if spki.length > MAX_SPKI or (kind in _RSA_KEYS and not _bearable(value)):
+        return None, pss_only
     # the same key bytes under the plain RSA identifier, which every loader knows
     der = seq(_PLAIN_RSA_IDENTIFIER, value.whole) if pss_only else spki.whole
     try:
-        return load_der_public_key(der), pss_only
+        key = load_der_public_key(der)
     except (ValueError, UnsupportedAlgorithm):
         return None, pss_only
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in CURVES:
+        return None, pss_only
+    return key, pss_only
+
+
+def _bearable(value: Node) -> bool:
+    """Say whether an RSAPublicKey is of a size that may be worked with."""
+    try:
+        modulus, exponent = children(parse(to_bits(value), max_size=MAX_SPKI, tag=SEQUENCE), limit=2)
+    except (DerError, ValueError):
+        return False
+    return 8 * (modulus.length - 1) <= MAX_RSA_BITS and exponent.length <= MAX_EXPONENT_OCTETS
 
 
 def verify_signature(
@@ -242,8 +274,8 @@ def verify_signature(
     """Say whether ``signature`` over ``data`` holds; family and key type must agree, unknown keys fail."""
     digest = _HASHES[hash_name]
     try:
-        if isinstance(key, ec.EllipticCurvePublicKey) and algorithm.family is Family.ECDSA:
-            key.verify(signature, data, ec.ECDSA(digest))
+        if algorithm.family is Family.ECDSA and isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, data, _ECDSA[hash_name])
         elif isinstance(key, rsa.RSAPublicKey) and algorithm.family is Family.RSA:
             key.verify(signature, data, padding.PKCS1v15(), digest)
         elif isinstance(key, rsa.RSAPublicKey) and algorithm.family is Family.RSA_PSS:
@@ -312,24 +344,33 @@ class AlgorithmPolicy:
     hashes: tuple[HashRule, ...] = _hash_rules()
     enforce_end: bool = False
     first_end: datetime | None = field(init=False, default=None)
+    _key_rows: Mapping[tuple[Role, Family], KeyRule] = field(init=False, repr=False, compare=False)
+    _hash_rows: Mapping[str, HashRule] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         ends = [row.until for row in self.keys] + [row.until for row in self.hashes]
         object.__setattr__(self, "first_end", min((end for end in ends if end is not None), default=None))
+        # reversed: of two rows for the same thing the first counts
+        object.__setattr__(self, "_key_rows", {(row.role, row.family): row for row in reversed(self.keys)})
+        object.__setattr__(self, "_hash_rows", {row.name: row for row in reversed(self.hashes)})
 
     def refusal(
         self, role: Role, algorithm: SignatureAlgorithm, hash_name: str, bits: int, at: datetime
     ) -> str | None:
         """Return why this signature does not count at ``at``, or None where it does."""
-        digest = next((row for row in self.hashes if row.name == hash_name), None)
+        digest = self._hash_rows.get(hash_name)
         if digest is None or self._ended(digest.until, at):
             return f"hash {hash_name} is not allowed"
-        row = next((row for row in self.keys if row.role is role and row.family is algorithm.family), None)
+        row = self._key_rows.get((role, algorithm.family))
         if row is None or self._ended(row.until, at):
             return f"{algorithm.family} is not allowed for a {role}'s signature"
         if bits < row.min_bits:
             return f"{algorithm.family} key of {bits} bits, at least {row.min_bits} needed"
         return None
+
+    def ended(self, at: datetime) -> bool:
+        """Say whether rows past their date refuse at ``at``: then what counted before may count no more."""
+        return self.enforce_end and self.lapsed(at)
 
     def lapsed(self, at: datetime) -> bool:
         """Say whether a row of the table is past its date, so that it wants a review."""

@@ -7,6 +7,7 @@ Revocation is not looked at here (`evidence.x509.revocation`); neither is what t
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Final
 
 from evidence.asn1.der import DerError, parse
@@ -47,7 +48,7 @@ class Chain:
     @property
     def links(self) -> tuple[tuple[CertificateFacts, CertificateFacts], ...]:
         """Return (certificate, issuer) for every certificate below the root."""
-        return tuple(zip(self.certificates[:-1], self.certificates[1:], strict=True))
+        return tuple(pairwise(self.certificates))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,15 @@ class ChainFailure:
     sub_indication: SubIndication
     detail: str
     verdict: Verdict = Verdict.INDETERMINATE
+
+
+class LinkBudget:
+    """How many signatures may still be tried; one budget can serve all paths of a message."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int = MAX_LINKS) -> None:
+        self.left = left
 
 
 class TrustStore:
@@ -84,16 +94,28 @@ class TrustStore:
         intermediates: Iterable[bytes] = (),
         algorithms: AlgorithmPolicy = DEFAULT_ALGORITHMS,
     ) -> None:
+        self._links: dict[tuple[bytes, bytes], bool] = {}
+        self.algorithms = algorithms
+        self._roots: frozenset[bytes]
+        self._by_subject: dict[bytes, list[CertificateFacts]]
+        self._paths: dict[bytes, Chain]
+        self.renew(roots, intermediates)
+
+    def renew(self, roots: Iterable[bytes], intermediates: Iterable[bytes] = ()) -> None:
+        """Trust these roots from now on, and no others; checks under way end with what they began with.
+
+        Raises:
+            CertificateError: one of them cannot be read; then nothing has changed.
+        """
         anchors = [certificate_facts(der) for der in roots]
-        self._roots = frozenset(anchor.sha256 for anchor in anchors)
-        self._by_subject: dict[bytes, list[CertificateFacts]] = {}
+        by_subject: dict[bytes, list[CertificateFacts]] = {}
         for facts in (*anchors, *map(certificate_facts, intermediates)):
-            known = self._by_subject.setdefault(facts.subject, [])
+            known = by_subject.setdefault(facts.subject, [])
             if facts not in known:
                 known.append(facts)
-        self._links: dict[tuple[bytes, bytes], bool] = {}
-        self._paths: dict[bytes, Chain] = {}
-        self.algorithms = algorithms
+        self._roots = frozenset(anchor.sha256 for anchor in anchors)
+        self._by_subject = by_subject
+        self._paths = {}  # last: a path found under the old roots must not come back
 
     @property
     def empty(self) -> bool:
@@ -142,8 +164,11 @@ class TrustStore:
         A path depends on the candidates only for being found; with dated algorithm rows it is not reused.
         """
         path = self._paths.get(leaf.sha256)
-        if path is None or not all(facts.valid_at(at) for facts in path.certificates):
+        if path is None or path.certificates[-1].sha256 not in self._roots:
             return None
+        for facts in path.certificates:
+            if not facts.not_before <= at <= facts.not_after:
+                return None
         return path
 
     def remember_path(self, path: Chain) -> None:
@@ -168,7 +193,12 @@ def certificate_algorithm(facts: CertificateFacts) -> SignatureAlgorithm | None:
 
 
 def build_chain(
-    leaf: CertificateFacts, candidates: Iterable[CertificateFacts], trust: TrustStore, at: datetime
+    leaf: CertificateFacts,
+    candidates: Iterable[CertificateFacts],
+    trust: TrustStore,
+    at: datetime,
+    *,
+    budget: LinkBudget | None = None,
 ) -> Chain | ChainFailure:
     """Return a path from ``leaf`` to a configured root that is valid at ``at``, or why there is none.
 
@@ -180,6 +210,7 @@ def build_chain(
         candidates: certificates that came along, in any order; untrusted.
         trust: roots and intermediates.
         at: the time the path must be valid at, aware.
+        budget: shared with other paths of the same message; None: this path's own.
     """
     known = trust.known_path(leaf, at)
     if known is not None:
@@ -190,7 +221,7 @@ def build_chain(
     offered: dict[bytes, list[CertificateFacts]] = {}
     for facts in candidates:
         offered.setdefault(facts.subject, []).append(facts)
-    search = _Search(offered, trust, at)
+    search = _Search(offered, trust, at, budget or LinkBudget())
     path = search.extend((leaf,))
     if path is None:
         return search.failure()
@@ -215,9 +246,15 @@ def _leaf_problem(leaf: CertificateFacts, at: datetime) -> ChainFailure | None:
 class _Search:
     """One depth-first search; keeps the dead end that came nearest to a root."""
 
-    def __init__(self, offered: dict[bytes, list[CertificateFacts]], trust: TrustStore, at: datetime) -> None:
+    def __init__(
+        self,
+        offered: dict[bytes, list[CertificateFacts]],
+        trust: TrustStore,
+        at: datetime,
+        budget: LinkBudget,
+    ) -> None:
         self._offered, self._trust, self._at = offered, trust, at
-        self._links_left = MAX_LINKS
+        self._budget = budget
         self._best: tuple[int, ChainFailure] | None = None
 
     def failure(self) -> ChainFailure:
@@ -270,9 +307,9 @@ class _Search:
             )
         if refusal is not None:
             return ChainFailure(SubIndication.CRYPTO_CONSTRAINTS_FAILURE, f"{child.label}: {refusal}")
-        if self._links_left <= 0:
+        if self._budget.left <= 0:
             return ChainFailure(SubIndication.NO_CERTIFICATE_CHAIN_FOUND, "too many candidates")
-        self._links_left -= 1
+        self._budget.left -= 1
         if not self._trust.link_holds(child, issuer):
             text = f"{issuer.label} did not sign {child.label}"
             return ChainFailure(SubIndication.NO_CERTIFICATE_CHAIN_FOUND, text)

@@ -38,7 +38,7 @@ class ProvenPath:
 def check_archive_stamp(archived: Archived, trust: TrustStore, at: datetime) -> StampCheck:
     """Verify the archive time stamp (step 6.3)."""
     found = check_stamps((archived.token,), archived.draft.covered, trust, at, number="6.3")
-    return replace(found, step=replace(found.step, name="archive time stamp"))
+    return replace(found, step=found.step._replace(name="archive time stamp"))
 
 
 def archive_steps(

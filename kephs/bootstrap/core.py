@@ -1,6 +1,5 @@
 """Wiring of a running instance: picks the implementation behind every port. Nothing else does."""
 
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ import aiohttp
 
 from config.settings import Settings, SettingsError, failpoint
 from directory.providers import ProviderRegister
-from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
+from evidence.adapters.revocation_http import HttpRevocation
 from evidence.ports import Sealing
 from evidence.x509.chain import TrustStore
 from kephs.bootstrap.ledger import PublicLedger, open_public_ledger
@@ -23,7 +22,12 @@ from kephs.bootstrap.opening import (
     open_some_trust,
     open_times,
 )
-from kephs.bootstrap.sealing import open_nes_policy, open_seal_policy, open_sealing
+from kephs.bootstrap.sealing import (
+    open_nes_policy,
+    open_revocation,
+    open_seal_policy,
+    open_sealing,
+)
 from kephs.failpoints import (
     FailingBlobs,
     FailingSealing,
@@ -43,6 +47,7 @@ from kephs.system import (
     ThreadOffload,
     TimeOrderedIds,
 )
+from kephs.together import together
 from kephs.usecases.accounts import AccountWork
 from kephs.usecases.deliver import Deliver
 from kephs.usecases.dispatch import DispatchMaker
@@ -57,6 +62,7 @@ from kephs.usecases.receive import Receive
 from kephs.usecases.records import RecordMaker
 from kephs.usecases.relay import Relay, Wait
 from kephs.usecases.sign_in import SignIn
+from kephs.usecases.signers import BindingRule
 from kephs.usecases.submit import Submit, SubmitSettings
 from kephs.usecases.take_dispatch import TakeDispatch
 from kephs.usecases.take_receipt import TakeReceipt
@@ -152,12 +158,7 @@ async def _open(
     issuer = open_issuer(settings)
     records = RecordMaker(issuer, register.own, clock, ids)
     passwords, identity = Argon2Passwords(offload), HmacIdentity(keys.identity)
-    revocation = HttpRevocation(
-        session, clock=clock.now, trust=trust, nonces=lambda: secrets.token_bytes(16),
-        settings=HttpRevocationSettings(
-            timeout=settings.trust.revocation_seconds, crl_timeout=settings.trust.revocation_seconds
-        ),
-    )  # fmt: skip
+    revocation = open_revocation(settings, session, trust)
     shared = {"store": store, "blobs": blobs, "sealer": sealer, "changes": changes}
     limits, times, policy = open_limits(settings), open_times(settings), open_seal_policy(settings)
     scanner = open_scanner(settings)
@@ -177,7 +178,11 @@ async def _open(
         submit=Submit(
             store=store, blobs=blobs, sealer=sealer, revocation=revocation, scanner=scanner,
             identity=identity, offload=offload, clock=clock, ids=ids, changes=changes, trust=trust,
-            settings=SubmitSettings(issuer, register, limits, open_nes_policy(settings), times), fresh=fresh,
+            settings=SubmitSettings(
+                issuer, register, limits, open_nes_policy(settings), times,
+                BindingRule(settings.trust.certificate_binding),
+            ),
+            fresh=fresh, together=together,
         ),
         receive=failing_receive(point, Receive(
             dispatches=TakeDispatch(

@@ -14,6 +14,7 @@ from kephs.ledger_keys import known_witnesses, open_ledger_key, open_witness_key
 from kephs.ledger_lanes import ledger_lanes
 from kephs.ledger_server import serve_ledger
 from kephs.ports import Clock, Store
+from kephs.usecases.anchor_audit import AnchorAudit
 from kephs.usecases.cosignatures import GatherCosignatures
 from kephs.usecases.prove import Prove
 from kephs.usecases.publish_ledger import PublishLedger
@@ -42,7 +43,8 @@ class PublicLedger:
 
     def lanes(self) -> list[Lane]:
         """Return the ledger's work for the worker."""
-        return ledger_lanes(self.clock, self.publish, self.gather)
+        anchor = AnchorAudit(self.store, self.clock)
+        return ledger_lanes(self.clock, self.publish, self.gather, anchor)
 
     @asynccontextmanager
     async def served(self, *, reuse_port: bool = False) -> AsyncIterator[int]:

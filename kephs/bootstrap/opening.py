@@ -16,30 +16,65 @@ from evidence.x509.certificates import CertificateError
 from evidence.x509.chain import TrustStore
 from kephs.domain.policy import MIB, Limits
 from kephs.domain.relay_times import RelayTimes
+from kephs.domain.trust_list import TrustAnchor
 from kephs.ports import Scanner
 from kephs.register_seal import read_pins, register_verifier
 from kephs.system import SystemClock, ThreadOffload
 from kephs.testpki.marker import is_test_root
+from kephs.usecases.trust_list import Door, active
 from smtp_gateway.relay_client import SmtpCourier
 from smtp_gateway.relay_settings import RelaySettings as CourierSettings
 from smtp_gateway.scanner import ClamdAddress, ClamdScanner
 
 
 def open_trust(settings: Settings) -> TrustStore:
-    """Read the trusted roots; TEST ones only where the instance was made for them (D8).
+    """Read what the trust list holds active; TEST roots only where the instance was made for them (D8).
+
+    Intermediates of the configured folder complete paths; they are never trusted by themselves.
 
     Raises:
-        SettingsError: a file cannot be read, or a TEST root in an instance that is not for tests.
+        SettingsError: the list or a file cannot be read, or holds a TEST root in an instance not for tests.
+        SchemaError: the database is missing, unreadable, or not at this program's revision.
     """
-    roots = read_certificates(settings.trust.roots)
+    roots, intermediates = active(read_anchors(settings))
     if not settings.test_pki.enabled and any(is_test_root(root) for root in roots):
         raise SettingsError(
-            f"{settings.trust.roots} holds a TEST root: take it out, this instance is not for tests"
+            "the trust list holds a TEST root and this instance is not for tests: kephs trust retire it"
         )
     try:
-        return TrustStore(roots, intermediates=read_certificates(settings.trust.intermediates))
+        return TrustStore(
+            roots, intermediates=[*intermediates, *read_certificates(settings.trust.intermediates)]
+        )
     except CertificateError as error:
-        raise SettingsError(f"{settings.trust.roots}: {error}") from None
+        raise SettingsError(f"the trust list: {error}") from None
+
+
+def read_anchors(settings: Settings) -> list[TrustAnchor]:
+    """Return the whole trust list of an instance; no store needs to be open.
+
+    Raises:
+        SettingsError: it cannot be read with the instance's key.
+        SchemaError: the database is missing, unreadable, or not at this program's revision.
+    """
+    from kephs.databases import at_once  # noqa: PLC0415  # the signer's process loads no database
+    from kephs.instance_keys import key_problem, read_keys  # noqa: PLC0415
+    from storage.survey import UNREADABLE  # noqa: PLC0415
+
+    keys = read_keys(settings)
+    try:
+        return at_once(settings, lambda tx: list(tx.anchors.all()), column_key=keys.columns)
+    except UNREADABLE as error:
+        problem = key_problem(settings, keys)
+        raise SettingsError(
+            problem
+            or f"a row of the trust list was not written by kephs ({type(error).__name__}): "
+            "kephs fsck DIR names it"
+        ) from None
+
+
+def open_door(settings: Settings) -> Door:
+    """Return which certificates may come on the trust list of an instance."""
+    return Door(test_allowed=settings.test_pki.enabled, is_test=is_test_root)
 
 
 def open_some_trust(settings: Settings) -> TrustStore:
@@ -47,12 +82,13 @@ def open_some_trust(settings: Settings) -> TrustStore:
 
     Raises:
         SettingsError: as `open_trust`, or there is no root.
+        SchemaError: as `open_trust`.
     """
     trust = open_trust(settings)
     if trust.empty:
         raise SettingsError(
-            f"{settings.trust.roots} holds no root: no signature can be trusted; put the roots of the "
-            "certificate providers there, as PEM"
+            "the trust list holds no root that is active: no signature can be trusted; "
+            "kephs trust import DIR FILE, then two persons: kephs trust approve DIR FINGERPRINT"
         )
     return trust
 

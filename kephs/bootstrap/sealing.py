@@ -1,7 +1,7 @@
 """The sealing side: transaction certificate, key, time stamps, and whoever seals with them."""
 
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,8 +17,10 @@ from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSett
 from evidence.adapters.soft_signer import KeyMaterialError, SoftSigner, der_of, issuing_path
 from evidence.adapters.tsa_http import CreditFile, HttpTimestamper, revocation_check
 from evidence.adapters.tsa_identity import TsaEndpoint
+from evidence.cms.signed_data import DEFAULT_RULES, MAIL_PROGRAM_RULES
 from evidence.mail.smime import SmimeLimits
-from evidence.nes.qualified import NesPolicy
+from evidence.mail.variants import LINE_END_VARIANTS
+from evidence.nes.policy import Grace, NesPolicy
 from evidence.ports import Signer, SignerUnavailableError, Timestamper
 from evidence.seal.seal_check import SealCheck, check_seal
 from evidence.seal.sealing import Sealer
@@ -50,8 +52,27 @@ def open_nes_policy(settings: Settings) -> NesPolicy:
     return NesPolicy(
         allow_seals=settings.trust.allow_qualified_seals,
         transaction_policies=frozenset(transaction_policies(settings)),
-        limits=SmimeLimits(opaque=settings.limits.opaque_mib * MIB),
+        # what differs in line ends is delivered as received; doubled dots would be seen
+        limits=SmimeLimits(opaque=settings.limits.opaque_mib * MIB, variants=LINE_END_VARIANTS),
+        grace=Grace(settings.trust.grace),
+        cms=DEFAULT_RULES if settings.trust.client_signatures == "strict" else MAIL_PROGRAM_RULES,
     )
+
+
+def open_revocation(settings: Settings, session: aiohttp.ClientSession, trust: TrustStore) -> HttpRevocation:
+    """Return the client of OCSP responders and CRLs, as the server and its commands use it.
+
+    Args:
+        settings: of the instance.
+        session: for its requests.
+        trust: roots and algorithm table for responders and lists.
+    """
+    seconds = settings.trust.revocation_seconds
+    return HttpRevocation(
+        session, clock=SystemClock().now, trust=trust, nonces=lambda: secrets.token_bytes(16),
+        settings=HttpRevocationSettings(timeout=seconds, crl_timeout=seconds),
+        proxy=settings.trust.proxy or None,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +205,10 @@ async def open_timestamper(settings: Settings, trust: TrustStore) -> AsyncIterat
     if not settings.seal.tsa:
         raise SettingsError(_NO_TSA)
     endpoints, clock = open_tsa_endpoints(settings), SystemClock()
-    async with aiohttp.ClientSession(auto_decompress=False) as session:
+    proxy = settings.trust.proxy or None
+    async with aiohttp.ClientSession(auto_decompress=False, proxy=proxy) as session:
         credits_ = CreditFile(credits_file(settings), endpoints)
-        revocation = HttpRevocation(
-            session, clock=clock.now, trust=trust, nonces=lambda: secrets.token_bytes(16),
-            settings=HttpRevocationSettings(
-                timeout=settings.trust.revocation_seconds, crl_timeout=settings.trust.revocation_seconds
-            ),
-        )  # fmt: skip
+        revocation = open_revocation(settings, session, trust)
         try:
             yield HttpTimestamper(
                 endpoints, session=session, clock=clock.now, trust=trust,
@@ -204,23 +221,48 @@ async def open_timestamper(settings: Settings, trust: TrustStore) -> AsyncIterat
 
 
 @asynccontextmanager
-async def open_sealing(settings: Settings) -> AsyncIterator[Sealer]:
+async def open_sealing(settings: Settings, trust: TrustStore | None = None) -> AsyncIterator[Sealer]:
     """Open key and time stamps in this process, and whoever seals with them, for the block.
+
+    Args:
+        settings: of the instance.
+        trust: its trusted roots, where they are read already (the signer's process is handed them).
 
     Raises:
         SettingsError: something configured is missing or wrong.
     """
-    trust = open_trust(settings)
+    trust = open_trust(settings) if trust is None else trust
     async with AsyncExitStack() as stack:
         signer = stack.enter_context(open_key(settings, trust))
         timestamper = await stack.enter_async_context(open_timestamper(settings, trust))
         try:
-            yield Sealer(
-                signer, timestamper, _batcher(settings, timestamper),
-                unstamped_grace=settings.seal.unstamped_grace,
-            )  # fmt: skip
+            batcher = _batcher(settings, timestamper)
+            announced = signer if batcher is None else _Announcing(signer, batcher)
+            yield Sealer(announced, timestamper, batcher, unstamped_grace=settings.seal.unstamped_grace)
         except XadesKeyError as error:
             raise SettingsError(f"transaction certificate: {error}; see seal in kephs.toml") from None
+
+
+class _Announcing:
+    """A key whose work the batcher of time stamps knows of: what it signs is stamped next."""
+
+    def __init__(self, signer: Signer, batcher: BatchStamper) -> None:
+        self._signer, self._batcher = signer, batcher
+
+    @property
+    def certificate(self) -> bytes:
+        """Return the signer's certificate, DER."""
+        return self._signer.certificate
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """Return the intermediates, DER."""
+        return self._signer.chain
+
+    async def sign_many(self, digests: Sequence[bytes]) -> list[bytes]:
+        """Sign SHA-256 digests; see `Signer.sign_many`."""
+        with self._batcher.company():
+            return await self._signer.sign_many(digests)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import click
 from config import settings
 from directory.accounts import Account, AccountKind, AccountState, AppPassword, Operator, Right, ServiceType
 from directory.identity import is_identity_number
+from kephs.cli.account_certificates import certificate_commands
 from kephs.cli.beside import Beside, open_beside
 from kephs.cli.output import (
     ExitError,
@@ -25,7 +26,7 @@ from kephs.cli.output import (
 )
 from kephs.domain.policy import MIB
 from kephs.ports import Tx
-from kephs.usecases.accounts import BLOCK_MIN, FREE_QUOTA, ApplicationError, ApplicationFault, Opening
+from kephs.usecases.accounts import BLOCK_MIN, FREE_QUOTA, SHELL, ApplicationError, ApplicationFault, Opening
 from kephs.usecases.sign_in import SELECTOR_LENGTH
 from storage.errors import ConflictError
 
@@ -57,6 +58,11 @@ tckn_option = click.option(
 )
 
 
+by_option = click.option(
+    "--by", default=SHELL, show_default=True, help="Who does it, for the process record."
+)
+
+
 def new_app_password(choice: Callable[[str], str] = secrets.choice) -> str:
     """Return a fresh app password such as ``k3jx7a-7pqwe-m2zrt-abcde-fghij``.
 
@@ -68,7 +74,7 @@ def new_app_password(choice: Callable[[str], str] = secrets.choice) -> str:
 
 @click.group()
 def command() -> None:
-    """Open, block, close and show accounts; operators; app passwords."""
+    """Open, block, close and show accounts; operators; app passwords; certificates that may sign."""
 
 
 @command.command("open")
@@ -87,11 +93,12 @@ def command() -> None:
     "--service", type=click.Choice([s.value for s in ServiceType]), default=ServiceType.SEND_AND_RECEIVE.value
 )
 @click.option("--quota-mib", type=click.IntRange(min=1), default=FREE_QUOTA // MIB, show_default=True)
+@by_option
 @json_option
 @guarded
 def open_(
     directory: Path, address: str, name: str, person: str | None, tckn: str, kind: str, service: str,
-    quota_mib: int, as_json: bool,  # noqa: FBT001  # click hands options over by name
+    quota_mib: int, by: str, as_json: bool,  # noqa: FBT001  # click hands options over by name
 ) -> None:  # fmt: skip
     """Open an active account with its folders.
 
@@ -106,38 +113,48 @@ def open_(
         identity_number=_identity(tckn),
         quota_bytes=quota_mib * MIB,
     )
-    account = _with_core(directory, lambda core: core.accounts.apply(opening))
+    actor = _text(by, "--by")
+    account = _with_core(directory, lambda core: core.accounts.apply(opening, actor=actor))
     _show_account(account, as_json=as_json)
 
 
 @command.command()
 @instance_argument
 @address_argument
+@by_option
 @json_option
 @guarded
-def block(directory: Path, address: str, as_json: bool) -> None:  # noqa: FBT001
+def block(directory: Path, address: str, by: str, as_json: bool) -> None:  # noqa: FBT001
     """Block an account: it neither sends nor receives; its holder may go on reading."""
-    _show_account(_with_core(directory, lambda core: core.accounts.block(address)), as_json=as_json)
+    actor = _text(by, "--by")
+    account = _with_core(directory, lambda core: core.accounts.block(address, actor=actor))
+    _show_account(account, as_json=as_json)
 
 
 @command.command()
 @instance_argument
 @address_argument
+@by_option
 @json_option
 @guarded
-def unblock(directory: Path, address: str, as_json: bool) -> None:  # noqa: FBT001
+def unblock(directory: Path, address: str, by: str, as_json: bool) -> None:  # noqa: FBT001
     """Make a blocked account active again."""
-    _show_account(_with_core(directory, lambda core: core.accounts.unblock(address)), as_json=as_json)
+    actor = _text(by, "--by")
+    account = _with_core(directory, lambda core: core.accounts.unblock(address, actor=actor))
+    _show_account(account, as_json=as_json)
 
 
 @command.command()
 @instance_argument
 @address_argument
+@by_option
 @json_option
 @guarded
-def close(directory: Path, address: str, as_json: bool) -> None:  # noqa: FBT001
+def close(directory: Path, address: str, by: str, as_json: bool) -> None:  # noqa: FBT001
     """Close an account that has been blocked for three months. Its address is never given again."""
-    _show_account(_with_core(directory, lambda core: core.accounts.close(address)), as_json=as_json)
+    actor = _text(by, "--by")
+    account = _with_core(directory, lambda core: core.accounts.close(address, actor=actor))
+    _show_account(account, as_json=as_json)
 
 
 @command.command()
@@ -188,17 +205,21 @@ def list_(directory: Path, as_json: bool) -> None:  # noqa: FBT001
     "--right", "rights", multiple=True, required=True,
     type=click.Choice([str(right.name).lower() for right in Right]), help="What the person may do.",
 )  # fmt: skip
+@by_option
 @json_option
 @guarded
 def add_operator(
-    directory: Path, address: str, name: str, tckn: str, rights: tuple[str, ...], as_json: bool  # noqa: FBT001
+    directory: Path, address: str, name: str, tckn: str, rights: tuple[str, ...], by: str,
+    as_json: bool,  # noqa: FBT001
 ) -> None:  # fmt: skip
     """Add a person who may act for an account (işlem yetkilisi)."""
     granted = Right(0)
     for right in rights:
         granted |= Right[right.upper()]
-    number, shown = _identity(tckn), _text(name, "--name")
-    operator = _with_core(directory, lambda core: core.accounts.add_operator(address, shown, number, granted))
+    number, shown, actor = _identity(tckn), _text(name, "--name"), _text(by, "--by")
+    operator = _with_core(
+        directory, lambda core: core.accounts.add_operator(address, shown, number, granted, actor=actor)
+    )
     _print(_operator(operator), as_json=as_json)
 
 
@@ -207,19 +228,22 @@ def add_operator(
 @address_argument
 @click.option("--label", default="mail client", show_default=True, help="Which device or program it is for.")
 @click.option("--operator", "operator_id", help="Id of the operator it is for. Default: the holder.")
+@by_option
 @json_option
 @guarded
 def add_password(
-    directory: Path, address: str, label: str, operator_id: str | None, as_json: bool  # noqa: FBT001
+    directory: Path, address: str, label: str, operator_id: str | None, by: str, as_json: bool  # noqa: FBT001
 ) -> None:  # fmt: skip
     """Make an app password for mail clients and print it: it is shown this once only."""
-    shown = _text(label, "--label")
+    shown, actor = _text(label, "--label"), _text(by, "--by")
 
     async def add(core: Beside) -> str:
         for _ in range(_SELECTOR_TRIES):
             secret = new_app_password()
             try:
-                await core.accounts.add_password(address, secret, label=shown, operator_id=operator_id)
+                await core.accounts.add_password(
+                    address, secret, label=shown, operator_id=operator_id, actor=actor
+                )
             except ConflictError:
                 continue  # the selector is taken: 30 bits can meet
             return secret
@@ -233,27 +257,26 @@ def add_password(
 @instance_argument
 @address_argument
 @click.argument("password_id", metavar="ID")
+@by_option
 @json_option
 @guarded
-def revoke_password(directory: Path, address: str, password_id: str, as_json: bool) -> None:  # noqa: FBT001
+def revoke_password(directory: Path, address: str, password_id: str, by: str, as_json: bool) -> None:  # noqa: FBT001
     """Revoke the app password with this id, as `kephs account show` lists it."""
-
-    async def revoke(core: Beside) -> bool:
-        account = await core.accounts.find(address)
-        now = core.clock.now()
-
-        def work(tx: Tx) -> bool:
-            return tx.accounts.revoke_password(account.account_id, password_id, now)
-
-        return await core.store.write(work)
-
-    if not _with_core(directory, revoke):
+    actor = _text(by, "--by")
+    revoked = _with_core(
+        directory, lambda core: core.accounts.revoke_password(address, password_id, actor=actor)
+    )
+    if not revoked:
         raise ExitError(
             "no-such-password",
             "this account has no valid app password with that id",
             "see the ids: kephs account show DIR ADDRESS",
         )
     _print({"id": password_id, "revoked": True}, as_json=as_json)
+
+
+for one in certificate_commands:
+    command.add_command(one)
 
 
 # --------------------------------------------------------------------------- shared
@@ -301,6 +324,7 @@ def _facts(account: Account) -> dict[str, Any]:
         "opened_at": account.opened_at.isoformat(),
         "quota_bytes": account.quota_bytes,
         "used_bytes": account.used_bytes,
+        "seals_allowed": account.seals_allowed,
     }
     if account.state is AccountState.BLOCKED:
         facts["may_close_from"] = (account.state_since + BLOCK_MIN).isoformat()

@@ -10,9 +10,9 @@ import click
 
 from config import settings
 from config.settings import Settings
-from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.ports import SignerUnavailableError, TimestampUnavailableError
 from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
+from kephs.bootstrap.sealing import open_revocation
 from kephs.cli.beside import open_beside
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
 from kephs.ledger_keys import open_ledger_key
@@ -69,10 +69,7 @@ async def _make(loaded: Settings, message: str, out: Path) -> ReadyBundle:
         aiohttp.ClientSession(auto_decompress=False) as session,
     ):
         clock = beside.clock
-        revocation = HttpRevocation(
-            session, clock=clock.now, trust=trust, nonces=lambda: secrets.token_bytes(16),
-            settings=HttpRevocationSettings(timeout=loaded.trust.revocation_seconds),
-        )  # fmt: skip
+        revocation = open_revocation(loaded, session, trust)
         publishing = PublishLedger(
             beside.store, open_ledger_key(loaded), clock, alarm=lambda _cause: None,
             every=timedelta(seconds=loaded.ledger.checkpoint_seconds),

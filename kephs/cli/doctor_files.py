@@ -17,13 +17,11 @@ from kephs.bootstrap import (
     check_signer,
     open_register,
     open_tls,
-    read_certificates,
     read_seal,
 )
 from kephs.cli.findings import Finding, error, ok, warning
 from kephs.databases import check_schema, in_use, unsafe_settings
 from kephs.instance_keys import key_check_file, key_problem, read_keys
-from kephs.testpki.marker import is_test_root
 from storage.errors import SchemaError
 from storage.postgres_errors import DatabaseRefusedError
 from storage.revision import HEAD, DatabaseUnreadableError
@@ -192,32 +190,6 @@ def check_database(settings: Settings) -> Iterable[Finding]:
                 f"the server runs with {setting}",
                 "a power failure loses messages: set it to on",
             )
-
-
-def check_trust(settings: Settings) -> Iterable[Finding]:
-    """List the roots; TEST roots are an error in an instance that was not made for tests."""
-    enabled = settings.test_pki.enabled
-    if enabled:
-        yield warning(
-            "test-pki", "this instance was made with --test-pki: its evidence proves nothing",
-            "make the production instance without --test-pki",
-        )  # fmt: skip
-    try:
-        roots = read_certificates(settings.trust.roots)
-    except SettingsError as failure:
-        yield error("trust", str(failure), "put readable PEM files there")
-        return
-    if not roots:
-        yield error(
-            "trust-empty", f"{settings.trust.roots} holds no root: no signature can be trusted",
-            "put the roots of the Turkish certificate providers there, as PEM",
-        )  # fmt: skip
-    for root in roots:
-        name = certificate_facts(root).subject_text
-        if is_test_root(root) and not enabled:
-            yield error("test-root", f"{name} is a TEST root", f"take it out of {settings.trust.roots}")
-        else:
-            yield ok("root", name)
 
 
 # --------------------------------------------------------------------------- certificates

@@ -121,6 +121,26 @@ SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
         FindingCode.ACCOUNT_USAGE: ("an account's used space is counted wrongly", _COUNT),
         FindingCode.ACCOUNT_WITHOUT_HOLDER: ("an account has no holder among its operators", _RESTORE),
         FindingCode.ACCOUNT_WITHOUT_FOLDER: ("an account lacks one of its standard folders", _RESTORE),
+        FindingCode.AUDIT_BROKEN: ("the process record's chain is broken", _TELL),
+        FindingCode.AUDIT_OTHER_ANCHOR: ("the process record is not the one that the ledger anchors", _TELL),
+        FindingCode.AUDIT_BACK_DATED: (
+            "an entry of the process record claims another time than its place beside the ledger's anchors",
+            _TELL,
+        ),
+        FindingCode.ANCHOR_UNRECORDED: (
+            "the trust list says of a certificate what the process record does not",
+            "retire it at once: kephs trust retire; then find out who put it there, and report it",
+        ),
+        FindingCode.ANCHOR_UNCONFIRMED: (
+            "a certificate is active on the trust list without two confirmations",
+            "retire it at once: kephs trust retire; then find out who put it there, and report it",
+        ),
+        FindingCode.CERTIFICATE_OTHER_OPERATOR: (
+            "a bound certificate is of nobody who acts for the account",
+            _TELL,
+        ),
+        FindingCode.CERTIFICATE_OTHER_DIGEST: ("a bound certificate is not the one its row names", _RESTORE),
+        FindingCode.CERTIFICATE_OTHER_TIME: ("the times of a bound certificate contradict each other", _TELL),
         FindingCode.ROW_UNREADABLE: ("a row of the database cannot be read", _RESTORE),
         FindingCode.BLOBS_ORPHANED: (
             "content is stored that no row names",

@@ -8,9 +8,9 @@ import click
 
 from config.settings import FILE_NAME, PORT_MAX, SettingsError
 from kephs.cli.instance import InstanceError, Ports, make_instance
+from kephs.instance_database import make_database
 from kephs.system import SystemClock
 from storage.errors import SchemaError
-from storage.migrate import upgrade_postgres, upgrade_sqlite
 
 _PORT: Final = click.IntRange(0, PORT_MAX)
 
@@ -61,10 +61,7 @@ def command(
             values={"storage": {"database_url": database_url}} if database_url else None,
         )  # fmt: skip
         (directory / FILE_NAME).chmod(0o600)  # a database URL may hold a password
-        if database_url:
-            upgrade_postgres(database_url)
-        else:
-            upgrade_sqlite(settings.storage.database)
+        make_database(settings, SystemClock().now())
     except (InstanceError, SettingsError, SchemaError, OSError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
@@ -81,8 +78,9 @@ def command(
     )
     print(f"made {directory}: {settings.provider.domain}, {ports_made}")
     if not test_pki:
-        print(f"next: transaction and TLS certificates into {directory}/keys, trusted roots into")
-        print(f"{directory}/trust, seal.tsa into {directory}/kephs.toml; then: kephs doctor {directory}")
+        print(f"next: transaction and TLS certificates into {directory}/keys; trusted roots by")
+        print(f"kephs trust import {directory} FILE... and two persons' kephs trust approve; seal.tsa into")
+        print(f"{directory}/kephs.toml; then: kephs doctor {directory}")
 
 
 def _check_database(url: str) -> None:

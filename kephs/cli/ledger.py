@@ -61,6 +61,11 @@ _TURKISH: Final = MappingProxyType(
         "checkpoint held": "elde tutulan kontrol noktası",
         "inclusion": "deftere kayıtlı",
         "order": "kayıt sırası",
+        "record": "işlem kaydı",
+        "anchors": "defterdeki çapalar",
+        "record and anchors": "kayıt ve çapalar",
+        "times": "zamanlar",
+        "rest": "son çapadan sonrası",
     }
 )
 _file = click.Path(path_type=Path, dir_okay=False)
@@ -204,7 +209,7 @@ def audit_(
         raise usage_error("--proof and --evidence go together")
     log = _key("--log-key", log_key, KeyKind.NOTE)
     known = tuple(_key("--witness-key", one, KeyKind.COSIGNATURE) for one in witness_keys)
-    witnesses, now, got = Witnesses(known, quorum), SystemClock().now(), _moment(old_at)
+    witnesses, now, got = Witnesses(known, quorum), SystemClock().now(), moment("--old-at", old_at)
     first = _bytes(old)
     with _reading(url, tiles) as ledger:
         try:
@@ -223,7 +228,7 @@ def audit_(
         print_json({"exit": code, "reports": [one.to_json() for one in reports]})
     else:
         for report in reports:
-            _print(report)
+            print_report(report)
     raise click.exceptions.Exit(code)
 
 
@@ -248,6 +253,11 @@ def _with_ledger(directory: Path, work: Callable[["LedgerWork"], Awaitable[T]]) 
         ) from None
 
 
+def log_key(option: str, text: str) -> NoteVerifier:
+    """Read a log's public key from its text, or from a file that holds it."""
+    return _key(option, text, KeyKind.NOTE)
+
+
 def _key(option: str, text: str, kind: KeyKind) -> NoteVerifier:
     """Read a key from its text, or from a file that holds it."""
     try:
@@ -263,7 +273,8 @@ def _key(option: str, text: str, kind: KeyKind) -> NoteVerifier:
     return found
 
 
-def _moment(text: str | None) -> datetime | None:
+def moment(option: str, text: str | None) -> datetime | None:
+    """Read a time with its zone; None where none was given."""
     if text is None:
         return None
     try:
@@ -271,7 +282,7 @@ def _moment(text: str | None) -> datetime | None:
     except ValueError:
         found = None
     if found is None or found.tzinfo is None:
-        raise usage_error(f"--old-at {text}: write it as 2026-11-21T09:00:00Z")
+        raise usage_error(f"{option} {text}: write it as 2026-11-21T09:00:00Z")
     return found
 
 
@@ -305,7 +316,8 @@ def _missing(error: MissingNodeError, at: datetime) -> Report:
     return conclude("ledger", [step], at)
 
 
-def _print(report: Report) -> None:
+def print_report(report: Report) -> None:
+    """Print a report for people."""
     sub = f" ({report.sub_indication.value})" if report.sub_indication else ""
     click.echo(f"{_shown(report.subject)}: {report.verdict.value}{sub}: {_WORDS[report.verdict]}")
     for step in report.steps:

@@ -10,6 +10,7 @@ import click
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "account": "open, block, close, show accounts; app passwords; operators",
+        "audit": "the process record: list, verify",
         "bench": "benchmarks beside their baselines",
         "bundle": "write the stand-alone bundle of one message",
         "demo": "the main job end to end, with TEST certificates",
@@ -25,6 +26,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "serve": "run an instance",
         "show": "what happened to one message, and what its evidence proves",
         "sign": "make the signed message a holder submits",
+        "trust": "whom the server believes: list, import, approve, retire, sign",
         "verify": "verify evidence, KEP messages and bundles, offline",
     }
 )

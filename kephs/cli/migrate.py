@@ -1,5 +1,6 @@
 """``kephs migrate``: bring an instance's database to the schema of this program."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,8 +11,12 @@ from config.settings import Settings, StorageSettings, load
 from kephs.cli.beside import unreadable_database_named
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_json
 from kephs.databases import opens_content
+from kephs.domain.trust_list import AnchorState
+from kephs.instance_database import MIGRATE, adopt_folder
 from kephs.instance_keys import key_check_file, read_keys
 from kephs.ledger_keys import write_ledger_key
+from kephs.system import SystemClock
+from kephs.usecases.trust_list import Proposal
 from storage.errors import SchemaError
 from storage.key_check import write_key_check
 from storage.migrate import current, head, postgres_engine, sqlite_engine, upgrade
@@ -35,14 +40,31 @@ def command(directory: Path, note_keys: bool, as_json: bool) -> None:  # noqa: F
         before, after = _migrate(settings.storage)
         if note_keys:
             _note_keys(settings)
+    adopted = adopt_folder(settings, SystemClock().now(), MIGRATE)
     if not settings.ledger.key.exists():  # an instance from before the ledger was public
         write_ledger_key(settings.ledger.key)
     if as_json:
-        print_json({"before": before, "after": after, "head": head(), "changed": before != after})
+        roots = {
+            "active": _count(adopted, AnchorState.ACTIVE),
+            "proposed": _count(adopted, AnchorState.PROPOSED),
+        }
+        print_json(
+            {"before": before, "after": after, "head": head(), "changed": before != after, "roots": roots}
+        )
     elif before == after:
         click.echo(f"the database is at revision {after} already")
     else:
         click.echo(f"the database went from revision {before or 'none'} to {after}")
+    waiting = _count(adopted, AnchorState.PROPOSED)
+    if waiting and not as_json:
+        click.echo(
+            f"{waiting} roots of {settings.trust.roots} were proposed: nothing is trusted until two persons "
+            f"approve them / iki kişi onaylayana kadar hiçbirine güvenilmez: kephs trust list {directory}"
+        )
+
+
+def _count(adopted: Sequence[Proposal], state: AnchorState) -> int:
+    return sum(one.anchor is not None and one.anchor.state is state for one in adopted)
 
 
 def _migrate(storage: StorageSettings) -> tuple[str | None, str | None]:

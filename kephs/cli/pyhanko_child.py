@@ -1,8 +1,9 @@
 """pyHanko's opinion on one signature, in a process of its own; `kephs.cli.second_opinion` starts it.
 
-Arguments: ``cms`` or ``stamp``, the time, a PEM file of roots, a PEM file of helpers, then signature and
-content, or token and imprint. Exit status 0: pyHanko accepts; 1: it refuses, with the reason on standard
-error; 70: it could not be asked. Libraries are loaded by name: the product does not depend on them.
+Arguments: ``cms``, ``opaque`` or ``stamp``, the time, a PEM file of roots, a PEM file of helpers, then
+signature and content (of no meaning where it stands inside), or token and imprint. Exit status 0: pyHanko
+accepts; 1: it refuses, with the reason on standard error; 70: it could not be asked. Libraries are loaded by
+name: the product does not depend on them.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     what, at, roots, helpers, signature, content = arguments
     try:
         context = _context(datetime.fromisoformat(at), Path(roots), Path(helpers))
-        refusal = asyncio.run({"cms": _cms, "stamp": _stamp}[what](context, Path(signature), Path(content)))
+        refusal = asyncio.run(_ASKED[what](context, Path(signature), Path(content)))
     except ValueError as error:  # its validation errors are such too
         refusal = str(error) or type(error).__name__
     except Exception as error:  # noqa: BLE001 - another edition of the library, or a defect of it
@@ -69,6 +70,17 @@ async def _cms(context: Any, signature: Path, content: Path) -> str:
     return "" if status.valid and status.intact and status.trusted else str(status.summary())
 
 
+async def _opaque(context: Any, signature: Path, _content: Path) -> str:
+    generic = import_module("pyhanko.sign.validation.generic_cms")
+    usage = import_module("pyhanko.sign.validation.settings").KeyUsageConstraints(
+        key_usage={"digital_signature", "non_repudiation"}, match_all_key_usages=False
+    )
+    status = await generic.async_validate_cms_signature(
+        _signed_data(signature), validation_context=context, key_usage_settings=usage
+    )
+    return "" if status.valid and status.intact and status.trusted else str(status.summary())
+
+
 async def _stamp(context: Any, token: Path, imprint: Path) -> str:
     generic = import_module("pyhanko.sign.validation.generic_cms")
     status_class = import_module("pyhanko.sign.validation.status").TimestampSignatureStatus
@@ -77,6 +89,8 @@ async def _stamp(context: Any, token: Path, imprint: Path) -> str:
     status = status_class(**fields)
     return "" if status.valid and status.intact and status.trusted else str(status.summary())
 
+
+_ASKED: Final = {"cms": _cms, "opaque": _opaque, "stamp": _stamp}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -116,6 +116,34 @@ def second_opinion(
     return _joined(report, panel, at)
 
 
+def sender_second_opinion(
+    p7s: bytes, content: ByteSource | None, report: Report, trust: TrustStore, at: datetime,
+    *, tools: Tools | None = None,
+) -> Report:  # fmt: skip
+    """Return the report on a person's signature with what openssl and pyHanko say about it.
+
+    They see signature, digest, path and time stamps, not what makes a signature qualified; pyHanko is asked
+    about signatures of one signer alone, as it reads no others.
+
+    Args:
+        p7s: the signature, DER.
+        content: what it signs; None: inside.
+        report: what we found.
+        trust: the same roots.
+        at: the time it was judged for.
+        tools: the programs; those installed where left out.
+
+    Raises:
+        OSError: temporary files cannot be written.
+    """
+    tools = Tools.installed() if tools is None else tools
+    with TemporaryDirectory(prefix="kephs-") as folder:
+        panel = _Panel(tools, Path(folder), trust, at)
+        with suppress(*_READING):
+            panel.cms(p7s, content, None if content is None else Range(0, content.size), "signature")
+    return _joined(report, panel, at)
+
+
 def _joined(report: Report, panel: "_Panel", at: datetime) -> Report:
     steps = [
         Step(f"S0.{number}", name, ok=None, detail="not installed: not asked")
@@ -232,6 +260,10 @@ class _Panel:
         self._roots = self._certificates("root", trust.roots)
         self._helpers = self._certificates("helper", trust.intermediates)
         self._root_file = self._file("roots.pem", _pem(trust.roots))
+        # openssl builds paths of CMS signers from their own certificates and this file alone; without
+        # -partial_chain what is not self-signed is no anchor in it
+        helpers = [facts for facts in trust.intermediates if not facts.self_issued]
+        self._anchor_file = self._file("anchors.pem", _pem([*trust.roots, *helpers]))
 
     def xml(self, xml: bytes, at: datetime, about: str) -> None:
         """Ask about an XML signature of our one shape."""
@@ -262,24 +294,29 @@ class _Panel:
         if self.tools.pyhanko is not None and self._may_ask():
             self._pyhanko(about, "stamp", info.gen_time, file, self._file("imprint", info.imprint))
 
-    def cms(self, p7s: bytes, source: ByteSource, part: Range, about: str) -> None:
-        """Ask about a detached CMS signature, and about its time stamps."""
-        signer = parse_signed_data(p7s).signers[0]
+    def cms(self, p7s: bytes, source: ByteSource | None, part: Range | None, about: str) -> None:
+        """Ask about a CMS signature, detached or (no source) with its content, and about its time stamps."""
+        signers = parse_signed_data(p7s, max_size=max(len(p7s), 1)).signers
+        signer = signers[0]
         tokens = [node.whole for node in signer.unsigned_values(SIGNATURE_TIME_STAMP)]
         at = min((read_token(token).info.gen_time for token in tokens), default=self.at)
-        if part.length > CONTENT_MAX:
+        if max(0 if part is None else part.length, len(p7s)) > CONTENT_MAX:
             self.opinions.append(Opinion("all", about, None, "too large to be copied: not asked"))
             return
-        file, content = self._file("signature.der", p7s), self._copied(source, part)
+        file, content = self._file("signature.der", p7s), self._folder / "content"
+        beside: list[str | Path] = []
+        if source is not None and part is not None:
+            beside = ["-content", self._copied(source, part)]
         if self.tools.openssl is not None and self._may_ask():
             self._run(
                 OPENSSL, about, self.tools.openssl, "cms", "-verify", "-cades", "-purpose", "any", "-binary",
-                "-inform", "DER", "-in", file, "-content", content, "-CAfile", self._root_file,
-                *(word for path in self._helpers for word in ("-certfile", path)),
+                "-inform", "DER", "-in", file, *beside, "-CAfile", self._anchor_file,
                 "-attime", str(int(at.timestamp())), "-out", self._folder / "verified",
             )  # fmt: skip
-        if self.tools.pyhanko is not None and self._may_ask():
-            self._pyhanko(about, "cms", at, file, content)
+        if self.tools.pyhanko is not None and len(signers) > 1:
+            self.opinions.append(Opinion(PYHANKO, about, None, "several signers: it reads one"))
+        elif self.tools.pyhanko is not None and self._may_ask():
+            self._pyhanko(about, "cms" if beside else "opaque", at, file, content)
         for token in tokens:
             self.token(token, f"{about}: time stamp", signer.signature)
 

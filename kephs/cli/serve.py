@@ -17,8 +17,9 @@ import click
 import structlog
 
 from config.settings import Settings, SettingsError, load
-from kephs.bootstrap import check_sealing, inbound_wire, open_limits, open_tls
+from kephs.bootstrap import check_sealing, inbound_wire, open_limits, open_tls, read_certificates
 from kephs.bootstrap.core import MAIN_NODE, Core, open_core
+from kephs.bootstrap.opening import open_some_trust
 from kephs.cli.output import first_of
 from kephs.cli.pki_child import pki_beside
 from kephs.cli.signer_child import signer_beside
@@ -32,6 +33,7 @@ from kephs.metrics_server import serve_metrics
 from kephs.observability import configure_logging
 from kephs.ports import StoreUnavailableError
 from kephs.system import LocalChanges
+from kephs.trust_watch import TrustWatch
 from kephs.worker import Worker
 from smtp_gateway.authenticator import Authenticator
 from smtp_gateway.inbound_server import InboundServer
@@ -137,7 +139,10 @@ async def _serve(
         if settings.test_pki.enabled and settings.test_pki.port and node == MAIN_NODE:
             await stack.enter_async_context(pki_beside(directory))
         check_sealing(settings)
-        sealing = await stack.enter_async_context(signer_beside(directory))
+        renewed = asyncio.Event()
+        sealing = await stack.enter_async_context(
+            signer_beside(directory, partial(open_some_trust, settings), renewed=renewed)
+        )
         core = await stack.enter_async_context(open_core(settings, node, meter=metrics, sealing=sealing))
         await _show_metrics(core, metrics, stack)
         await _show_ledger(core, stack)
@@ -145,10 +150,16 @@ async def _serve(
         async with asyncio.TaskGroup() as group:
             for role in roles:
                 group.create_task(_RUN[role](core, metrics, stopping, up[role].set), name=role)
+            group.create_task(_watch(core, renewed).run(stopping), name="trust")
             for event in up.values():
                 await event.wait()
             log.info("serve.ready", domain=settings.provider.domain, roles=",".join(roles))
     log.info("serve.stopped")
+
+
+def _watch(core: Core, renewed: asyncio.Event) -> TrustWatch:
+    helpers = partial(read_certificates, core.settings.trust.intermediates)
+    return TrustWatch(core.store, core.trust, helpers, renewed.set)
 
 
 async def _show_metrics(core: Core, metrics: Metrics, stack: AsyncExitStack) -> None:

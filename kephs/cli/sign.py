@@ -1,52 +1,208 @@
-"""``kephs sign``: make the signed message a holder submits, or say why it would not pass."""
+"""``kephs sign``: sign messages or files with a key file or a card, or say why it would not pass."""
 
-import secrets
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from evidence.adapters.soft_signer import SoftSigner
-from evidence.mail.smime_sign import UnsignableError, sign_message
-from kephs.cli.findings import Level, print_findings, worst
-from kephs.cli.output import FAILED, ExitError, guarded, json_option, read_secret, run
-from kephs.cli.signature_help import diagnose_holder
+from evidence.ports import Signer
+from kephs.cli.findings import Finding, Level, print_findings, worst
+from kephs.cli.output import (
+    FAILED,
+    ExitError,
+    guarded,
+    json_option,
+    print_json,
+    progress_to_terminal,
+    quiet,
+    read_secret,
+    run,
+)
+from kephs.cli.sign_files import How, Job, Result, into_folder, sign_files
 from kephs.system import SystemClock
 
-_BOUNDARY_OCTETS = 24  # random, so neither the message nor an inner boundary can begin with it
 _file = click.Path(path_type=Path, dir_okay=False)
+_folder = click.Path(path_type=Path, file_okay=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """Where the key lies, as the options say: a PKCS#12 file, or a card."""
+
+    p12: Path | None
+    password_file: Path | None
+    pkcs11: Path | None
+    token: str | None
+    slot: int | None
+    certificate: str | None
+    pin_file: Path | None
+    use_last_try: bool
+    chain: tuple[Path, ...]
 
 
 @click.command()
-@click.argument("unsigned", metavar="IN.eml", type=_file, required=False)
-@click.argument("signed", metavar="OUT.eml", type=_file, required=False)
-@click.option("--p12", required=True, type=_file, help="PKCS#12 file with key, certificate and chain.")
-@click.option("--password-file", required=True, type=_file, help="Its first line is the file's password.")
+@click.argument("files", metavar="IN.eml OUT.eml | FILES...", type=_file, nargs=-1)
+@click.option("--p12", type=_file, help="PKCS#12 file with key, certificate and chain.")
+@click.option("--password-file", type=_file, help="Its first line is the PKCS#12 file's password.")
+@click.option("--pkcs11", metavar="MODULE", type=_file, help="Sign with a card: its maker's PKCS#11 library.")
+@click.option("--token", metavar="LABEL", help="The card of this name, where several are there.")
+@click.option("--slot", metavar="N", type=int, help="The card in this slot.")
+@click.option("--certificate", metavar="NAME", help="Part of the subject, or of the SHA-256 fingerprint.")
+@click.option("--pin-file", type=_file, help="Its first line is the PIN; without it the PIN is asked for.")
+@click.option("--use-last-try", is_flag=True, help="Try the PIN even if a wrong one would lock the card.")
+@click.option("--chain", type=_file, multiple=True, help="Issuing certificates that the card does not hold.")
+@click.option("--out-dir", type=_folder, help="Sign all files into this folder, with one PIN entry.")
+@click.option("--p7s", is_flag=True, help="Sign any file into a bare CAdES signature (.p7s).")
+@click.option("--attached", is_flag=True, help="With --p7s: put the content into the signature.")
+@click.option("--tsa", metavar="URL", help="Add a time stamp to each signature (one token a file).")
+@click.option("--tsa-root", type=_file, multiple=True, help="Certificates that the TSA must lead to.")
+@click.option("--profile", type=click.Choice(["p1"]), default="p1", help="Signature profile (BES).")
+@click.option("--force", is_flag=True, help="Replace outputs that exist.")
 @click.option("--diagnose", "diagnosing", is_flag=True, help="Sign nothing: say what is wrong, and the cure.")
 @json_option
 @guarded
 def command(
-    unsigned: Path | None, signed: Path | None, p12: Path, password_file: Path, diagnosing: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    files: tuple[Path, ...], out_dir: Path | None, p7s: bool, attached: bool, force: bool,  # noqa: FBT001
+    diagnosing: bool, as_json: bool, tsa: str | None, tsa_root: tuple[Path, ...],  # noqa: FBT001
+    profile: str, **key: Any,  # noqa: ARG001 - one profile there is so far
 ) -> None:  # fmt: skip
-    """Sign IN.eml with a holder's qualified certificate and write OUT.eml, ready to be submitted.
+    """Sign with a holder's qualified certificate: IN.eml to OUT.eml, or many files into --out-dir.
 
     The signature is CAdES in multipart/signed, with the certificate's chain. Lines may end in LF or CRLF;
-    OUT.eml has CRLF throughout: submit it byte for byte.
+    OUT.eml has CRLF throughout: submit it byte for byte. With --p7s any file becomes a bare signature.
+
+    The PIN of a card is entered once for all files and never tried again by itself.
     """
-    password = read_secret(password_file)
+    where = _checked(_Key(**key))
+    if attached and not p7s:
+        raise click.UsageError("--attached goes with --p7s")
+    if (tsa is None) != (not tsa_root):
+        raise click.UsageError("--tsa and --tsa-root go together")
     if diagnosing:
-        findings = run(diagnose_holder(p12, password, SystemClock()))
+        findings = _diagnose(where)
         print_findings(findings, as_json=as_json)
         raise click.exceptions.Exit(FAILED if worst(findings) is Level.ERROR else 0)
-    if unsigned is None or signed is None:
-        raise click.UsageError("IN.eml and OUT.eml are needed")
-    signer = SoftSigner.from_p12(p12, password)
-    content = unsigned.read_bytes()
-    boundary = f"kephs-{secrets.token_hex(_BOUNDARY_OCTETS)}"
-    try:
-        result = run(sign_message(content, signer, SystemClock().now(), boundary=boundary))
-    except UnsignableError as error:
-        raise ExitError(
-            "unsignable", f"{unsigned.name}: {error}", "give a complete, unsigned RFC 5322 message"
-        ) from None
-    signed.write_bytes(result)
+    how = How(p7s=p7s, attached=attached, force=force)
+    jobs = _jobs(files, out_dir, how)
+    with _signer(where) as signer:
+        results = run(_sign_all(jobs, signer, how, tsa, tsa_root))
+    _report(results, as_json=as_json)
+
+
+async def _sign_all(
+    jobs: Sequence[Job], signer: Signer, how: How, tsa: str | None, roots: Sequence[Path]
+) -> list[Result]:
+    tell = _teller(len(jobs))
+    if tsa is None:
+        return await sign_files(jobs, signer, how, SystemClock().now, tell)
+    from kephs.cli.sign_stamp import open_stamper  # an HTTP client is loaded only where one is needed
+
+    with quiet():  # again: what logs was imported only now
+        async with open_stamper(tsa, roots) as stamper:
+            return await sign_files(jobs, signer, replace(how, stamper=stamper), SystemClock().now, tell)
+
+
+def _checked(key: _Key) -> _Key:
+    """Refuse options that contradict each other."""
+    if (key.p12 is None) == (key.pkcs11 is None):
+        raise click.UsageError("give --p12 or --pkcs11")
+    of_cards = (
+        key.token,
+        key.slot,
+        key.certificate,
+        key.pin_file,
+        key.use_last_try or None,
+        key.chain or None,
+    )
+    if key.p12 is not None:
+        if key.password_file is None:
+            raise click.UsageError("--p12 needs --password-file")
+        if any(one is not None for one in of_cards):
+            raise click.UsageError("--token, --slot, --certificate, --pin-file and --chain go with --pkcs11")
+    elif key.password_file is not None:
+        raise click.UsageError("--password-file goes with --p12; a card has a PIN: --pin-file")
+    if key.token is not None and key.slot is not None:
+        raise click.UsageError("give --token or --slot")
+    return key
+
+
+def _jobs(files: Sequence[Path], out_dir: Path | None, how: How) -> list[Job]:
+    if out_dir is not None:
+        if not files:
+            raise click.UsageError("no files to sign")
+        out_dir.mkdir(parents=True, exist_ok=True)
+        return into_folder(files, out_dir, how)
+    if len(files) != 2:
+        raise click.UsageError("IN.eml and OUT.eml are needed, or --out-dir for many files")
+    return [Job(*files)]
+
+
+@contextmanager
+def _signer(key: _Key) -> Iterator[Signer]:
+    if key.p12 is not None and key.password_file is not None:
+        yield SoftSigner.from_p12(key.p12, read_secret(key.password_file))
+        return
+    from kephs.cli.sign_card import card_signer  # the PKCS#11 library is loaded only where a card is meant
+
+    with card_signer(_card(key), SystemClock().now()) as signer:
+        yield signer
+
+
+def _card(key: _Key) -> Any:
+    from kephs.cli.sign_card import CardOptions
+
+    return CardOptions(
+        key.pkcs11 or Path(), key.token, key.slot, key.certificate, key.pin_file, key.use_last_try, key.chain
+    )
+
+
+def _diagnose(key: _Key) -> list[Finding]:
+    from kephs.cli.sign_diagnose import diagnose_card
+    from kephs.cli.sign_turkish import in_both_languages
+    from kephs.cli.signature_help import diagnose_holder
+
+    with quiet():  # again: what logs was imported only now
+        if key.p12 is not None and key.password_file is not None:
+            findings = run(diagnose_holder(key.p12, read_secret(key.password_file), SystemClock()))
+        else:
+            findings = run(diagnose_card(_card(key), SystemClock()))
+    return [in_both_languages(finding) for finding in findings]
+
+
+def _teller(count: int) -> Callable[[Result], None]:
+    """Return what tells a terminal how far the signing of many files is."""
+    done = itertools.count(1)
+
+    def tell(result: Result) -> None:
+        number = next(done)
+        if count > 1 and progress_to_terminal():
+            mark = "ok" if result.ok else result.code
+            click.echo(f"[{number}/{count}] {Path(result.file).name}: {mark}", err=True)
+
+    return tell
+
+
+def _report(results: Sequence[Result], *, as_json: bool) -> None:
+    """Say what became of each file; exit 1 where one failed."""
+    from kephs.cli.sign_turkish import FILE_CURES, both
+
+    failed = [one for one in results if not one.ok]
+    if as_json:
+        print_json(
+            {
+                "files": [asdict(one) for one in results],
+                "signed": len(results) - len(failed),
+                "failed": len(failed),
+            }
+        )
+    else:
+        for one in failed:
+            text = f"{Path(one.file).name}: {one.error}"
+            ExitError(one.code, text, both(one.code, FILE_CURES[one.code])).show()
+    if failed:
+        raise click.exceptions.Exit(FAILED)

@@ -1,15 +1,18 @@
-"""What can be wrong with a holder's key file: one finding each, for ``kephs sign --diagnose``."""
+"""What can be wrong with a holder's certificate: one finding each, for ``kephs sign --diagnose``."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 
-from evidence.adapters.revocation_http import HttpRevocation
+from evidence.adapters.revocation_http import TEST_MARKER, HttpRevocation, HttpRevocationSettings
 from evidence.adapters.soft_signer import KeyMaterialError, SoftSigner
-from evidence.nes.qualified import DEFAULT_NES_POLICY, qualified_steps
+from evidence.asn1.der import oid
+from evidence.nes.policy import DEFAULT_NES_POLICY
+from evidence.nes.qualified import qualified_steps
 from evidence.x509.algorithms import Role, SignatureAlgorithm
 from evidence.x509.certificates import CertificateFacts, certificate_facts
 from evidence.x509.chain import TrustStore
@@ -19,11 +22,12 @@ from kephs.system import SystemClock
 
 _SOON: Final = timedelta(days=30)
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)  # what providers allow a signing time to lie ahead
+_PATIENCE: Final = 10.0  # seconds
 _RENEW: Final = "renew the certificate at your certificate provider (ESHS)"
 
 
 async def diagnose_holder(p12: Path, password: str, clock: SystemClock) -> list[Finding]:
-    """Look at everything a provider will look at, as far as it can be known here.
+    """Look at everything a provider will look at in a key file, as far as it can be known here.
 
     Args:
         p12: PKCS#12 file.
@@ -34,19 +38,33 @@ async def diagnose_holder(p12: Path, password: str, clock: SystemClock) -> list[
         signer = SoftSigner.from_p12(p12, password)
     except KeyMaterialError as failure:
         return [error("key-file", str(failure), "check the file and its password")]
-    facts = certificate_facts(signer.certificate)
-    chain = [certificate_facts(der) for der in signer.chain]
+    return [
+        ok("key-file", "key and certificate belong together"),
+        *await certificate_findings(certificate_facts(signer.certificate), signer.chain, clock),
+    ]
+
+
+async def certificate_findings(
+    facts: CertificateFacts, chain: Sequence[bytes], clock: SystemClock
+) -> list[Finding]:
+    """Look at a certificate and ask whether it is revoked, wherever its key lies.
+
+    Args:
+        facts: the holder's certificate.
+        chain: intermediates, DER, issuer first.
+        clock: this machine's time.
+    """
+    issuers = [certificate_facts(der) for der in chain]
     now = clock.now()
     findings = [
-        ok("key-file", "key and certificate belong together"),
         _identity(facts),
         _validity(facts, now),
         *_qualified(facts),
         _algorithm(facts, now),
-        _chain(chain),
+        _chain(issuers),
     ]
-    answer = await _ask(facts, chain, clock, now)
-    return [*findings, _revocation(facts, chain, answer), _clock(answer, now)]
+    answer = await _ask(facts, issuers, clock, now)
+    return [*findings, _revocation(facts, issuers, answer), _clock(answer, now)]
 
 
 def _identity(facts: CertificateFacts) -> Finding:
@@ -98,8 +116,8 @@ def _algorithm(facts: CertificateFacts, now: datetime) -> Finding:
 def _chain(chain: list[CertificateFacts]) -> Finding:
     if not chain:
         return warning(
-            "chain", "the file holds no issuing certificate, so the signature carries none",
-            "export the key with its whole chain",
+            "chain", "there is no issuing certificate, so the signature carries none",
+            "export the key with its whole chain, or give it with --chain",
         )  # fmt: skip
     return ok("chain", " <- ".join(one.common_name or one.subject_text for one in chain))
 
@@ -110,8 +128,14 @@ async def _ask(
     if not chain:
         return None
     trust = TrustStore(())  # the question here is whether the issuer answers, not whether it is trusted
+    # TEST certificates name this machine; no other certificate may send requests into a private network
+    settings = HttpRevocationSettings(
+        crl_timeout=_PATIENCE, question_timeout=2 * _PATIENCE, private_addresses=oid(TEST_MARKER) in facts.der
+    )
     async with aiohttp.ClientSession(auto_decompress=False) as session:
-        client = HttpRevocation(session, clock=clock.now, trust=trust, nonces=lambda: secrets.token_bytes(16))
+        client = HttpRevocation(
+            session, clock=clock.now, trust=trust, nonces=lambda: secrets.token_bytes(16), settings=settings
+        )
         return await client.status(facts, chain[0], now)
 
 

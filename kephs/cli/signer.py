@@ -13,10 +13,12 @@ from typing import Final
 import click
 
 from config.settings import Settings, SettingsError, load
+from evidence.x509.chain import TrustStore
 from kephs.bootstrap import open_issuer, open_sealing
 from kephs.observability import configure_logging
 from kephs.signer.server import SignerRules, SignerServer
 from kephs.system import SystemClock
+from kephs.trust_wire import TrustWireError, receive_trust
 
 _SWITCH_SECONDS: Final = 0.0005
 """The token's thread asks for the interpreter between two calls of the module: it must not wait for long."""
@@ -38,8 +40,9 @@ def command(directory: Path, *, with_parent: bool, verbose: bool) -> None:  # no
     signal.alarm(_START_SECONDS)
     try:
         connected = parent_socket()
-        asyncio.run(_run(load(directory), connected))
-    except SettingsError as error:
+        trust = receive_trust(connected)
+        asyncio.run(_run(load(directory), connected, trust))
+    except (SettingsError, TrustWireError) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -64,12 +67,12 @@ def parent_socket() -> socket.socket:
     return connected
 
 
-async def _run(settings: Settings, connected: socket.socket) -> None:
+async def _run(settings: Settings, connected: socket.socket, trust: TrustStore) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with open_sealing(settings) as sealing:
+    async with open_sealing(settings, trust) as sealing:
         server = SignerServer(sealing, SignerRules(open_issuer(settings)), SystemClock().now)
         signal.alarm(0)
         await server.serve(connected, stopping)

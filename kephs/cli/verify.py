@@ -4,35 +4,39 @@ import mmap
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 import click
 
 from evidence.adapters.trust_folder import TrustFolderError, read_trust
+from evidence.cms.signed_data import DEFAULT_RULES, MAIL_PROGRAM_RULES
 from evidence.ledger.notes import NoteError, NoteVerifier
-from evidence.ports import BytesSource
+from evidence.nes.policy import NesPolicy
+from evidence.ports import ByteSource, BytesSource
 from evidence.report import Report, Step, SubIndication, Verdict, conclude
+from evidence.verify.at_hand import joined
 from evidence.verify.files import EVIDENCE_ENDING, exit_code, verify_source
+from evidence.verify.sender import LaterSetting
 from evidence.x509.certificates import TEST_TRANSACTION_POLICY
 from evidence.x509.chain import TrustStore
 from evidence.x509.role import SealPolicy
+from kephs.cli.offline_material import material_in, material_of
 from kephs.cli.output import Usage64Command, guarded, json_option, print_json, usage_error
-from kephs.cli.second_opinion import second_opinion
-from kephs.cli.sender_report import RevocationData, sender_report
+from kephs.cli.second_opinion import second_opinion, sender_second_opinion
+from kephs.cli.sender_report import content_inside, sender_report
+from kephs.cli.verify_text import Shown, plain, print_reports
 from kephs.system import SystemClock
 
-_WORDS: Final[dict[Verdict, str]] = {
-    Verdict.PASSED: "GEÇERLİ / valid",
-    Verdict.FAILED: "GEÇERSİZ / not valid",
-    Verdict.INDETERMINATE: "BELİRSİZ / undecided",
-}
 _NO_TRUST: Final = "no root is trusted: give --trust DIR (güvenilen kök yok: --trust KLASÖR verin)"
-_MARKS: Final[dict[bool | None, str]] = {True: "ok  ", None: "note", False: "FAIL"}
+_NO_MATERIAL: Final = (
+    "no network is asked here: give OCSP responses or CRLs with --offline-material DIR"
+    " (ağa sorulmaz: OCSP yanıtı ya da SİL için --offline-material KLASÖR verin)"
+)
 _LEDGER_FOLDER: Final = "kayit"
 _EVIDENCE_FOLDER: Final = "delil"
 _file = click.Path(path_type=Path)
@@ -49,15 +53,36 @@ _file = click.Path(path_type=Path)
     "senders",
     multiple=True,
     type=_file,
-    metavar="MSG.eml",
-    help="Report on the holder's signature of a message (or of the original inside a KEP message).",
+    metavar="MSG.eml|FILE.p7s",
+    help="Report on a person's signature: of a message, of the original inside a KEP message, or a bare one.",
+)
+@click.option(
+    "--content",
+    type=_file,
+    metavar="FILE",
+    help="What FILE.p7s signs, where it is not inside. Without it FILE is looked for beside FILE.p7s.",
+)
+@click.option(
+    "--offline-material",
+    "folder",
+    type=_file,
+    metavar="DIR",
+    help="OCSP responses, CRLs, certificates, time stamps and evidence records for --sender, by content;"
+    " an unpacked bundle will do.",
 )
 @click.option(
     "--revocation",
     multiple=True,
     type=_file,
     metavar="FILE",
-    help="OCSP response or CRL, DER, that --sender may rely on; bundles carry them in dogrulama/.",
+    help="One such file for --sender; bundles carry them in dogrulama/.",
+)
+@click.option("--seals", is_flag=True, help="With --sender: a qualified electronic seal counts too.")
+@click.option(
+    "--mail-programs",
+    "programs",
+    is_flag=True,
+    help="With --sender: what mail programs sign by themselves counts too (no CAdES).",
 )
 @click.option(
     "--transaction-policy",
@@ -81,33 +106,44 @@ _file = click.Path(path_type=Path)
 @guarded
 def command(
     paths: tuple[Path, ...], trust: Path | None, at_text: str | None, senders: tuple[Path, ...],
-    revocation: tuple[Path, ...], policies: tuple[str, ...], log_key: str | None, second: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    content: Path | None, folder: Path | None, revocation: tuple[Path, ...], seals: bool,  # noqa: FBT001
+    programs: bool,  # noqa: FBT001
+    policies: tuple[str, ...], log_key: str | None, second: bool, as_json: bool,  # noqa: FBT001
 ) -> None:  # fmt: skip
     """Verify evidence (.xml, .ers), KEP messages (.eml), bundles (.kepdelil) and proofs, without any network.
 
     Beside X.xml the evidence record X.ers is read, where it lies there; beside X.ers, and beside a proof
     from the ledger (X.proof), the evidence X.xml.
 
+    A person's signature (--sender) is judged for the time that is proven: by time stamps in it, or by those
+    and evidence records of --offline-material; else for TIME. What it rests on may stand in the signature.
+
     Exit status: 0 all valid, 1 something is not valid or cannot be read, 2 something cannot be decided,
     64 wrong usage. A reader of the output that goes away early changes none of these.
     """
     if not paths and not senders:
         raise usage_error("name at least one file")
+    if content is not None and len(senders) != 1:
+        raise usage_error("--content goes with one --sender")
     at = _time(at_text)
     store = _trust(trust)
     policy = SealPolicy(transaction_policies=frozenset((TEST_TRANSACTION_POLICY, *policies)))
     how = _How(store, at, policy, _log_key(log_key), second=second)
-    data = RevocationData.of(revocation)
-    reports = [(path, _evidence(path, how)) for path in paths]
-    reports += [(path, _sender(path, store, at, data, policy)) for path in senders]
-    code = exit_code(report for _, report in reports)
+    data = joined(material_of(revocation), *([] if folder is None else [material_in(folder)]))
+    rules = MAIL_PROGRAM_RULES if programs else DEFAULT_RULES
+    nes = NesPolicy(allow_seals=seals, transaction_policies=policy.transaction_policies, cms=rules)
+    setting = LaterSetting(store, at, nes, data)
+    shown = [Shown(path, _evidence(path, how)) for path in paths]
+    shown += [Shown(path, _sender(path, content, setting, how), sender=True) for path in senders]
+    code = exit_code(one.report for one in shown)
     if as_json:
-        _tell(sys.stdout, lambda: print_json(_plain(reports, code)))
+        _tell(sys.stdout, lambda: print_json(plain(shown, code)))
     else:
-        _tell(sys.stdout, lambda: _print(reports))
+        _tell(sys.stdout, lambda: print_reports(shown))
         if store.empty:
             _tell(sys.stderr, lambda: click.echo(_NO_TRUST, err=True))
+        elif any(one.sender and one.report.sub_indication is SubIndication.TRY_LATER for one in shown):
+            _tell(sys.stderr, lambda: click.echo(_NO_MATERIAL, err=True))
     raise click.exceptions.Exit(code)
 
 
@@ -177,13 +213,30 @@ def _neighbours(path: Path, ending: str) -> Iterator[Path]:
         yield path.parent.parent / _EVIDENCE_FOLDER / other.name
 
 
-def _sender(path: Path, trust: TrustStore, at: datetime, data: RevocationData, policy: SealPolicy) -> Report:
-    try:
-        with _opened(path) as source:
-            report = sender_report(source, trust, at, data, policy.transaction_policies)
-    except OSError as error:
-        return _unreadable(path, at, error)
+def _sender(path: Path, content: Path | None, setting: LaterSetting, how: _How) -> Report:
+    with ExitStack() as files:
+        try:
+            source = files.enter_context(_opened(path))
+            if content is None:
+                content = _content_beside(path, source, setting)
+            signed = None if content is None else files.enter_context(_opened(content))
+            made = sender_report(source, signed, setting)
+            report = made.report
+            if how.second and made.signed is not None:
+                time = made.sender.best_time if made.sender is not None else None
+                signature, about = made.signed.der, made.signed.content
+                report = sender_second_opinion(signature, about, report, setting.trust, time or how.at)
+        except OSError as error:
+            return _unreadable(path, how.at, error)
     return replace(report, subject=path.name)
+
+
+def _content_beside(path: Path, source: ByteSource, setting: LaterSetting) -> Path | None:
+    """Return the file that a detached bare signature stands beside: ``X`` of ``X.p7s``."""
+    beside = path.with_suffix("")
+    if beside == path or not beside.is_file():
+        return None
+    return beside if content_inside(source, setting.policy.limits.opaque) is False else None
 
 
 def _unreadable(path: Path, at: datetime, error: OSError) -> Report:
@@ -207,15 +260,6 @@ def _opened(path: Path) -> Iterator[BytesSource]:
             yield BytesSource(mapped)
 
 
-# --------------------------------------------------------------------------- showing
-
-
-def _plain(reports: Iterable[tuple[Path, Report]], code: int) -> dict[str, Any]:
-    listed = [{"path": str(path), **report.to_json()} for path, report in reports]
-    verdict = {0: Verdict.PASSED, 1: Verdict.FAILED, 2: Verdict.INDETERMINATE}[code]
-    return {"exit": code, "verdict": verdict.value, "reports": listed}
-
-
 def _tell(stream: TextIO, show: Callable[[], None]) -> None:
     """Show something; a reader that goes away (``| head``) changes neither verdict nor exit code."""
     try:
@@ -225,29 +269,3 @@ def _tell(stream: TextIO, show: Callable[[], None]) -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, stream.fileno())
             os.close(null)
-
-
-def _print(reports: Sequence[tuple[Path, Report]]) -> None:
-    for path, report in reports:
-        sub = f" ({report.sub_indication.value})" if report.sub_indication else ""
-        click.echo(f"{_shown(str(path))}: {report.verdict.value}{sub}: {_WORDS[report.verdict]}")
-        for name, value in report.facts.items():
-            if isinstance(value, str) and value:
-                click.echo(f"  {name}: {_shown(value)}")
-        _print_steps(report, "  ")
-
-
-def _print_steps(report: Report, indent: str) -> None:
-    for step in report.steps:
-        detail = f": {_shown(step.detail)}" if step.detail else ""
-        mark = "??  " if step.verdict is Verdict.INDETERMINATE and step.ok is False else _MARKS[step.ok]
-        click.echo(f"{indent}{mark} {step.number:<7} {_shown(step.name)}{detail}")
-    for part in report.parts:
-        sub = f" ({part.sub_indication.value})" if part.sub_indication else ""
-        click.echo(f"{indent}- {_shown(part.subject)}: {part.verdict.value}{sub}")
-        _print_steps(part, indent + "    ")
-
-
-def _shown(text: str) -> str:
-    """Return text from a verified file so that it cannot steer the terminal."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,6 +1,6 @@
 """State machines of kephs, one table each; an unknown pair raises.
 
-spec: KEP-EV-03, KEP-EV-05, KEP-MS-12, R-19, KEP-AC-08, KEP-CL-01..05.
+spec: KEP-EV-03, KEP-EV-05, KEP-MS-12, R-19, KEP-AC-08, KEP-CL-01..05, KEP-NE-08.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 from directory.accounts import AccountState
+from directory.certificates import BindingState
 from evidence.model.records import EvidenceKind
 
 _S = TypeVar("_S", bound=StrEnum)
@@ -103,6 +104,12 @@ class AccountEvent(StrEnum):
     BLOCK = "block"
     UNBLOCK = "unblock"
     CLOSE = "close"
+
+
+class BindingEvent(StrEnum):
+    """What can happen to a certificate bound to an account."""
+
+    WITHDRAW = "withdraw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +239,13 @@ ACCOUNT: Final[Mapping[tuple[AccountState, AccountEvent], AccountState]] = Mappi
     }
 )
 
+BINDING: Final[Mapping[tuple[BindingState, BindingEvent], BindingState]] = MappingProxyType(
+    {
+        # nothing leads back: who withdrew a certificate must be able to rely on it (KEP-NE-08)
+        (BindingState.BOUND, BindingEvent.WITHDRAW): BindingState.WITHDRAWN,
+    }
+)
+
 
 def advance_message(state: MessageState, event: MessageEvent) -> MessageStep:
     """Return the next state of a message and the evidence owed.
@@ -267,6 +281,15 @@ def advance_account(state: AccountState, event: AccountEvent) -> AccountState:
         UnknownTransitionError: the table has no such pair.
     """
     return _look_up(ACCOUNT, state, event)
+
+
+def advance_binding(state: BindingState, event: BindingEvent) -> BindingState:
+    """Return the next state of a certificate's binding to an account.
+
+    Raises:
+        UnknownTransitionError: the table has no such pair.
+    """
+    return _look_up(BINDING, state, event)
 
 
 def _look_up(table: Mapping[tuple[_S, _E], _R], state: _S, event: _E) -> _R:

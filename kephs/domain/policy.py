@@ -84,12 +84,16 @@ class FormFacts:
 
 @dataclass(frozen=True, slots=True)
 class SignatureFacts:
-    """The verifier's verdict and whether each signer may send for the account."""
+    """The verifier's verdict and whether each signer may send for the account.
+
+    ``signer_refusal``: why a signer may not, where the judge of signers told it (`usecases/signers.py`).
+    """
 
     verdict: Verdict
     sub_indication: SubIndication | None
     detail: str
     authorised: bool
+    signer_refusal: RefusalCode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +109,38 @@ class Facts:
 
 Rule = Callable[[Facts], Refusal | None]
 
-_SIGNATURE_CODES: Final[Mapping[SubIndication, RefusalCode]] = MappingProxyType(
+_INCOMPLETE: Final = RefusalCode.SIGNATURE_INCOMPLETE
+_EXPIRED: Final = RefusalCode.CERTIFICATE_EXPIRED
+_REVOKED: Final = RefusalCode.CERTIFICATE_REVOKED
+
+# spec: rules-in-detail "One table of codes"; keyed by the stable names of EN319102-1#5.1
+SIGNATURE_CODES: Final[Mapping[str, RefusalCode]] = MappingProxyType(
     {
-        SubIndication.FORMAT_FAILURE: RefusalCode.SIGNATURE_INCOMPLETE,
-        SubIndication.HASH_FAILURE: RefusalCode.SIGNATURE_BROKEN,
-        SubIndication.SIG_CRYPTO_FAILURE: RefusalCode.SIGNATURE_BROKEN,
-        SubIndication.SIG_CONSTRAINTS_FAILURE: RefusalCode.SIGNATURE_INCOMPLETE,
-        SubIndication.SIGNED_DATA_NOT_FOUND: RefusalCode.UNSIGNED,
-        SubIndication.REVOKED: RefusalCode.CERTIFICATE_REVOKED,
-        SubIndication.REVOKED_NO_POE: RefusalCode.CERTIFICATE_REVOKED,
-        SubIndication.EXPIRED: RefusalCode.CERTIFICATE_EXPIRED,
-        SubIndication.NOT_YET_VALID: RefusalCode.CERTIFICATE_EXPIRED,
-        SubIndication.OUT_OF_BOUNDS_NO_POE: RefusalCode.CERTIFICATE_EXPIRED,
-        SubIndication.CHAIN_CONSTRAINTS_FAILURE: RefusalCode.CERTIFICATE_NOT_QUALIFIED,
-        SubIndication.CRYPTO_CONSTRAINTS_FAILURE: RefusalCode.ALGORITHM_NOT_ALLOWED,
-        SubIndication.TRY_LATER: RefusalCode.REVOCATION_UNKNOWN,
+        "FORMAT_FAILURE": _INCOMPLETE,
+        "HASH_FAILURE": RefusalCode.SIGNATURE_BROKEN,
+        "SIG_CRYPTO_FAILURE": RefusalCode.SIGNATURE_BROKEN,
+        "SIG_CONSTRAINTS_FAILURE": _INCOMPLETE,
+        "SIGNATURE_POLICY_NOT_AVAILABLE": _INCOMPLETE,
+        "POLICY_PROCESSING_ERROR": _INCOMPLETE,
+        "TIMESTAMP_ORDER_FAILURE": _INCOMPLETE,
+        "NO_POE": _INCOMPLETE,
+        "SIGNED_DATA_NOT_FOUND": RefusalCode.UNSIGNED,
+        "NO_SIGNING_CERTIFICATE_FOUND": RefusalCode.SIGNATURE_UNTRUSTED,
+        "NO_CERTIFICATE_CHAIN_FOUND": RefusalCode.SIGNATURE_UNTRUSTED,
+        "CERTIFICATE_CHAIN_GENERAL_FAILURE": RefusalCode.SIGNATURE_UNTRUSTED,
+        "GENERIC": RefusalCode.SIGNATURE_UNTRUSTED,
+        "REVOKED": _REVOKED,
+        "REVOKED_NO_POE": _REVOKED,
+        "REVOKED_CA_NO_POE": _REVOKED,
+        "REVOCATION_OUT_OF_BOUNDS_NO_POE": _EXPIRED,
+        "EXPIRED": _EXPIRED,
+        "NOT_YET_VALID": _EXPIRED,
+        "OUT_OF_BOUNDS_NO_POE": _EXPIRED,
+        "OUT_OF_BOUNDS_NOT_REVOKED": _EXPIRED,
+        "CHAIN_CONSTRAINTS_FAILURE": RefusalCode.CERTIFICATE_NOT_QUALIFIED,
+        "CRYPTO_CONSTRAINTS_FAILURE": RefusalCode.ALGORITHM_NOT_ALLOWED,
+        "CRYPTO_CONSTRAINTS_FAILURE_NO_POE": RefusalCode.ALGORITHM_NOT_ALLOWED,
+        "TRY_LATER": RefusalCode.REVOCATION_UNKNOWN,
     }
 )
 
@@ -201,14 +222,12 @@ def _signature(facts: Facts) -> Refusal | None:
     if signature is None:
         return None
     if signature.verdict is not Verdict.PASSED:
-        sub = signature.sub_indication
-        code = (
-            _SIGNATURE_CODES.get(sub, RefusalCode.SIGNATURE_UNTRUSTED)
-            if sub
-            else RefusalCode.SIGNATURE_UNTRUSTED
-        )
+        # without a sub-indication nothing says that waiting helps: refused, never left to wait
+        code = SIGNATURE_CODES.get(signature.sub_indication or "", RefusalCode.SIGNATURE_UNTRUSTED)
         return Refusal(code, signature.detail)
-    return None if signature.authorised else Refusal(RefusalCode.SIGNER_NOT_AUTHORISED)
+    if signature.authorised:
+        return None
+    return Refusal(signature.signer_refusal or RefusalCode.SIGNER_NOT_AUTHORISED, signature.detail)
 
 
 def _malware(facts: Facts) -> Refusal | None:

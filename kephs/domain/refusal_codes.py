@@ -30,6 +30,8 @@ class RefusalCode(StrEnum):
     CERTIFICATE_NOT_QUALIFIED = "certificate-not-qualified"
     ALGORITHM_NOT_ALLOWED = "algorithm-not-allowed"
     SIGNER_NOT_AUTHORISED = "signer-not-authorised"
+    CERTIFICATE_WITHDRAWN = "certificate-withdrawn"
+    CERTIFICATE_NOT_BOUND = "certificate-not-bound"
     HEADERS_DIFFER = "headers-differ"
     ACCOUNT_BLOCKED = "account-blocked"
     ACCOUNT_RECEIVE_ONLY = "account-receive-only"

@@ -163,6 +163,22 @@ TEXTS: Final[Mapping[RefusalCode, PublicText]] = MappingProxyType(
             "The signer is neither the holder of this account nor an operator who may send for it.",
             "İmzacı bu hesabın sahibi ya da gönderme yetkisi olan işlem yetkilisi değil.",
         ),
+        RefusalCode.CERTIFICATE_WITHDRAWN: PublicText(
+            550,
+            "5.7.1",
+            _P,
+            133,
+            "The signer's certificate was withdrawn from this account and signs for it no more. Sign with another one.",
+            "İmzacının sertifikası bu hesaptan geri alındı; artık hesap adına imzalayamaz. Başka bir sertifikayla imzalayın.",
+        ),
+        RefusalCode.CERTIFICATE_NOT_BOUND: PublicText(
+            550,
+            "5.7.1",
+            _P,
+            134,
+            "The signer's certificate is not bound to this account. Bind it by a signed challenge, then send again.",
+            "İmzacının sertifikası bu hesaba bağlı değil. İmzalı doğrulama metniyle bağlayın, sonra yeniden gönderin.",
+        ),
         RefusalCode.HEADERS_DIFFER: PublicText(
             550,
             "5.7.1",

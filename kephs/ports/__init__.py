@@ -32,9 +32,12 @@ from kephs.ports.rows import (
     Tree,
 )
 from kephs.ports.store import Store, StoreUnavailableError, Tx
+from kephs.ports.trust import Anchors, Audit
 
 __all__ = [
     "Accounts",
+    "Anchors",
+    "Audit",
     "Blob",
     "BlobMissingError",
     "BlobStore",

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from directory.accounts import Account, AccountState, AppPassword, Operator
+from directory.certificates import BoundCertificate
 from evidence.ledger.chain import LedgerEntry
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 from kephs.domain.mailboxes import Folder, FolderRole, Item, ItemSummary, NewItem
@@ -13,7 +14,7 @@ from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
 
 
 class Accounts(Protocol):
-    """Accounts, operators and app passwords."""
+    """Accounts, operators, app passwords and bound certificates."""
 
     def add(self, account: Account) -> None: ...
     def get(self, account_id: str) -> Account | None: ...
@@ -28,6 +29,25 @@ class Accounts(Protocol):
     def add_password(self, password: AppPassword) -> None: ...
     def passwords(self, account_id: str) -> list[AppPassword]: ...
     def revoke_password(self, account_id: str, password_id: str, at: datetime) -> bool: ...
+    def certificates(self, account_id: str) -> Sequence[BoundCertificate]:
+        """Return an account's certificates, also withdrawn ones, oldest binding first."""
+        ...
+
+    def add_certificate(self, one: BoundCertificate) -> None:
+        """Bind a certificate.
+
+        Raises:
+            ConflictError: it is bound to the account, or account or operator do not exist.
+        """
+        ...
+
+    def withdraw_certificate(self, account_id: str, sha256: bytes, at: datetime, by: str) -> bool:
+        """Withdraw a bound certificate; False where it is not bound."""
+        ...
+
+    def set_seals_allowed(self, account_id: str, allowed: bool) -> None:  # noqa: FBT001  # a column's value
+        """Say whether qualified seals may sign for the account; `KeyError` where nobody has the id."""
+        ...
 
 
 class Messages(Protocol):

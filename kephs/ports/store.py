@@ -5,6 +5,7 @@ from typing import Protocol, TypeVar
 
 from kephs.ports.content import Blobs
 from kephs.ports.rows import Accounts, Deliveries, Evidences, Mailboxes, Messages, Transfers, Tree
+from kephs.ports.trust import Anchors, Audit
 
 T = TypeVar("T")
 
@@ -32,6 +33,10 @@ class Tx(Protocol):
     def transfers(self) -> Transfers: ...
     @property
     def mailboxes(self) -> Mailboxes: ...
+    @property
+    def anchors(self) -> Anchors: ...
+    @property
+    def audit(self) -> Audit: ...
 
 
 class Store(Protocol):

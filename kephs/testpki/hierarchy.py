@@ -54,6 +54,15 @@ class Authority:
         return certificate.public_bytes(serialization.Encoding.DER)
 
 
+def p256_keys() -> dict[str, PrivateKey]:
+    """Return P-256 keys for the root and the issuing authority "p384", as ``keys`` of `TestPki.create`.
+
+    A chain all in P-256 shows what the verifier itself costs: P-384 signatures cost eight times as much.
+    The names of the authorities stay; the hash of their signatures follows the key.
+    """
+    return {"root": make_key("p256"), "p384": make_key("p256")}
+
+
 def with_broken_signature(certificate: bytes) -> bytes:
     """Return a certificate whose signature is wrong by one bit; everything else stands."""
     return certificate[:-1] + bytes((certificate[-1] ^ 0x01,))

@@ -30,7 +30,9 @@ from kephs.ports import Clock, IdentityKeeper, Ids, Passwords, Store, Tx
 
 FREE_QUOTA: Final = 100 * MIB  # spec: KEP-QU-01
 BLOCK_MIN: Final = timedelta(days=92)  # spec: KEP-CL-01; three calendar months are never longer
-
+SHELL: Final = "shell"
+"""Who acted, in the process record, where only the machine's operator can have been it."""
+DETAIL_MAX: Final = 1_000  # characters of what a person wrote, in the process record
 
 _FORMS: Final[Mapping[AccountKind, str]] = MappingProxyType(
     {
@@ -39,6 +41,15 @@ _FORMS: Final[Mapping[AccountKind, str]] = MappingProxyType(
         AccountKind.CORPORATE_MEMBER: "a corporate member's address is ad.soyad@kurum.{0}",
     }
 )  # spec: KEP-AD-01, KEP-AD-05
+
+_DONE: Final[Mapping[AccountEvent, str]] = MappingProxyType(
+    {
+        AccountEvent.ACTIVATE: "account.activated",
+        AccountEvent.BLOCK: "account.blocked",
+        AccountEvent.UNBLOCK: "account.unblocked",
+        AccountEvent.CLOSE: "account.closed",
+    }
+)  # names of actions in the process record
 
 
 class AccountFault(StrEnum):
@@ -96,7 +107,7 @@ class Opening:
 
 
 class AccountWork:
-    """All that changes accounts."""
+    """All that changes accounts. The process record names each change and its ``actor`` (KEP-RT-01)."""
 
     def __init__(
         self, *, store: Store, identity: IdentityKeeper, passwords: Passwords, clock: Clock, ids: Ids,
@@ -105,7 +116,7 @@ class AccountWork:
         self._store, self._identity, self._passwords = store, identity, passwords
         self._clock, self._ids, self._register = clock, ids, register
 
-    async def apply(self, opening: Opening) -> Account:
+    async def apply(self, opening: Opening, *, actor: str = SHELL) -> Account:
         """Open an account for an applicant, whose address must have the form of its kind (KEP-AD-01).
 
         Raises:
@@ -116,9 +127,9 @@ class AccountWork:
         if not fits(address, opening.kind):
             form = _FORMS[opening.kind].format(address.provider)
             raise ApplicationError(ApplicationFault.ADDRESS_FORM, form)
-        return await self.open(opening)
+        return await self.open(opening, actor=actor)
 
-    async def open(self, opening: Opening) -> Account:
+    async def open(self, opening: Opening, *, actor: str = SHELL) -> Account:
         """Open an active account with its folders and its holder or main operator.
 
         Raises:
@@ -145,11 +156,14 @@ class AccountWork:
             tx.accounts.add(account)
             tx.accounts.add_operator(operator)
             tx.mailboxes.create_standard(account.account_id, int(now.timestamp()))
+            _note(tx, now, actor, "account.opened", account, f"{account.kind.value} {account.service.value}")
 
         await self._store.write(commit)
         return account
 
-    async def add_operator(self, address: str, name: str, identity_number: str, rights: Right) -> Operator:
+    async def add_operator(
+        self, address: str, name: str, identity_number: str, rights: Right, *, actor: str = SHELL
+    ) -> Operator:
         """Add a person who may act for the account.
 
         Raises:
@@ -168,12 +182,15 @@ class AccountWork:
                         ApplicationFault.OPERATOR_EXISTS, "this person acts for this account already"
                     )
             tx.accounts.add_operator(operator)
+            given = ",".join(str(right.name).lower() for right in Right if right in rights)
+            detail = f"{operator.operator_id} {given}"
+            _note(tx, operator.valid_from, actor, "account.operator-added", account, detail)
 
         await self._store.write(commit)
         return operator
 
     async def add_password(
-        self, address: str, secret: str, *, label: str, operator_id: str | None = None
+        self, address: str, secret: str, *, label: str, operator_id: str | None = None, actor: str = SHELL
     ) -> None:
         """Add an app password for the holder, or for one operator. The first six characters select it.
 
@@ -191,19 +208,41 @@ class AccountWork:
             secret[:6], account.account_id, chosen.operator_id, label,
             await self._passwords.hash(secret), self._clock.now(),
         )  # fmt: skip
-        await self._store.write(lambda tx: tx.accounts.add_password(password))
 
-    async def block(self, address: str) -> Account:
+        def commit(tx: Tx) -> None:
+            tx.accounts.add_password(password)
+            detail = f"{chosen.operator_id} {label}"[:DETAIL_MAX]
+            _note(tx, password.created_at, actor, "account.password-added", account, detail)
+
+        await self._store.write(commit)
+
+    async def revoke_password(self, address: str, password_id: str, *, actor: str = SHELL) -> bool:
+        """Revoke an app password; False where the account has no valid one with this id.
+
+        Raises:
+            AccountError: no such account.
+        """
+        account, now = await self.find(address), self._clock.now()
+
+        def commit(tx: Tx) -> bool:
+            done = tx.accounts.revoke_password(account.account_id, password_id, now)
+            if done:
+                _note(tx, now, actor, "account.password-revoked", account, password_id)
+            return done
+
+        return await self._store.write(commit)
+
+    async def block(self, address: str, *, actor: str = SHELL) -> Account:
         """Block an account: no sending, no receiving; reading goes on (KEP-CL-01, KEP-CL-04)."""
-        return await self._move(address, AccountEvent.BLOCK)
+        return await self._move(address, AccountEvent.BLOCK, actor)
 
-    async def unblock(self, address: str) -> Account:
+    async def unblock(self, address: str, *, actor: str = SHELL) -> Account:
         """Make a blocked account active again."""
-        return await self._move(address, AccountEvent.UNBLOCK)
+        return await self._move(address, AccountEvent.UNBLOCK, actor)
 
-    async def close(self, address: str) -> Account:
+    async def close(self, address: str, *, actor: str = SHELL) -> Account:
         """Close an account that was blocked for three months; its address is never given to anyone else."""
-        return await self._move(address, AccountEvent.CLOSE)
+        return await self._move(address, AccountEvent.CLOSE, actor)
 
     async def find(self, address: str) -> Account:
         """Return the account of an address.
@@ -220,7 +259,7 @@ class AccountWork:
             raise AccountError(AccountFault.NO_SUCH_ACCOUNT, "no account has this address")
         return account
 
-    async def _move(self, address: str, event: AccountEvent) -> Account:
+    async def _move(self, address: str, event: AccountEvent, actor: str) -> Account:
         account, now = await self.find(address), self._clock.now()
 
         def commit(tx: Tx) -> Account:
@@ -234,6 +273,7 @@ class AccountWork:
                     f"the account is {current.state.value}; {event.value} is not possible",
                 ) from None
             tx.accounts.set_state(current.account_id, state, now)
+            _note(tx, now, actor, _DONE[event], current)
             return tx.accounts.get(current.account_id) or current
 
         return await self._store.write(commit)
@@ -258,6 +298,10 @@ class AccountWork:
             self._ids.new(), account_id, name, self._identity.mac(identity), rights, holder,
             self._clock.now(), None,
         )  # fmt: skip
+
+
+def _note(tx: Tx, at: datetime, actor: str, action: str, account: Account, detail: str = "") -> None:
+    tx.audit.add(at=at, actor=actor, action=action, subject=str(account.address), detail=detail)
 
 
 def _check_person(opening: Opening) -> None:

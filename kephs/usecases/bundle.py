@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from hashlib import new as new_hash
 from hashlib import sha256
 from typing import BinaryIO, Final, Protocol
 
-from evidence.asn1.der import DerError
 from evidence.bundle.making import BundleContents, BundlePlan, RevocationFile, plan_bundle, revocation_name
 from evidence.forms.serialise import read as read_record
 from evidence.ledger.chain import LedgerEntry
@@ -22,7 +22,9 @@ from evidence.mail.mime import scan
 from evidence.mail.smime import SmimeError, locate
 from evidence.model.records import SealedEvidence
 from evidence.ports import ByteSource, Sealing
+from evidence.stamps.ers_check import check_record
 from evidence.verify.evidence import EvidenceCheck, check_evidence
+from evidence.verify.holder_content import is_exact
 from evidence.verify.message import match_records
 from evidence.x509.certificates import CertificateError, CertificateFacts, certificate_facts
 from evidence.x509.chain import Chain, TrustStore, build_chain
@@ -164,7 +166,7 @@ class MakeBundle:
         return await self._offload.run(lambda: plan_bundle(whole, created_at=appendix.created_at))
 
     async def _seal(self, contents: BundleContents) -> tuple[BundlePlan, Appendix]:
-        revocation = await self._current(contents.evidences)
+        revocation = await self._current(contents)
         appendix = Appendix(self._clock.now(), tuple(revocation))
         if self._ledger is not None:
             proven = await self._proven(self._ledger, contents.ledger)
@@ -206,6 +208,7 @@ class MakeBundle:
         known = {item.record.evidence_id for item in sealed}
         sealed += [item for item in carried if item.record.evidence_id not in known]
         material = await self._material(rows)
+        signature, exact = await self._offload.run(_sender_signature, original)
         return BundleContents(
             original=original,
             evidences=sealed,
@@ -213,8 +216,11 @@ class MakeBundle:
             revocation=[] if material is None else await self._offload.run(
                 _sender_files, material, rows.message.submitted_at, self._trust
             ),
-            sender_signature=await self._offload.run(_sender_signature, original),
+            sender_signature=signature,
             sender_report=None if material is None else report_file(material),
+            sender_record=None if material is None or signature is None else material.record,
+            sender_exact=exact,
+            sender_certificates=() if material is None else self._missing(material, signature),
             roots=[root.der for root in self._trust.roots],
             ledger=rows.ledger,
         )  # fmt: skip
@@ -255,10 +261,17 @@ class MakeBundle:
 
     # --- revocation data ----------------------------------------------------------------------
 
-    async def _current(self, sealed: Sequence[SealedEvidence]) -> list[RevocationFile]:
+    def _missing(self, material: Material, signature: bytes | None) -> list[bytes]:
+        """Return certificates of the sender's path that neither its signature nor the reader brings."""
+        roots = {root.der for root in self._trust.roots}
+        return sorted(
+            der for der in material.certificates if der not in roots and der not in (signature or b"")
+        )
+
+    async def _current(self, contents: BundleContents) -> list[RevocationFile]:
         """Ask now about every certificate behind the seals and stamps: issuers speak later than both."""
         now = self._clock.now()
-        links = await self._offload.run(self._links, sealed, now)
+        links = await self._offload.run(self._links, contents, now)
         files: dict[bytes, RevocationFile] = {}
         for certificate, issuer in links:
             answer = await self._revocation.status(certificate, issuer, now)
@@ -272,10 +285,10 @@ class MakeBundle:
         return list(files.values())
 
     def _links(
-        self, sealed: Sequence[SealedEvidence], now: datetime
+        self, contents: BundleContents, now: datetime
     ) -> list[tuple[CertificateFacts, CertificateFacts]]:
         found: dict[bytes, tuple[CertificateFacts, CertificateFacts]] = {}
-        for item in sealed:
+        for item in contents.evidences:
             check = check_evidence(item.xml, self._trust, now, self._policy, ers=item.ers)
             if not check.passed or check.chain is None:
                 step = check.report.failing_step
@@ -285,7 +298,26 @@ class MakeBundle:
                 )
             chains = [check.chain, *self._stamp_chains(check, check.chain, check.stamped_at or now)]
             found |= {link[0].sha256: link for chain in chains for link in chain.links}
-        return list(found.values())
+        return list((found | self._record_links(contents, now)).values())
+
+    def _record_links(
+        self, contents: BundleContents, now: datetime
+    ) -> dict[bytes, tuple[CertificateFacts, CertificateFacts]]:
+        """Return the paths of the authorities that stamped the sender's signature at reception."""
+        if contents.sender_record is None or contents.sender_signature is None:
+            return {}
+        signature = contents.sender_signature
+        check = check_record(
+            contents.sender_record, lambda name: new_hash(name, signature).digest(), self._trust, now
+        )
+        if not check.passed:
+            step = check.report.failing_step
+            raise BundleUnavailableError(
+                BundleFault.EVIDENCE_BROKEN,
+                f"the time stamp over the sender's signature does not verify: {step.detail if step else ''}",
+            )
+        chains = [token.chain for token in check.tokens if token.chain is not None]
+        return {link[0].sha256: link for chain in chains for link in chain.links}
 
     def _stamp_chains(self, check: EvidenceCheck, near: Chain, at: datetime) -> Iterator[Chain]:
         if check.tsa is None:
@@ -357,12 +389,13 @@ def _readable(ders: Iterable[bytes]) -> list[CertificateFacts]:
     return found
 
 
-def _sender_signature(original: ByteSource) -> bytes | None:
-    """Return the holder's signature as it stands in the original, for those who want it apart."""
+def _sender_signature(original: ByteSource) -> tuple[bytes | None, bool]:
+    """Return the holder's signature as it stands in the original, and whether it covers its exact octets."""
+    root = scan(original)
     try:
-        return locate(original, scan(original)).der
-    except (SmimeError, DerError):
-        return None
+        return locate(original, root).der, is_exact(original, root)
+    except SmimeError:
+        return None, False
 
 
 def _rows(tx: Tx, wanted: str) -> _Rows:

@@ -14,6 +14,7 @@ from evidence.asn1.der import DerError
 from evidence.mail.headers import AddressSyntaxError, addresses, decode_text, unfold
 from evidence.mail.mime import MimeLimitError, Part, decoded_size, scan
 from evidence.mail.smime import SmimeError, SmimeLimits, locate, read_signed
+from evidence.nes.shown import compare_headers
 from evidence.ports import ByteSource, BytesSource
 from kephs.domain.messages import Recipient, Role
 from kephs.domain.policy import Destination, FormFacts, RecipientFacts
@@ -24,7 +25,6 @@ _ONCE: Final = (
     "mime-version", "content-type", "content-transfer-encoding",
 )  # fmt: skip
 _IDENTITY: Final = frozenset({"7bit", "8bit", "binary"})  # spec: RFC2045#6.4, all a multipart may have
-_COMPARED: Final = ("from", "to", "cc", "subject")
 _DESTINATIONS: Final[Mapping[Served, Destination]] = MappingProxyType(
     {
         Served.HERE: Destination.HERE,
@@ -67,7 +67,7 @@ def read_form(
         recipients=tuple(_recipient_facts(written, register) for written, _ in header.recipients),
         decoded_size=size,
         signed=root is not None and is_signed(root),
-        inner_differs=_inner_difference(root, signed) if root is not None and signed is not None else "",
+        inner_differs=_differing_field(root, signed),
     )
     return Form(
         root,
@@ -76,6 +76,13 @@ def read_form(
         header.user_message_id,
         _parsed(header.recipients, register),
     )
+
+
+def _differing_field(root: Part | None, signed: Part | None) -> str:
+    """Return the field whose outer value the signed content contradicts, or ""."""
+    if root is None or signed is None:
+        return ""
+    return compare_headers(root, signed).differing_field
 
 
 def _structure(source: ByteSource, limits: SmimeLimits) -> tuple[Part | None, Part | None, int]:
@@ -198,14 +205,3 @@ def _parsed(listed: Sequence[tuple[str, Role]], register: ProviderRegister) -> t
         except AddressError:
             continue
     return tuple(recipients)
-
-
-def _inner_difference(root: Part, signed: Part) -> str:
-    """Return the first of From, To, Cc, Subject that the signed content repeats with another value."""
-    fields = (signed.message or signed).fields
-    for name in _COMPARED:
-        inside = [f.raw for f in fields if f.name == name]
-        outside = [f.raw for f in root.fields if f.name == name]
-        if inside and [decode_text(x).strip() for x in inside] != [decode_text(x).strip() for x in outside]:
-            return name
-    return ""

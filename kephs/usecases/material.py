@@ -1,5 +1,20 @@
 """The verification material of a sender's signature, kept beside the message for twenty years.
 
+The stored form is one JSON object; members are only ever added:
+
+================  ==============================================================================
+member            content
+================  ==============================================================================
+``report``        our verdict at reception: `evidence.report.Report.to_json`, with a Turkish and an
+                  English sentence for what was found wanting (`evidence.verify.telling.described`)
+``certificates``  of all paths, DER in base64
+``ocsp``,         the issuers' answers of that moment, DER in base64
+``crls``
+``record``        our evidence record (RFC 4998) over SHA-256 of the sender's SignedData, base64;
+                  absent where the grace let evidence out unstamped, and in what was stored before
+                  there were records (`kephs.usecases.reception`)
+================  ==============================================================================
+
 spec: KEP-SG-09: later checks use what was known at reception, not "now".
 """
 
@@ -9,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evidence.nes.verifier import SenderReport
+from evidence.verify.telling import described
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +35,25 @@ class Material:
     certificates: tuple[bytes, ...]
     ocsp: tuple[bytes, ...]
     crls: tuple[bytes, ...]
+    record: bytes | None = None
 
 
-def encode_material(report: SenderReport) -> bytes:
-    """Return the stored form: JSON, DER in base64."""
+def encode_material(report: SenderReport, record: bytes | None = None) -> bytes:
+    """Return the stored form: JSON, DER in base64.
+
+    Args:
+        report: the verdict at reception and what it rests on.
+        record: the evidence record over the signature, made at the same moment.
+    """
     material = report.material
-    plain = {
-        "report": report.report.to_json(),
+    plain: dict[str, object] = {
+        "report": described(report.report),
         "certificates": _texts(material.certificates),
         "ocsp": _texts(material.ocsp),
         "crls": _texts(material.crls),
     }
+    if record is not None:
+        plain["record"] = b64encode(record).decode()
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -41,7 +65,14 @@ def report_file(material: Material) -> bytes:
 def decode_material(stored: bytes) -> Material:
     """Read the stored form."""
     plain = json.loads(stored)
-    return Material(plain["report"], _ders(plain["certificates"]), _ders(plain["ocsp"]), _ders(plain["crls"]))
+    record = plain.get("record")
+    return Material(
+        plain["report"],
+        _ders(plain["certificates"]),
+        _ders(plain["ocsp"]),
+        _ders(plain["crls"]),
+        None if record is None else b64decode(record),
+    )
 
 
 def _texts(ders: Sequence[bytes]) -> list[str]:

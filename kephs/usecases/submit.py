@@ -1,18 +1,21 @@
 """Submission: facts, decision, evidence, one transaction, answer. In that order, always.
 
-spec: KEP-EV-03, KEP-EV-04, R-15, architecture "Life of a message" 1-7.
+The sender's signature gets a time stamp of ours in the same turn as evidence 10 (`kephs.usecases.reception`);
+a certificate that signs for the account the first time is bound in the transaction that accepts its message.
+
+spec: KEP-EV-03, KEP-EV-04, KEP-NE-08, R-15, architecture "Life of a message" 1-7.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
-from directory.accounts import Account, Operator, Right
+from directory.accounts import Account, Right
 from directory.providers import ProviderRegister
-from evidence.model.records import EvidenceKind, Issuer, Party, Reason, SealedEvidence
+from evidence.mail.smime import SmimeError
+from evidence.model.records import Issuer, Party, Reason, SealedEvidence
 from evidence.nes.qualified import NesPolicy
-from evidence.nes.verifier import SenderReport, conclude, prepare
+from evidence.nes.verifier import Prepared, SenderReport, conclude, prepare
 from evidence.ports import ByteSource, Sealing, SignerUnavailableError, TimestampUnavailableError
 from evidence.x509.chain import TrustStore
 from kephs.domain.lifecycle import (
@@ -25,7 +28,7 @@ from kephs.domain.lifecycle import (
 )
 from kephs.domain.mailboxes import FolderRole, NewItem
 from kephs.domain.message_index import encode as encode_index
-from kephs.domain.messages import Delivery, Person, Submission, Transfer, TransferKind
+from kephs.domain.messages import Delivery, Submission, Transfer, TransferKind
 from kephs.domain.policy import Facts, Limits, SenderFacts, SignatureFacts, decide
 from kephs.domain.refusals import TEXTS, Refusal, RefusalCode
 from kephs.domain.relay_times import RelayTimes
@@ -48,10 +51,12 @@ from kephs.usecases.evidence_form import form_of_acceptance
 from kephs.usecases.form import Form, read_form
 from kephs.usecases.fresh import FreshEvidence
 from kephs.usecases.material import encode_material
+from kephs.usecases.reception import SealedReception, Together, seal_reception, signature_digest
 from kephs.usecases.records import RecordMaker, stored
 from kephs.usecases.results import Accepted, Incoming, Refused
-from kephs.usecases.sign_in import still_signed_in
+from kephs.usecases.signers import BindingRule, SignerDecision, judge_signers
 from kephs.usecases.sized import run_sized
+from kephs.usecases.submit_rows import Earlier, Known, bind, earlier_of, look
 
 RECEIPT_GRACE: Final = timedelta(seconds=30)
 _SEALED_OFF: Final = Refused(Refusal(RefusalCode.SEALING_UNAVAILABLE))
@@ -66,25 +71,7 @@ class SubmitSettings:
     limits: Limits
     nes_policy: NesPolicy
     times: RelayTimes = field(default_factory=RelayTimes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Earlier:
-    """The message accepted before under the same Message-ID."""
-
-    digest: bytes
-    message_id: str
-    evidence_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the store knows about the sender, in one look."""
-
-    account: Account
-    operators: tuple[Operator, ...]
-    names: Mapping[str, str]  # of recipients' holders, by address
-    earlier: _Earlier | None
+    binding: BindingRule = BindingRule.FIRST_USE
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +79,23 @@ class _Draft:
     """What is known once the content lies in the store."""
 
     incoming: Incoming
-    account: Account
-    operators: tuple[Operator, ...]
-    names: Mapping[str, str]
+    known: Known
     blob: Blob
     source: ByteSource
     form: Form
-    report: SenderReport | None = None
+
+    @property
+    def account(self) -> Account:
+        return self.known.account
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """A sender's signature that was looked at; ``digest`` of its SignedData, None where it did not pass."""
+
+    report: SenderReport
+    digest: bytes | None
+    signers: SignerDecision
 
 
 class Submit:
@@ -108,12 +105,16 @@ class Submit:
         self, *, store: Store, blobs: BlobStore, sealer: Sealing, revocation: Revocation,
         scanner: Scanner | None,
         identity: IdentityKeeper, offload: Offload, clock: Clock, ids: Ids, changes: Changes,
-        trust: TrustStore, settings: SubmitSettings, fresh: FreshEvidence,
+        trust: TrustStore, settings: SubmitSettings, fresh: FreshEvidence, together: Together,
     ) -> None:  # fmt: skip
         self._store, self._blobs, self._sealer, self._changes = store, blobs, sealer, changes
         self._revocation, self._scanner, self._identity = revocation, scanner, identity
         self._offload, self._ids, self._fresh = offload, ids, fresh
-        self._trust, self._settings = trust, settings
+        self._trust, self._settings, self._together = trust, settings, together
+        self._policies = {  # by whether the account may use seals
+            seals: replace(settings.nes_policy, allow_seals=settings.nes_policy.allow_seals and seals)
+            for seals in (False, True)
+        }
         self._records = RecordMaker(settings.issuer, settings.register.own, clock, ids)
 
     async def submit(self, incoming: Incoming) -> Accepted | Refused:
@@ -135,15 +136,15 @@ class Submit:
             read_form, incoming, source, settings.register, settings.nes_policy.limits,
         )  # fmt: skip
         blob = await self._blobs.keep(incoming.spool)
-        known = await self._store.read(lambda tx: _known(tx, incoming.person, form))
+        known = await self._store.read(lambda tx: look(tx, incoming.person, form))
         if known is None:  # the account or the app password went between login and message
             return Refused(Refusal(RefusalCode.NO_RIGHT_TO_SEND))
-        draft = _Draft(incoming, known.account, known.operators, known.names, blob, source, form)
+        draft = _Draft(incoming, known, blob, source, form)
         if known.earlier is not None:
             return await self._answer_again(draft, known.earlier)
         return await self._decide(draft)
 
-    async def _answer_again(self, draft: _Draft, earlier: _Earlier) -> Accepted | Refused:
+    async def _answer_again(self, draft: _Draft, earlier: Earlier) -> Accepted | Refused:
         """Same Message-ID: same bytes get the first answer, other bytes are refused (R-15)."""
         if earlier.digest == draft.blob.sha256:
             return Accepted(earlier.evidence_id, earlier.message_id)
@@ -154,16 +155,17 @@ class Submit:
     async def _decide(self, draft: _Draft) -> Accepted | Refused:
         facts = self._form_facts(draft)
         refusal = decide(facts)
+        signed = None
         if refusal is None:
-            report = await self._verify(draft)
-            draft = replace(draft, report=report)
-            facts = replace(facts, signature=self._signature_facts(report, draft))
+            signed = await self._verify(draft)
+            facts = replace(facts, signature=_signature_facts(signed))
             refusal = decide(facts)
         if refusal is None and self._scanner is not None:
             verdict = await self._scanner.scan(draft.source)
             refusal = decide(replace(facts, malware="" if verdict.clean else verdict.name or "malware"))
         if refusal is None:
-            return await self._accept(draft)
+            assert signed is not None
+            return await self._accept(draft, signed)
         if refusal.text.temporary:
             return Refused(refusal)
         return await self._refuse(draft, refusal)
@@ -173,7 +175,7 @@ class Submit:
         may_send = any(
             operator.operator_id == person.operator_id
             and operator.may(Right.SEND, draft.incoming.received_at)
-            for operator in draft.operators
+            for operator in draft.known.operators
         )
         sender = SenderFacts(
             str(account.address), account.state, account.service, may_send,
@@ -181,35 +183,41 @@ class Submit:
         )  # fmt: skip
         return Facts(sender, draft.form.facts, self._settings.limits)
 
-    async def _verify(self, draft: _Draft) -> SenderReport:
-        at, root = draft.incoming.received_at, draft.form.root
-        assert root is not None  # policy refused it otherwise
-        prepared = await run_sized(
-            self._offload, draft.source.size,
-            lambda: prepare(draft.source, root, trust=self._trust, policy=self._settings.nes_policy, at=at),
-        )  # fmt: skip
+    async def _verify(self, draft: _Draft) -> _Signed:
+        at = draft.incoming.received_at
+        prepared, digest = await run_sized(self._offload, draft.source.size, self._look, draft)
         answers = {
             certificate.sha256: await self._revocation.status(certificate, issuer, at)
             for certificate, issuer in prepared.needs
         }
-        return conclude(prepared, answers, at)
+        report = conclude(prepared, answers, at)
+        signers = judge_signers(
+            report.signers, draft.known.operators, draft.known.certificates, draft.account,
+            mac=self._identity.mac, at=at, rule=self._settings.binding,
+        )  # fmt: skip
+        return _Signed(report, digest, signers)
 
-    def _signature_facts(self, report: SenderReport, draft: _Draft) -> SignatureFacts:
+    def _look(self, draft: _Draft) -> tuple[Prepared, bytes | None]:
+        """Do all that needs no network, in one go: large content is worked on in another thread."""
+        source, root = draft.source, draft.form.root
+        assert root is not None  # policy refused it otherwise
+        policy = self._policies[draft.account.seals_allowed]
         at = draft.incoming.received_at
-        allowed = {operator.identity_mac for operator in draft.operators if operator.may(Right.SEND, at)}
-        macs = [self._identity.mac(signer.tckn) for signer in report.signers if signer.tckn]
-        authorised = bool(macs) and len(macs) == len(report.signers) and all(mac in allowed for mac in macs)
-        return SignatureFacts(report.verdict, report.sub_indication, report.sub_indication or "", authorised)
+        prepared = prepare(source, root, trust=self._trust, policy=policy, at=at)
+        try:
+            return prepared, signature_digest(source, root, policy.limits) if prepared.needs else None
+        except SmimeError:  # not where a step has not failed already
+            return prepared, None
 
     # --- outcomes -----------------------------------------------------------------------------
 
-    async def _accept(self, draft: _Draft) -> Accepted | Refused:
-        assert draft.report is not None
+    async def _accept(self, draft: _Draft, signed: _Signed) -> Accepted | Refused:
         assert draft.form.root is not None
         step = advance_message(MessageState.RECEIVED, MessageEvent.ACCEPT)
         submission = self._submission(draft, step)
-        sealed = await self._seal(draft, submission, step, ())
-        evidence_blob, material = await self._blobs.put_many([sealed.xml, encode_material(draft.report)])
+        reception = await self._seal_reception(submission, step, signed)
+        sealed, kept = reception.evidence, encode_material(signed.report, reception.record)
+        evidence_blob, material = await self._blobs.put_many([sealed.xml, kept])
         local = any(r.address.provider == self._settings.register.own for r in submission.recipients)
         submission = replace(
             submission, material=material.sha256, next_at=submission.next_at if local else None
@@ -220,8 +228,8 @@ class Submit:
         due = sealed.record.event_time + (RECEIPT_GRACE if local else timedelta())
         evidence = stored(sealed, submission, evidence_blob, receipt_due=due)
 
-        def commit(tx: Tx) -> Accepted | _Earlier:
-            earlier = _earlier(tx, draft.account.account_id, submission.user_message_id)
+        def commit(tx: Tx) -> Accepted | Earlier:
+            earlier = earlier_of(tx, draft.account.account_id, submission.user_message_id)
             if earlier is not None:
                 return earlier
             for blob in (draft.blob, evidence_blob, material):
@@ -232,6 +240,8 @@ class Submit:
             self._add_transfers(tx, submission)
             tx.evidence.add(evidence, sealed.ers)
             self._file_sent(tx, draft, submission)
+            for certificate in signed.signers.to_bind:
+                bind(tx, certificate, submission)
             return Accepted(sealed.record.evidence_id, submission.message_id)
 
         if not evidence.unstamped:
@@ -245,7 +255,7 @@ class Submit:
     async def _refuse(self, draft: _Draft, refusal: Refusal) -> Refused:
         step = advance_message(MessageState.RECEIVED, MessageEvent.REFUSE)
         submission = replace(self._submission(draft, step), next_at=None)
-        sealed = await self._seal(draft, submission, step, (_reason(refusal),))
+        sealed = await self._seal_refusal(draft, submission, step, _reason(refusal))
         evidence_blob = (await self._blobs.put_many([sealed.xml]))[0]
 
         def commit(tx: Tx) -> None:
@@ -271,22 +281,30 @@ class Submit:
             size=draft.blob.size,
             subject=form.subject,
             sender=Party(str(draft.account.address), draft.account.holder_name),
-            recipients=tuple(replace(r, name=draft.names.get(str(r.address))) for r in form.recipients),
+            recipients=tuple(replace(r, name=draft.known.names.get(str(r.address))) for r in form.recipients),
             authentication=replace(incoming.person.authentication, person=incoming.person.name),
             submitted_at=incoming.received_at,
             material=None,
             next_at=incoming.received_at,
         )
 
-    async def _seal(
-        self, draft: _Draft, submission: Submission, step: MessageStep, reasons: tuple[Reason, ...]
+    async def _seal_reception(
+        self, submission: Submission, step: MessageStep, signed: _Signed
+    ) -> SealedReception:
+        assert step.evidence is not None
+        assert signed.digest is not None  # nothing else passes
+        record = self._records.make(step.evidence, submission, recipients=submission.parties)
+        domains = {r.address.provider for r in submission.recipients}
+        form = form_of_acceptance(self._settings.register, domains)
+        return await seal_reception(self._sealer, self._together, record, form, signed.digest)
+
+    async def _seal_refusal(
+        self, draft: _Draft, submission: Submission, step: MessageStep, reason: Reason
     ) -> SealedEvidence:
         assert step.evidence is not None
-        recipients = submission.parties if not reasons else _as_written(draft)
-        record = self._records.make(step.evidence, submission, reasons=reasons, recipients=recipients)
-        domains = () if reasons else {r.address.provider for r in submission.recipients}
-        form = form_of_acceptance(self._settings.register, domains)
-        (sealed,) = await self._sealer.seal_many((record,), profile=form.profile, stamping=form.stamping)
+        recipients = _as_written(draft)
+        record = self._records.make(step.evidence, submission, reasons=(reason,), recipients=recipients)
+        (sealed,) = await self._sealer.seal_many((record,))
         return sealed
 
     def _add_deliveries(self, tx: Tx, submission: Submission) -> None:
@@ -333,28 +351,11 @@ class Submit:
         )
 
 
-def _known(tx: Tx, person: Person, form: Form) -> _Known | None:
-    account = tx.accounts.get(person.account_id)
-    if account is None or not still_signed_in(tx, person):
-        return None
-    # names come from our accounts, never from what the sender wrote: evidence must not repeat inventions
-    found = tx.accounts.by_addresses([str(r.address) for r in form.recipients])
-    return _Known(
-        account,
-        tuple(tx.accounts.operators(person.account_id)),
-        {address: holder.holder_name for address, holder in found.items()},
-        _earlier(tx, person.account_id, form.user_message_id),
-    )
-
-
-def _earlier(tx: Tx, account_id: str, user_message_id: str | None) -> _Earlier | None:
-    found = tx.messages.accepted_with(account_id, user_message_id) if user_message_id else None
-    if found is None:
-        return None
-    first = next(
-        e for e in tx.evidence.of_message(found.message_id) if e.kind is EvidenceKind.SUBMISSION_ACCEPTANCE
-    )
-    return _Earlier(found.digest_sha256, found.message_id, first.evidence_id)
+def _signature_facts(signed: _Signed) -> SignatureFacts:
+    report, signers = signed.report, signed.signers
+    sub = report.sub_indication
+    detail = signers.detail if sub is None else sub
+    return SignatureFacts(report.verdict, sub, detail, signers.authorised, signers.refusal)
 
 
 def _reason(refusal: Refusal) -> Reason:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from evidence.bundle.readme import commands
+from evidence.stamps.ers import split_record
 from kephs.cli.bundle import _CURES
 from kephs.usecases.bundle import BundleFault
 from tests.functional.site import Answer, Site, compose, kephs, sign, until
@@ -82,6 +83,33 @@ def test_a_bundle_verifies_offline_and_is_the_same_again(site: Site, tmp_path: P
     (report,) = json.loads(known.stdout)["reports"]
     assert [step["name"] for step in report["steps"] if step["ok"] is None] == []
     assert kephs("verify", tmp_path / "1.kepdelil", ok=False).returncode == 2
+
+
+def test_the_senders_signature_shares_its_token_with_evidence_10_also_through_the_signers_process(
+    site: Site, tmp_path: Path
+):
+    tokens = []
+    for number in range(5):
+        bundle(site, delivered(site).message_id, tmp_path / f"{number}.kepdelil")
+        with zipfile.ZipFile(tmp_path / f"{number}.kepdelil") as archive:
+            both = [archive.read(name) for name in ("imza.ers", "delil/10-SubmissionAcceptance.ers")]
+        tokens.append({split_record(ers)[1] for ers in both})
+    assert [len(one) for one in tokens] == [1] * 5
+
+
+def test_an_unpacked_bundle_is_all_that_a_report_on_the_sender_needs(site: Site, tmp_path: Path):
+    bundle(site, delivered(site).message_id, tmp_path / "b.kepdelil")
+    with zipfile.ZipFile(tmp_path / "b.kepdelil") as archive:
+        archive.extractall(tmp_path / "b")
+    asked = ("verify", "--json", "--trust", site.home / "trust", "--offline-material", tmp_path / "b")
+    for sender in ("ileti/original.eml", "ileti/dispatch.eml"):
+        done = kephs(*asked, "--sender", tmp_path / "b" / sender)
+        (report,) = json.loads(done.stdout)["reports"]
+        assert report["verdict"] == "TOTAL-PASSED"
+        assert report["facts"]["best_time"]
+        assert report["steps"][0]["detail"].startswith("imza.ers: ")
+    kept = json.loads((tmp_path / "b" / "imza-rapor.json").read_text())
+    assert kept["verdict"] == "TOTAL-PASSED"
 
 
 @pytest.mark.tools

@@ -103,8 +103,8 @@ def _database_is_text(home: Path, site: Site) -> None:
 
 
 def _no_root(home: Path, site: Site) -> None:
-    for path in (home / "trust").glob("*.pem"):
-        path.unlink()
+    (root,) = json.loads(kephs("trust", "list", home, "--json").stdout)["anchors"]
+    kephs("trust", "retire", home, root["fingerprint"], "--by", "Ayşe Yılmaz", "--reason", "test")
 
 
 def _root_unreadable(home: Path, site: Site) -> None:

@@ -7,6 +7,7 @@ import smtplib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,6 +95,11 @@ def signer(site: Site) -> psutil.Process:
     return found
 
 
+def token_process(site: Site) -> psutil.Process:
+    (found,) = signer(site).children()
+    return found
+
+
 def holds_module(process: psutil.Process) -> bool:
     return MODULE.name in Path(f"/proc/{process.pid}/maps").read_text()
 
@@ -113,25 +119,43 @@ def check(site: Site, answer: Answer) -> None:
 # --------------------------------------------------------------------------- it works
 
 
-def test_the_signer_alone_holds_the_token_and_what_it_seals_is_evidence(site: Site):
+def test_a_process_of_the_signer_alone_holds_the_token_and_what_is_sealed_is_evidence(site: Site):
     answer = send(site)
     check(site, answer)
     site.wait_evidence(answer.message_id, 40)
-    assert holds_module(signer(site))
+    assert holds_module(token_process(site))
+    assert not holds_module(signer(site))
     assert not holds_module(site.server)
 
 
+def ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_a_signer_that_is_killed_signs_in_again(site: Site):
-    first = signer(site)
+    first, token = signer(site), token_process(site)
     first.kill()
-    until(lambda: not first.is_running() or first.status() == psutil.STATUS_ZOMBIE, "its end")
+    for process in (first, token):
+        until(partial(ended, process), "its end")
     check(site, send_until(site, 250))
     assert signer(site).pid != first.pid
 
 
+def test_a_tokens_process_that_is_killed_is_replaced_by_the_same_signer(site: Site):
+    first, token = signer(site), token_process(site)
+    token.kill()
+    until(partial(ended, token), "its end")
+    check(site, send_until(site, 250))
+    assert signer(site).pid == first.pid
+    assert token_process(site).pid != token.pid
+
+
 def test_a_token_that_was_away_is_used_again_without_a_restart(site: Site, hsm: SoftHsm):
     assert send(site).code == 250
-    child = signer(site)
+    child, token = signer(site), token_process(site)
     tokens, away = hsm.folder / "tokens", hsm.folder / "tokens-away"
     tokens.rename(away)
     tokens.mkdir()
@@ -142,6 +166,7 @@ def test_a_token_that_was_away_is_used_again_without_a_restart(site: Site, hsm: 
         away.rename(tokens)
     check(site, send_until(site, 250))
     assert signer(site).pid == child.pid
+    assert token_process(site).pid == token.pid
 
 
 @contextmanager
@@ -161,15 +186,16 @@ def hangs(process: psutil.Process) -> bool:
 
 
 def test_a_signer_whose_token_hangs_does_not_outlive_a_killed_server(site: Site, hsm: SoftHsm):
-    child, server = signer(site), site._server
+    child, token, server = signer(site), token_process(site), site._server
     assert server is not None
     with ThreadPoolExecutor(1) as pool, hanging(hsm):
         asking = pool.submit(send, site)
-        until(lambda: hangs(child), "a call that does not come back")
+        until(lambda: hangs(token), "a call that does not come back")
         server.kill()
         server.wait()
         assert isinstance(asking.exception(), smtplib.SMTPException | OSError)
-        until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "its end")
+        for process in (child, token):
+            until(partial(ended, process), "its end")
     site.start()
     check(site, send(site))
 
@@ -194,7 +220,7 @@ def test_a_second_server_may_use_the_same_token(site: Site, copy: Path):
     (copy / "run").mkdir(mode=0o700)
     try:
         second.start()
-        assert holds_module(signer(second))
+        assert holds_module(token_process(second))
         check(site, send(site))
         second.stop()
     finally:

@@ -16,7 +16,7 @@ import tomli_w
 
 from config.settings import FILE_NAME
 from kephs.cli.instance import free_port
-from tests.functional.site import KEPHS, Done, Site, compose, kephs_process, now, sign, until
+from tests.functional.site import KEPHS, Done, Site, compose, kephs, kephs_process, now, sign, until
 
 
 def _set(home: Path, section: str, **values: object) -> None:
@@ -100,8 +100,8 @@ def _database_gone(home: Path, site: Site) -> None:
 
 
 def _no_root(home: Path, site: Site) -> None:
-    for path in (home / "trust").glob("*.pem"):
-        path.unlink()
+    (root,) = json.loads(kephs("trust", "list", home, "--json").stdout)["anchors"]
+    kephs("trust", "retire", home, root["fingerprint"], "--by", "Ayşe Yılmaz", "--reason", "test")
 
 
 def _wrong_master_key(home: Path, site: Site) -> None:

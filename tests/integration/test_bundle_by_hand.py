@@ -5,18 +5,33 @@ import os
 import subprocess
 import zipfile
 from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from evidence.bundle.making import RevocationFile
+from evidence.bundle.making import RevocationFile, first_token, path_file, token_name
 from evidence.bundle.readme import INDENT, ReadmeFacts, commands, readme
 from evidence.ledger.notes import NoteSigner
+from evidence.stamps.messages import granted
 from kephs.testpki.issued import to_pem
-from tests.support.bundles import LOG_KEY, bundle, contents, everything, proofs_of
-from tests.support.pki import shared_pki
+from kephs.testpki.profiles import make_tckn
+from tests.support.bundles import (
+    LOG_KEY,
+    about_holder,
+    bundle,
+    contents,
+    everything,
+    proofs_of,
+    sender_record,
+    sender_signature,
+)
+from tests.support.pki import ayse, make_pki, mehmet, shared_pki
 from tests.support.sealed import LATER
+from tests.support.signers import signed_message
+from tests.unit.test_bundle_sender import with_final_line_end
 
 pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
@@ -60,10 +75,10 @@ def test_every_step_holds_for_a_bundle_in_batch_mode(whole, tmp_path, trusted):
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("TAMAM / ALL HOLDS\n")
     assert (
-        done.stdout.count("Time stamp: Nov 21 09:07:00 2026 GMT") == 4
-    )  # two beside, one inside, one of the KEP message
+        done.stdout.count("Time stamp: Nov 21 09:07:00 2026 GMT") == 5
+    )  # three beside (two evidence, the holder's signature), one inside, one of the KEP message
     assert "nobody vouches" not in done.stdout
-    assert done.stdout.count("  good\n") == 6
+    assert done.stdout.count("  good\n") == 7
 
 
 def test_every_step_holds_for_a_bundle_with_stamps_inside(tmp_path, trusted):
@@ -100,7 +115,7 @@ def flip(name: str, old: bytes | None = None, new: bytes = b""):
     [
         "delil/10-SubmissionAcceptance.xml", "delil/10-SubmissionAcceptance.ers", "ileti/original.eml",
         "ileti/dispatch.eml", "kayit/manifest.json", "kayit/manifest.p7s", "kayit/40-Delivery-1.proof",
-        "kayit/checkpoint", "mimetype",
+        "kayit/checkpoint", "mimetype", "imza.p7s", "imza.ers", "imza.yol.txt",
     ],
 )  # fmt: skip
 def test_a_changed_file_makes_a_command_fail(name, whole, tmp_path, trusted):
@@ -150,6 +165,16 @@ def copy_over(source: str, target: str):
     return change
 
 
+def replaced_signature(folder: Path) -> None:
+    """Put another signature with a record of its own into the place of the holder's."""
+    other = sender_signature(signed_message(mehmet()))
+    ers = sender_record(other)
+    (folder / "imza.p7s").write_bytes(other)
+    (folder / "imza.ers").write_bytes(ers)
+    (folder / "imza.yol.txt").write_bytes(path_file(sha256(other).digest(), ers))
+    (folder / "dogrulama" / token_name(first_token(ers))).write_bytes(granted(first_token(ers)))
+
+
 @pytest.mark.parametrize(
     ("change", "finds"),
     [
@@ -159,8 +184,21 @@ def copy_over(source: str, target: str):
         (copy_over("kayit/40-Delivery-1.proof", "kayit/10-SubmissionAcceptance.proof"), "10-Sub"),
         (flip("ileti/original.eml", b"Ihtar", b"ihtar"), "another message"),
         (flip("kayit/10-SubmissionAcceptance.proof", b"index 0", b"index 1"), "10-Sub"),
+        (flip("imza.p7s"), "time stamp"),
+        (flip("imza.yol.txt"), "yol / path"),
+        (replaced_signature, "imza.p7s"),
     ],
-    ids=["evidence", "swapped-evidence", "path", "swapped-proof", "original", "place"],
+    ids=[
+        "evidence",
+        "swapped-evidence",
+        "path",
+        "swapped-proof",
+        "original",
+        "place",
+        "signature",
+        "signature-path",
+        "another-signature",
+    ],
 )
 def test_each_step_finds_its_own_fault_even_without_the_list(change, finds, whole, tmp_path, trusted):
     done = skipping(whole, tmp_path, trusted, change)
@@ -199,3 +237,39 @@ def test_the_text_speaks_only_of_what_is_there():
     little = readme(ReadmeFacts("x@y", dispatch=False, sender_signed=False, ocsp=False))
     for word in ("dispatch.eml\n", ".ers;", "dogrulama/*.ocsp; do", "KAYIT_ANAHTARI="):
         assert word not in commands(little)
+
+
+def test_a_holders_certificate_that_expired_after_the_stamp_does_no_harm(tmp_path, trusted):
+    soon = shared_pki().issue_user("Kısa Ömürlü", make_tckn(71), not_after=LATER - timedelta(minutes=1))
+    done = follow(bundle(about_holder(soon, signed_message(soon))), tmp_path, trusted=trusted)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_holders_signature_without_its_intermediates_finds_them_beside(tmp_path, trusted):
+    alone = about_holder(ayse(), signed_message(ayse(), chain=False))
+    done = follow(bundle(alone), tmp_path, trusted=trusted)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "2").mkdir()
+    lost = replace(alone, sender_certificates=())
+    assert follow(bundle(lost), tmp_path / "2", trusted=trusted).returncode != 0
+
+
+def test_a_root_among_the_certificates_beside_is_not_trusted(tmp_path, trusted):
+    strange = make_pki()
+    holder = strange.issue_user("Yabancı Kök", make_tckn(72))
+    original = signed_message(holder)
+    beside = about_holder(
+        ayse(), original, sender_certificates=(*holder.chain, strange.root),
+    )  # fmt: skip
+    done = follow(bundle(beside), tmp_path, trusted=trusted)
+    assert done.returncode != 0
+    assert "certificate verify error" in done.stderr
+
+
+def test_what_its_producer_signed_in_another_form_is_left_to_kephs(tmp_path, trusted):
+    made = about_holder(ayse(), with_final_line_end(), sender_exact=False)
+    done = follow(bundle(made), tmp_path, trusted=trusted)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "2").mkdir()
+    done = follow(bundle(replace(made, sender_exact=True)), tmp_path / "2", trusted=trusted)
+    assert done.returncode != 0, "openssl knows exact octets alone"

@@ -1,11 +1,19 @@
-"""A key on a token: SoftHSM, driven by its own module."""
+"""A key on a token: SoftHSM, driven by its own module, in a process of its own."""
 
 import asyncio
-from contextlib import closing
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager
 from functools import cache
 from hashlib import sha256
+from pathlib import Path
+from threading import Event
 
 import pkcs11
+import psutil
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -13,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from evidence.adapters.pkcs11_signer import Pkcs11Signer
-from evidence.adapters.pkcs11_token import PinRefusedError
+from evidence.adapters.pkcs11_token import PinFile, PinRefusedError, TokenKey
 from evidence.adapters.soft_signer import KeyMaterialError
 from evidence.ports import Signer, SignerUnavailableError
 from evidence.seal.sealing import Sealer
@@ -30,7 +38,9 @@ from tests.support.softhsm import MODULE, PIN, TOKEN, empty_hsm
 pytestmark = pytest.mark.tools
 DIGESTS = [sha256(bytes([n])).digest() for n in range(200)]
 POLICY = SealPolicy(transaction_policies=frozenset({TEST_TRANSACTION_POLICY}))
+PATIENCE = 20.0  # seconds
 _SHA256 = Prehashed(hashes.SHA256())
+_NEVER = Event()
 
 
 class Clock:
@@ -52,8 +62,7 @@ def hsm():
     found.add_key(shared_pki().transactions["hs92.kep.tr"], "other", "a3")
     found.add_key(transaction(), "twice", "b1")
     found.add_key(transaction(), "twice", "b2")
-    yield found
-    pkcs11.lib(str(MODULE)).finalize()
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -212,33 +221,72 @@ def test_a_mark_that_cannot_be_written_changes_nothing(hsm, tmp_path):
 # --------------------------------------------------------------------------- the token goes away
 
 
-async def test_a_module_that_was_restarted_costs_nobody_a_signature(hsm):
-    with closing(signer_of(hsm)) as signer:
-        await signer.sign_many(DIGESTS[:1])
-        pkcs11.lib(str(MODULE)).finalize()
-        for signature, digest in zip(await signer.sign_many(DIGESTS[:9]), DIGESTS, strict=False):
-            verify(transaction(), signature, digest)
+@pytest.fixture
+def key(hsm):
+    """The key as the token's process has it, in this one."""
+    found = TokenKey(hsm.place().key, transaction().x509, PinFile(hsm.pin_file))
+    found.open()
+    yield found
+    found.close()
+    pkcs11.lib(str(MODULE)).finalize()
 
 
-async def test_a_session_that_was_closed_is_opened_again(hsm):
-    with closing(signer_of(hsm)) as signer:
-        signer._token._session.close()
-        verify(transaction(), (await signer.sign_many(DIGESTS[:1]))[0], DIGESTS[0])
+def check_key(key):
+    for signature, digest in zip(key.sign_many(DIGESTS[:3]), DIGESTS, strict=False):
+        verify(transaction(), signature, digest)
 
 
-async def test_a_login_that_outlived_its_session_is_used(hsm):
-    with closing(signer_of(hsm)) as signer, closing(signer_of(hsm)) as second:
-        verify(transaction(), (await second.sign_many(DIGESTS[:1]))[0], DIGESTS[0])
-        verify(transaction(), (await signer.sign_many(DIGESTS[:1]))[0], DIGESTS[0])
+def test_a_module_that_was_restarted_costs_nobody_a_signature(key):
+    check_key(key)
+    pkcs11.lib(str(MODULE)).finalize()
+    check_key(key)
+
+
+def test_a_session_that_was_closed_is_opened_again(key):
+    key._session.close()
+    check_key(key)
+
+
+def test_a_login_that_outlived_its_session_is_used(hsm, key):
+    second = TokenKey(hsm.place().key, transaction().x509, PinFile(hsm.pin_file))
+    with closing(second):
+        second.open()
+        check_key(second)
+        check_key(key)
+
+
+def test_a_token_that_signs_something_else_is_noticed_and_left(key):
+    class Liar:
+        def sign(self, digest, **options):
+            return honest.sign(digest[::-1], **options)
+
+    honest, key._key = key._key, Liar()
+    with pytest.raises(SignerUnavailableError, match="does not verify"):
+        key.sign_many(DIGESTS[:3])
+    with pytest.raises(SignerUnavailableError, match="is away"):
+        key.sign_many(DIGESTS[:3])
+    key.reopen()
+    check_key(key)
+
+
+@contextmanager
+def pulled(hsm):
+    """The token is out."""
+    tokens, away = hsm.folder / "tokens", hsm.folder / "away"
+    tokens.rename(away)
+    tokens.mkdir()
+    try:
+        yield
+    finally:
+        tokens.rmdir()
+        away.rename(tokens)
 
 
 async def test_while_the_token_is_away_callers_wait_and_afterwards_it_signs(hsm):
-    clock, away = Clock(), hsm.folder / "away"
+    clock = Clock()
     with closing(signer_of(hsm, timer=clock)) as signer:
-        (hsm.folder / "tokens").rename(away)
-        (hsm.folder / "tokens").mkdir()
-        try:
-            pkcs11.lib(str(MODULE)).finalize()
+        first = signer.pid
+        with pulled(hsm):
             with pytest.raises(SignerUnavailableError, match=TOKEN):
                 await signer.sign_many(DIGESTS[:3])
             with pytest.raises(SignerUnavailableError, match="is away"):  # not asked again so soon
@@ -246,27 +294,217 @@ async def test_while_the_token_is_away_callers_wait_and_afterwards_it_signs(hsm)
             clock.now += 2
             with pytest.raises(SignerUnavailableError, match="No token"):
                 await signer.sign_many(DIGESTS[:3])
-        finally:
-            (hsm.folder / "tokens").rmdir()
-            away.rename(hsm.folder / "tokens")
         clock.now += 1
         with pytest.raises(SignerUnavailableError, match="is away"):  # the pause doubles
             await signer.sign_many(DIGESTS[:3])
         clock.now += 2
         verify(transaction(), (await signer.sign_many(DIGESTS[:1]))[0], DIGESTS[0])
+        assert signer.pid == first
+
+
+async def test_all_who_wait_hear_at_once_that_the_token_is_away_and_it_is_asked_once(hsm):
+    with closing(signer_of(hsm)) as signer:
+        with pulled(hsm):
+            heard = await asyncio.gather(*[_outcome(signer.sign_many(DIGESTS)) for _ in range(30)])
+        assert all(isinstance(one, SignerUnavailableError) for one in heard)
+        assert signer._pause == 2.0
 
 
 async def test_a_pin_changed_on_the_token_is_tried_once_and_the_new_one_heals(hsm):
     clock = Clock()
     with closing(signer_of(hsm, timer=clock)) as signer:
         hsm.pin_file.write_text("00000")
-        pkcs11.lib(str(MODULE)).finalize()
+        await killed(signer)
         for text in ("refuses", "before", "before"):
+            clock.now += 60
             with pytest.raises(SignerUnavailableError, match=text):
                 await signer.sign_many(DIGESTS[:1])
-            clock.now += 60
+        await killed(signer)  # the next process is not told that PIN either
+        clock.now += 60
+        with pytest.raises(SignerUnavailableError, match="before"):
+            await signer.sign_many(DIGESTS[:1])
         hsm.pin_file.write_text(PIN)
+        clock.now += 60
         verify(transaction(), (await signer.sign_many(DIGESTS[:1]))[0], DIGESTS[0])
+
+
+@pytest.mark.parametrize(("pin", "text"), [(PIN, None), ("00000", "before")], ids=["was right", "is new"])
+async def test_a_pin_whose_process_died_of_it_is_tried_again_only_where_it_was_right_before(hsm, pin, text):
+    class Deadly:
+        def __init__(self, pins):
+            self.pins, self.unknown = pins, pins.unknown
+
+        def read(self, name):
+            os.kill(signer.pid, signal.SIGKILL)
+            return self.pins.read(name)
+
+    clock = Clock()
+    with closing(signer_of(hsm, timer=clock)) as signer:
+        signer._pins = Deadly(signer._pins)
+        if text is not None:
+            hsm.pin_file.write_text(pin)
+        await killed(signer)
+        clock.now += 60
+        with pytest.raises(SignerUnavailableError, match="process ended"):
+            await signer.sign_many(DIGESTS[:1])
+        signer._pins = signer._pins.pins
+        clock.now += 60
+        outcome = await _outcome(signer.sign_many(DIGESTS[:1]))
+        if text is None:
+            verify(transaction(), outcome[0], DIGESTS[0])
+        else:
+            assert text in str(outcome)
+
+
+# --------------------------------------------------------------------------- its process
+
+
+def gone(pid):
+    """Wait until a process is no more; a zombie counts where it is another's child."""
+    deadline = time.monotonic() + PATIENCE
+    while psutil.pid_exists(pid):
+        try:
+            found = psutil.Process(pid)
+            if found.status() == psutil.STATUS_ZOMBIE and found.ppid() != os.getpid():
+                return
+        except psutil.NoSuchProcess:
+            return
+        assert time.monotonic() < deadline, "it is there still"
+        _NEVER.wait(0.02)
+
+
+async def killed(signer):
+    """Kill the token's process and let the signer see it."""
+    pid = signer.pid
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.to_thread(gone, pid)
+    await _outcome(signer.sign_many(DIGESTS[:1]))
+    assert signer.pid is None
+
+
+async def test_a_thousand_callers_at_once_each_have_their_own(hsm):
+    digests = [sha256(n.to_bytes(2)).digest() for n in range(1000)]
+    with closing(signer_of(hsm)) as signer:
+        answers = await asyncio.gather(*[signer.sign_many([digest]) for digest in digests])
+    for (signature,), digest in zip(answers, digests, strict=True):
+        verify(transaction(), signature, digest)
+
+
+async def test_a_process_killed_amid_a_batch_answers_each_caller_rightly_or_not_at_all(hsm):
+    clock = Clock()
+    with closing(signer_of(hsm, timer=clock)) as signer:
+        first = signer.pid
+        calls = [asyncio.ensure_future(_outcome(signer.sign_many(DIGESTS[n:]))) for n in range(60)]
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        os.kill(first, signal.SIGKILL)
+        outcomes = await asyncio.gather(*calls)
+        failed = [isinstance(one, SignerUnavailableError) for one in outcomes]
+        assert not failed[0]
+        assert failed == sorted(failed), "in order: who came first was served first"
+        assert failed[-1]
+        for n, one in enumerate(outcomes):
+            if not failed[n]:
+                assert len(one) == len(DIGESTS) - n
+                for signature, digest in zip(one, DIGESTS[n:], strict=True):
+                    verify(transaction(), signature, digest)
+        await asyncio.to_thread(gone, first)  # it was waited for
+        with pytest.raises(SignerUnavailableError, match="is away"):
+            await signer.sign_many(DIGESTS[:1])
+        clock.now += 2
+        verify(transaction(), (await signer.sign_many(DIGESTS[:1]))[0], DIGESTS[0])
+        assert signer.pid != first
+
+
+async def test_it_heeds_no_signal_that_asks_it_to_end(hsm):
+    with closing(signer_of(hsm)) as signer:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(signer.pid, number)
+        verify(transaction(), (await signer.sign_many(DIGESTS[:1]))[0], DIGESTS[0])
+
+
+async def test_a_process_that_hangs_is_killed_on_closing(hsm):
+    signer = signer_of(hsm)
+    pid = signer.pid
+    os.kill(pid, signal.SIGSTOP)
+    asking = asyncio.ensure_future(_outcome(signer.sign_many(DIGESTS)))
+    await asyncio.sleep(0)
+    signer.close()
+    assert "closed" in str(await asking)
+    gone(pid)
+
+
+def test_closing_lets_the_process_end(hsm):
+    signer = signer_of(hsm)
+    pid = signer.pid
+    signer.close()
+    assert signer.pid is None
+    assert not psutil.pid_exists(pid)
+
+
+def test_after_a_refusal_no_process_is_left(hsm):
+    before = set(psutil.Process().children())
+    with pytest.raises(KeyMaterialError):
+        signer_of(hsm, key_label="none")
+    assert set(psutil.Process().children()) == before
+
+
+def test_the_pin_is_in_no_argument_and_no_variable_and_no_file_of_ours_is_open_there(hsm):
+    with closing(signer_of(hsm)) as signer:
+        proc = Path(f"/proc/{signer.pid}")
+        for name in ("cmdline", "environ"):
+            assert PIN.encode() not in (proc / name).read_bytes()
+        opened = [str(one.readlink()) for one in (proc / "fd").iterdir()]
+        assert not any(str(hsm.pin_file) in name for name in opened)
+        assert sum(name.startswith("socket:") for name in opened) == 1
+        assert MODULE.name in (proc / "maps").read_text()
+
+
+_PARENT = """
+import sys, threading
+from pathlib import Path
+from evidence.adapters.pkcs11_signer import Pkcs11Signer
+from evidence.adapters.pkcs11_token import TokenPlace
+module, label, pin, key, certificate = sys.argv[1:]
+signer = Pkcs11Signer.from_pem(TokenPlace(Path(module), label, Path(pin), key), Path(certificate))
+print(signer.pid, flush=True)
+threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["idle", "stopped"])
+def test_a_process_does_not_outlive_a_parent_that_was_killed(hsm, tmp_path, stopped):
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_bytes(to_pem((transaction().certificate,)))
+    place = hsm.place()
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", _PARENT, MODULE, TOKEN, place.pin_file, "seal", certificate],
+        stdout=subprocess.PIPE, text=True,
+    ) as parent:  # fmt: skip
+        pid = int(parent.stdout.readline())
+        if stopped:
+            os.kill(pid, signal.SIGSTOP)
+        parent.kill()
+    if stopped:
+        os.kill(pid, signal.SIGCONT)
+    gone(pid)
+
+
+def test_the_program_speaks_to_a_socket_only():
+    program = "from evidence.adapters.pkcs11_child import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no socket" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_object_moves_from_loop_to_loop(hsm):
+    with closing(signer_of(hsm)) as signer:
+        for digest in DIGESTS[:2]:
+            (signature,) = asyncio.run(signer.sign_many([digest]))
+            verify(transaction(), signature, digest)
 
 
 async def test_closing_ends_what_waits(hsm):

@@ -5,79 +5,27 @@ from datetime import timedelta
 
 import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
-from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
+from evidence.adapters.revocation_fetch import FetchLimits
 from evidence.x509.certificates import certificate_facts
-from evidence.x509.chain import TrustStore
 from evidence.x509.revocation import RevocationSource, RevocationStatus
-from tests.support.pki import AYSE_TCKN, NOW, make_pki
+from tests.support.pki import AYSE_TCKN, NOW
+from tests.support.revocation_answers import response, revoked, single
+from tests.support.revocation_servers import Issuers, client_of
 
-
-class Issuers:
-    """A TEST PKI behind a web server whose answers a test can spoil."""
-
-    def __init__(self):
-        self.asked = []
-        self.now = NOW
-        self.ocsp = self.good_ocsp
-        self.crl = self.good_crl
-        self.pki = None
-
-    async def start(self):
-        app = web.Application()
-        app.router.add_post("/ocsp/{ca}", self._ocsp)
-        app.router.add_get("/crl/{ca}.crl", self._crl)
-        app.router.add_route("*", "/elsewhere", self._elsewhere)
-        self.server = TestServer(app)
-        await self.server.start_server()
-        self.pki = make_pki(base_url=str(self.server.make_url("")).rstrip("/"))
-
-    async def _ocsp(self, request):
-        self.asked.append("ocsp")
-        return await self.ocsp(request)
-
-    async def _crl(self, request):
-        self.asked.append("crl")
-        return await self.crl(request)
-
-    async def _elsewhere(self, _request):
-        self.asked.append("elsewhere")
-        return web.Response(status=200)
-
-    async def good_ocsp(self, request):
-        body = self.pki.ocsp_response(await request.read(), self.now, ca=request.match_info["ca"])
-        return web.Response(body=body, content_type="application/ocsp-response")
-
-    async def good_crl(self, request):
-        return web.Response(body=self.pki.crl(request.match_info["ca"], self.now))
-
-    async def broken(self, _request):
-        return web.Response(status=503)
-
-    async def garbage(self, _request):
-        return web.Response(body=b"<html>")
-
-    async def endless(self, request):
-        response = web.StreamResponse()
-        await response.prepare(request)
-        try:
-            for _ in range(200):
-                await response.write(bytes(256 * 1024))
-        except ConnectionError:
-            pass
-        return response
-
-    async def redirecting(self, _request):
-        raise web.HTTPFound("/elsewhere")
-
-    async def hanging(self, _request):
-        await asyncio.sleep(30)
-
-    def spoil(self, ocsp=None, crl=None):
-        self.ocsp = getattr(self, ocsp or "good_ocsp")
-        self.crl = getattr(self, crl or "good_crl")
+SILENT = ["hanging", "slammed", "dripping"]
+BROKEN = [
+    "broken",
+    "no_content",
+    "garbage",
+    "empty",
+    "redirecting",
+    "endless",
+    "announced",
+    "cut",
+    "bomb",
+    "zipped",
+]
 
 
 @pytest.fixture
@@ -89,20 +37,18 @@ async def issuers():
 
 
 @pytest.fixture
-async def client(issuers):
-    async with aiohttp.ClientSession() as session:
-        yield HttpRevocation(
-            session,
-            clock=lambda: issuers.now,
-            trust=TrustStore([issuers.pki.root], intermediates=issuers.pki.intermediates),
-            nonces=lambda: b"0123456789abcdef",
-            settings=HttpRevocationSettings(timeout=0.3, crl_timeout=0.5),
-        )
+async def session():
+    async with aiohttp.ClientSession() as made:
+        yield made
+
+
+@pytest.fixture
+async def client(issuers, session):
+    return client_of(issuers, session)
 
 
 def holder(issuers, **options):
-    issued = issuers.pki.issue_user("Can", AYSE_TCKN, **options)
-    return certificate_facts(issued.certificate), certificate_facts(issued.chain[0])
+    return issuers.holder(**options)
 
 
 @pytest.mark.parametrize("issuer", ["p384", "pss"])
@@ -118,7 +64,7 @@ async def test_the_authority_itself_is_answered_for(issuers, client):
     assert answer.status is RevocationStatus.GOOD
 
 
-@pytest.mark.parametrize("fault", ["broken", "garbage", "redirecting", "hanging", "endless"])
+@pytest.mark.parametrize("fault", [*SILENT, *BROKEN])
 async def test_the_list_is_asked_when_ocsp_is_silent(issuers, client, fault):
     issuers.spoil(ocsp=fault)
     answer = await client.status(*holder(issuers), NOW)
@@ -126,7 +72,7 @@ async def test_the_list_is_asked_when_ocsp_is_silent(issuers, client, fault):
     assert issuers.asked == ["ocsp", "crl"]  # no redirect was followed
 
 
-@pytest.mark.parametrize("fault", ["broken", "garbage", "redirecting", "hanging", "endless"])
+@pytest.mark.parametrize("fault", [*SILENT, *BROKEN])
 async def test_nobody_answering_means_none_and_no_exception(issuers, client, fault):
     issuers.spoil(ocsp="broken", crl=fault)
     assert await client.status(*holder(issuers), NOW) is None
@@ -215,3 +161,82 @@ async def test_a_stale_answer_is_no_answer(issuers, client):
     who = holder(issuers)
     issuers.now = NOW - timedelta(days=3)  # both services answer with old dates
     assert await client.status(*who, NOW) is None
+
+
+# --------------------------------------------------------------------- many callers
+
+
+async def test_a_stampede_of_a_thousand_callers_makes_one_request(issuers, client):
+    who = holder(issuers)
+    answers = await asyncio.gather(*(client.status(*who, NOW) for _ in range(1000)))
+    assert len({id(answer) for answer in answers}) == 1
+    assert issuers.asked == ["ocsp"]
+
+
+async def test_a_thousand_callers_share_one_silence_too(issuers, client):
+    issuers.spoil(ocsp="broken", crl="broken")
+    who = holder(issuers)
+    answers = await asyncio.gather(*(client.status(*who, NOW) for _ in range(1000)))
+    assert set(answers) == {None}
+    assert issuers.asked == ["ocsp", "crl"]
+
+
+async def test_when_the_leader_and_more_are_cancelled_the_others_still_get_their_answer(issuers, client):
+    who = holder(issuers)
+    callers = [asyncio.ensure_future(client.status(*who, NOW)) for _ in range(20)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for caller in callers[:10]:
+        caller.cancel()
+    answers = await asyncio.gather(*callers, return_exceptions=True)
+    assert all(isinstance(answer, asyncio.CancelledError) for answer in answers[:10])
+    assert {answer.status for answer in answers[10:]} == {RevocationStatus.GOOD}
+
+
+async def test_a_hold_is_asked_again_at_the_refresh_a_final_revocation_is_not(issuers, client):
+    issued = issuers.pki.issue_user("Can", AYSE_TCKN)
+    who = certificate_facts(issued.certificate), certificate_facts(issued.chain[0])
+    by = issuers.pki.responders["p384"]
+    issuers.ocsp = issuers.says(response(single(issued, revoked(NOW, 6)), by=by))
+    await client.status(*who, NOW)
+    issuers.now = NOW + timedelta(minutes=6)
+    issuers.ocsp = issuers.says(response(single(issued, revoked(NOW, 1), this=issuers.now), by=by))
+    assert not (await client.status(*who, issuers.now)).on_hold
+    issuers.now = NOW + timedelta(minutes=30)
+    await client.status(*who, issuers.now)
+    assert issuers.asked == ["ocsp", "ocsp"]
+
+
+@pytest.mark.parametrize("fault", ["broken", "garbage", "hanging"])
+async def test_a_list_that_fails_is_not_fetched_by_everybody_who_waits_for_it(issuers, client, fault):
+    issuers.spoil(ocsp="broken", crl=fault)
+    people = [holder(issuers) for _ in range(5)]
+    assert set(await asyncio.gather(*(client.status(*who, NOW) for who in people))) == {None}
+    assert issuers.asked.count("crl") == 1
+    issuers.spoil(ocsp="broken")
+    issuers.now = NOW + timedelta(seconds=3)
+    assert (await client.status(*people[0], issuers.now)).source is RevocationSource.CRL
+
+
+async def test_answers_from_a_list_go_when_its_successor_comes(issuers, client):
+    """Each would keep the whole old list in memory."""
+    issuers.spoil(ocsp="broken")
+    people = [holder(issuers) for _ in range(2)]
+    first = await client.status(*people[0], NOW)
+    issuers.now = NOW + timedelta(minutes=6)
+    second = await client.status(*people[1], issuers.now)
+    assert first.der is not second.der
+    assert all(kept.answer.der is second.der for kept in client._kept.values())
+
+
+async def test_only_a_few_answers_and_lists_are_kept(issuers, session):
+    client = client_of(issuers, session, limits={"answers": 2})
+    people = [holder(issuers) for _ in range(3)]
+    for who in (*people, people[2], people[0]):
+        await client.status(*who, NOW)
+    assert issuers.asked == ["ocsp"] * 4  # the third was kept, the first had to go
+
+
+def test_the_usual_limits_leave_an_ocsp_answer_time_within_its_request():
+    limits = FetchLimits()
+    assert limits.connect < limits.read < 5.0

@@ -24,6 +24,7 @@ from evidence.x509.role import SealPolicy
 from kephs.bootstrap import open_issuer, open_trust
 from kephs.cli.instance import make_instance
 from kephs.cli.signer_child import signer_beside
+from kephs.instance_database import make_database
 from kephs.testpki.oids import TEST_TRANSACTION_POLICY
 from tests.support.evidence_samples import record
 from tests.support.softhsm import MODULE, PIN, SoftHsm, empty_hsm
@@ -39,6 +40,7 @@ def instance(tmp_path_factory) -> Iterator[SimpleNamespace]:
     """An instance whose TEST PKI answers."""
     home = tmp_path_factory.mktemp("signer") / "hs91"
     settings = make_instance(home, "hs91.kep.tr", now=datetime.now(UTC), test_pki=True)
+    make_database(settings, datetime.now(UTC))
     with subprocess.Popen(
         [sys.executable, "-P", "-c", "from kephs.cli.main import main; main()", "test-pki", home, "--with-parent"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -48,6 +50,10 @@ def instance(tmp_path_factory) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(home=home, settings=settings, issuer=open_issuer(settings))
         assert pki.stdin is not None
         pki.stdin.close()
+
+
+def beside(home: Path, **options):
+    return signer_beside(home, lambda: open_trust(load(home)), **options)
 
 
 def about_now(instance, number=0, **changes):
@@ -62,7 +68,7 @@ def signers(of: int | None = None) -> list[psutil.Process]:
 
 
 async def test_what_the_process_seals_verifies(instance):
-    async with signer_beside(instance.home) as sealer:
+    async with beside(instance.home) as sealer:
         made = [about_now(instance, n) for n in range(5)]
         sealed = [
             *await sealer.seal_many(made, stamping=Stamping.BATCH),
@@ -78,7 +84,7 @@ async def test_what_the_process_seals_verifies(instance):
 
 
 async def test_it_refuses_another_providers_records_and_other_times(instance):
-    async with signer_beside(instance.home) as sealer:
+    async with beside(instance.home) as sealer:
         for changes in (
             {"issuer": replace(instance.issuer, address="kep-hizmet@hs92.kep.tr")},
             {"event_time": datetime(2026, 1, 1, tzinfo=UTC)},
@@ -89,7 +95,7 @@ async def test_it_refuses_another_providers_records_and_other_times(instance):
 
 
 async def test_a_kill_ends_the_calls_under_way_and_later_calls_are_served_by_the_next(instance):
-    async with signer_beside(instance.home, first_pause=0) as sealer:
+    async with beside(instance.home, first_pause=0) as sealer:
         (first,) = signers()
         for _ in range(2):
             (child,) = signers()
@@ -116,7 +122,7 @@ async def _outcome(asking):
 
 
 async def test_asked_to_end_it_answers_what_it_was_asked_and_is_replaced(instance):
-    async with signer_beside(instance.home, first_pause=0) as sealer:
+    async with beside(instance.home, first_pause=0) as sealer:
         (child,) = signers()
         async with asyncio.TaskGroup() as group:
             calls = [group.create_task(sealer.seal_many([about_now(instance, n)])) for n in range(50)]
@@ -130,10 +136,13 @@ async def test_asked_to_end_it_answers_what_it_was_asked_and_is_replaced(instanc
 _PARENT = """
 import asyncio, sys
 from pathlib import Path
+from config.settings import load
+from kephs.bootstrap import open_trust
 from kephs.cli.signer_child import signer_beside
 
 async def main():
-    async with signer_beside(Path(sys.argv[1])):
+    home = Path(sys.argv[1])
+    async with signer_beside(home, lambda: open_trust(load(home))):
         print("ready", flush=True)
         await asyncio.Event().wait()
 
@@ -170,14 +179,14 @@ async def test_a_signer_that_cannot_start_says_why_and_leaves_nothing_behind(ins
         changed_settings(instance.home, "keys/transaction", "keys/none"),
         pytest.raises(SettingsError, match="did not start"),
     ):
-        async with signer_beside(instance.home):
+        async with beside(instance.home):
             pytest.fail("it started")
     assert "transaction certificate" in capfd.readouterr().err
     assert signers() == []
 
 
 async def test_a_signer_that_cannot_be_replaced_is_tried_again(instance):
-    async with signer_beside(instance.home, first_pause=0.01) as sealer:
+    async with beside(instance.home, first_pause=0.01) as sealer:
         (child,) = signers()
         with changed_settings(instance.home, "keys/transaction", "keys/none"):
             child.kill()
@@ -219,7 +228,7 @@ def token(instance) -> Iterator[SoftHsm]:
 
 @pytest.mark.tools
 async def test_a_key_on_a_token_seals_and_a_killed_signer_logs_in_again(instance, token):
-    async with signer_beside(instance.home, first_pause=0) as sealer:
+    async with beside(instance.home, first_pause=0) as sealer:
         assert len(await asked(sealer, instance)) == 1
         signers()[0].kill()
         while await asked(sealer, instance):  # until its end is seen
@@ -235,7 +244,7 @@ async def test_a_wrong_pin_reaches_the_token_once_however_often_the_server_start
     token.pin_file.write_text("00000")
     for text in ("refuses the PIN", "refused this PIN before", "refused this PIN before"):
         with pytest.raises(SettingsError, match="did not start"):
-            async with signer_beside(instance.home):
+            async with beside(instance.home):
                 pytest.fail("it started")
         said = capfd.readouterr().err
         assert text in said
@@ -261,3 +270,29 @@ def test_it_talks_to_nobody_but_a_parent(instance):
     os.close(read)
     os.close(write)
     assert run(instance.home).returncode == 2
+
+
+async def test_a_signer_that_is_to_believe_others_is_replaced_and_what_it_was_asked_is_answered(instance):
+    renewed, told = asyncio.Event(), []
+
+    def trusted():
+        told.append(open_trust(instance.settings))
+        return told[-1]
+
+    async with signer_beside(instance.home, trusted, renewed=renewed) as sealer:
+        (before,) = signers()
+        calls = [asyncio.ensure_future(sealer.seal_many([about_now(instance, n)])) for n in range(5)]
+        await asyncio.sleep(0)
+        renewed.set()
+        assert all(len(made) == 1 for made in await asyncio.gather(*calls))
+        await asyncio.to_thread(before.wait, 20)
+        async with asyncio.timeout(20):
+            while True:  # a call at that very moment is told to come again, as when the signer dies
+                try:
+                    assert len(await sealer.seal_many([about_now(instance, 9)])) == 1
+                    break
+                except SignerUnavailableError:
+                    continue
+        (after,) = signers()
+    assert before.pid != after.pid
+    assert len(told) == 2

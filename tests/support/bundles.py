@@ -3,14 +3,21 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from hashlib import sha256
 from io import BytesIO
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from evidence.bundle.making import BundleContents, BundlePlan, RevocationFile, plan_bundle, revocation_name
+from evidence.bundle.making import (
+    SENDER_PREFIX,
+    BundleContents,
+    BundlePlan,
+    RevocationFile,
+    plan_bundle,
+    revocation_name,
+)
 from evidence.ledger.chain import LedgerEntry, append
 from evidence.ledger.merkle import leaf_data, leaf_hash, node_hash, root
 from evidence.ledger.notes import Checkpoint, NoteSigner, sign_checkpoint
@@ -121,7 +128,9 @@ def proofs_of(
     return note, made
 
 
-def revocation_files(issued: Iterable[Issued]) -> list[RevocationFile]:
+def revocation_files(
+    issued: Iterable[Issued], *, at: datetime = LATER, prefix: str = ""
+) -> list[RevocationFile]:
     """Return OCSP responses for each certificate and its issuer, named as the product names them."""
     pki, files = shared_pki(), {}
     root_facts = certificate_facts(pki.root)
@@ -129,10 +138,21 @@ def revocation_files(issued: Iterable[Issued]) -> list[RevocationFile]:
         leaf, above = certificate_facts(item.certificate), certificate_facts(item.chain[0])
         pss = above.subject == certificate_facts(pki.authorities["pss"].certificate).subject
         for one, issuer, ca in ((leaf, above, "pss" if pss else "p384"), (above, root_facts, "root")):
-            answer = pki.ocsp_response(ocsp_request(one, issuer), LATER, ca=ca)
-            name = revocation_name(one.sha256, RevocationSource.OCSP)
+            answer = pki.ocsp_response(ocsp_request(one, issuer), at, ca=ca)
+            name = prefix + revocation_name(one.sha256, RevocationSource.OCSP)
             files[name] = RevocationFile(name, answer)
     return list(files.values())
+
+
+def sender_signature(original: bytes) -> bytes:
+    """Return the holder's SignedData as it stands in the original."""
+    return locate(BytesSource(original), scan(BytesSource(original))).der
+
+
+def sender_record(signature: bytes, *, at: datetime = STAMPED, others: int = 5) -> bytes:
+    """Return the provider's evidence record over a holder's signature, made at reception."""
+    batcher = LocalBatcher(LocalTimestamper(at), others)
+    return asyncio.run(batcher.records([sha256(signature).digest()]))[0]
 
 
 def contents(**changes: object) -> BundleContents:
@@ -153,28 +173,52 @@ def everything(**changes: object) -> BundleContents:
 
 @cache
 def _everything() -> BundleContents:
-    original = signed_original()
+    return about_holder(ayse(), signed_original())
+
+
+def about_holder(
+    holder: Issued,
+    original: bytes,
+    *,
+    stamped: datetime = STAMPED,
+    holder_at: datetime = LATER,
+    **changes: object,
+) -> BundleContents:
+    """Return a bundle's parts in batch mode, about a message of one holder.
+
+    Args:
+        holder: whose signature it is.
+        original: the message.
+        stamped: when the provider stamped the signature.
+        holder_at: when the issuers said what they say about the holder's certificates.
+        changes: of the parts.
+    """
     kinds = (EvidenceKind.SUBMISSION_ACCEPTANCE, EvidenceKind.DELIVERY)
     theirs = asyncio.run(
         sealer("hs92.kep.tr").seal_many([about(original, EvidenceKind.RETRIEVAL, issuer=HS92)])
     )
     evidences = (*batch_sealed(original, kinds), *theirs)
     note, proofs = proofs_of(evidences)
+    signature = sender_signature(original)
     transactions = shared_pki().transactions
-    return BundleContents(
+    ours = [transactions["hs91.kep.tr"], transactions["hs92.kep.tr"], shared_pki().tsa]
+    files = {file.name: file for file in revocation_files(ours)}
+    files |= {file.name: file for file in revocation_files([holder], at=holder_at, prefix=SENDER_PREFIX)}
+    made = BundleContents(
         original=BytesSource(original),
         evidences=evidences,
         dispatch=BytesSource(dispatch(evidences[0], original)),
-        revocation=revocation_files(
-            [transactions["hs91.kep.tr"], transactions["hs92.kep.tr"], ayse(), shared_pki().tsa]
-        ),
-        sender_signature=locate(BytesSource(original), scan(BytesSource(original))).der,
+        revocation=list(files.values()),
+        sender_signature=signature,
         sender_report=b'{"verdict": "TOTAL-PASSED"}\n',
+        sender_record=sender_record(signature, at=stamped),
+        sender_certificates=holder.chain,
         roots=(shared_pki().root,),
         ledger=ledger_of(evidences),
         checkpoint=note,
         proofs={evidence_id: proof.encode() for evidence_id, proof in proofs.items()},
     )
+    return replace(made, **changes)  # type: ignore[arg-type]
 
 
 def written(plan: BundlePlan, *, by: Sealer | None = None) -> bytes:

@@ -29,11 +29,11 @@ from directory.accounts import AccountKind, ServiceType
 from kephs.bootstrap.core import Core, open_core
 from kephs.cli.account import new_app_password
 from kephs.cli.instance import Ports, make_instance
+from kephs.instance_database import make_database
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import Issued
 from kephs.testpki.profiles import make_tckn
 from kephs.usecases.accounts import Opening
-from storage.migrate import upgrade_sqlite
 
 DOMAIN = "hs91.kep.tr"
 PATIENCE = 60.0  # seconds that anything may take before the test gives up
@@ -173,7 +173,7 @@ class Provider:
             self.home, domain, now=now(), test_pki=True, values=values,
             ports=Ports(*(quiet_port() for _ in range(4))), pki_of=beside.pki_folder if beside else None,
         )  # fmt: skip
-        upgrade_sqlite(made.storage.database)
+        make_database(made, now())
         self.pki_folder: Path = beside.pki_folder if beside else _pki_apart(folder / "pki", self.home)
         self.pki = TestPki.load(config_settings.load(self.pki_folder).test_pki.directory)
         self.settings = config_settings.load(self.home)

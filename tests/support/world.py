@@ -33,6 +33,7 @@ from kephs.lanes import lanes, take_over
 from kephs.ports import ScanVerdict
 from kephs.system import LocalChanges
 from kephs.testpki.issued import Issued
+from kephs.together import together
 from kephs.usecases.accounts import AccountWork, Opening
 from kephs.usecases.deliver import Deliver
 from kephs.usecases.dispatch import DispatchMaker
@@ -47,6 +48,7 @@ from kephs.usecases.records import RecordMaker
 from kephs.usecases.relay import Relay, Wait
 from kephs.usecases.results import Incoming
 from kephs.usecases.sign_in import PASSWORD_METHOD, SignIn
+from kephs.usecases.signers import BindingRule
 from kephs.usecases.submit import Submit, SubmitSettings
 from kephs.usecases.take_dispatch import TakeDispatch
 from kephs.usecases.take_receipt import TakeReceipt
@@ -230,6 +232,10 @@ class World:
     times: RelayTimes = field(default_factory=RelayTimes)
     clock: Clock = field(default_factory=Clock)
     grace: bool = False
+    nes_policy: NesPolicy = field(default_factory=NesPolicy)
+    binding: BindingRule = BindingRule.FIRST_USE
+    batch: bool = True
+    window: timedelta = timedelta()  # of the batches
 
     def __post_init__(self) -> None:
         pki = shared_pki()
@@ -242,7 +248,7 @@ class World:
         key = pki.transactions[self.domain]
         self.sealer = LocalSealer(
             SoftSigner(key.key, key.certificate, key.chain), self.tsa,
-            BatchStamper(self.tsa, window=timedelta()), unstamped_grace=self.grace,
+            BatchStamper(self.tsa, window=self.window) if self.batch else None, unstamped_grace=self.grace,
         )  # fmt: skip
         self.register = register = ProviderRegister(self.domain, peers=self.peers)
         self.records = RecordMaker(self.issuer, self.domain, self.clock, self.ids)
@@ -256,8 +262,10 @@ class World:
             store=self.store, blobs=self.blobs, sealer=self.sealer, revocation=self.ocsp,
             scanner=self.scanner, identity=PlainIdentity(), offload=offload, clock=self.clock, ids=self.ids,
             changes=self.changes, trust=self.trust,
-            settings=SubmitSettings(self.issuer, register, self.limits, NesPolicy(), self.times),
-            fresh=fresh,
+            settings=SubmitSettings(
+                self.issuer, register, self.limits, self.nes_policy, self.times, self.binding
+            ),
+            fresh=fresh, together=together,
         )  # fmt: skip
         self.dispatches = DispatchMaker(
             self.store, self.blobs, self.sealer, self.records, offload, self.clock, self.ids, kept

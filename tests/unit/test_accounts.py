@@ -1,6 +1,7 @@
 """Who may hold which address, and who may act for it."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -131,3 +132,60 @@ def test_every_fault_of_an_application_has_a_cure():
 def test_rights_stored_before_a_tick_was_dropped_are_still_read():
     assert Right.MANAGE in Right(63)
     assert "evidence" not in {str(right.name).lower() for right in Right}
+
+
+# --------------------------------------------------------------------------- the process record
+
+
+async def _record(world: World) -> list[tuple[str, str, str, str]]:
+    page = await world.store.read(lambda tx: tx.audit.page(0, 1000))
+    return [(one.actor, one.action, one.subject, one.detail) for one in page]
+
+
+async def test_every_change_of_an_account_is_in_the_process_record_with_who_did_it(world: World):
+    before = len(await _record(world))
+    done = world.accounts
+    await done.apply(_opening("can.ak@hs91.kep.tr", REAL), actor="Memur")
+    clerk = await done.add_operator(
+        "can.ak@hs91.kep.tr", "Su Er", make_tckn(78), Right.READ | Right.SEND, actor="Memur"
+    )
+    await done.add_password("can.ak@hs91.kep.tr", "secret-secret", label="telefon")
+    assert await done.revoke_password("can.ak@hs91.kep.tr", "secret", actor="Can")
+    await done.block("can.ak@hs91.kep.tr", actor="Can")
+    await done.unblock("can.ak@hs91.kep.tr", actor="Can")
+    await done.block("can.ak@hs91.kep.tr")
+    world.clock.at += timedelta(days=93)
+    await done.close("can.ak@hs91.kep.tr", actor="Memur")
+    entries = (await _record(world))[before:]
+    assert [entry[:2] for entry in entries] == [
+        ("Memur", "account.opened"),
+        ("Memur", "account.operator-added"),
+        ("shell", "account.password-added"),
+        ("Can", "account.password-revoked"),
+        ("Can", "account.blocked"),
+        ("Can", "account.unblocked"),
+        ("shell", "account.blocked"),
+        ("Memur", "account.closed"),
+    ]
+    assert {entry[2] for entry in entries} == {"can.ak@hs91.kep.tr"}
+    assert entries[1][3] == f"{clerk.operator_id} read,send"
+
+
+async def test_the_process_record_names_no_identity_number_and_no_password(world: World):
+    await world.accounts.apply(_opening("can.ak@hs91.kep.tr", REAL))
+    await world.accounts.add_password("can.ak@hs91.kep.tr", "secret-secret", label="telefon")
+    everything = str(await _record(world))
+    assert make_tckn(77) not in everything
+    assert "secret-secret" not in everything
+
+
+async def test_what_was_refused_leaves_no_entry(world: World):
+    before = await _record(world)
+    with pytest.raises(AccountError):
+        await world.accounts.open(_opening(AYSE, REAL))
+    with pytest.raises(AccountError):
+        await world.accounts.unblock(AYSE)
+    with pytest.raises(ApplicationError):
+        await world.accounts.add_operator(AYSE, "Ayşe Yılmaz", AYSE_TCKN, Right.READ)
+    assert not await world.accounts.revoke_password(AYSE, "nobody")
+    assert await _record(world) == before

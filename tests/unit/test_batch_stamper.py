@@ -237,3 +237,57 @@ def test_batching_adds_at_most_the_window_and_one_round_trip(arrivals, window, t
                 group.create_task(caller(number, at))
 
     run(main())
+
+
+def test_a_batch_waits_for_company_that_was_announced_and_for_nobody_who_comes_later():
+    async def main():
+        stamps = Stamps(answer_after=0.0)
+        stamper = BatchStamper(stamps)
+
+        async def announced(turns: int) -> list[bytes]:
+            with stamper.company():
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            return await stamper.records([leaf(turns)])
+
+        second = asyncio.ensure_future(announced(10))
+        await asyncio.sleep(0)
+        first = asyncio.ensure_future(stamper.records([leaf(1)]))
+        await spin(3)
+        third = asyncio.ensure_future(announced(50))
+        records = [*await first, *await second]
+        assert all(map(proves, records, (leaf(1), leaf(10))))
+        assert len(stamps.asked) == 1
+        assert not third.done()
+        await third
+        assert len(stamps.asked) == 2
+
+    run(main())
+
+
+def test_company_that_never_comes_holds_a_batch_up_for_a_moment_only():
+    async def main():
+        stamps = Stamps(answer_after=0.0)
+        stamper = BatchStamper(stamps)
+        with stamper.company():
+            (record,) = await stamper.records([leaf(1)])
+        assert proves(record, leaf(1))
+
+    run(main())
+
+
+def test_a_leader_cancelled_while_it_waits_for_company_hands_the_lead_on():
+    async def main():
+        stamps = Stamps(answer_after=0.0)
+        stamper = BatchStamper(stamps)
+        with stamper.company():
+            first = asyncio.ensure_future(stamper.records([leaf(1)]))
+            second = asyncio.ensure_future(stamper.records([leaf(2)]))
+            await spin()
+            first.cancel()
+            await spin()
+        (record,) = await second
+        assert proves(record, leaf(2))
+        assert first.cancelled()
+
+    run(main())

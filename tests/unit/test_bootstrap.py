@@ -11,9 +11,10 @@ from config.settings import SettingsError as Refusal
 from kephs.bootstrap import open_register, open_signer
 from kephs.bootstrap.core import open_core
 from kephs.cli.instance import make_instance
+from kephs.databases import upgrade_database
+from kephs.instance_database import make_database
 from kephs.testpki.authority import TestPki
 from storage.errors import SchemaError
-from storage.migrate import upgrade_sqlite
 from tests.support.pki import make_pki
 
 DOMAIN = "hs91.kep.tr"
@@ -27,7 +28,7 @@ def now() -> datetime:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     home = tmp_path_factory.mktemp("bootstrap") / "hs91"
     settings = make_instance(home, DOMAIN, now=now(), test_pki=True)
-    upgrade_sqlite(settings.storage.database)
+    make_database(settings, now())
     return settings
 
 
@@ -97,9 +98,12 @@ def test_a_key_of_another_certificate_stops_the_start(made, pki, tmp_path: Path)
         open_signer(_with(made, "seal", key=files.key))
 
 
-def test_without_roots_nothing_starts(made, tmp_path: Path):
-    with pytest.raises(Refusal, match="holds no root"):
-        _open(_with(made, "trust", roots=tmp_path))
+def test_without_active_roots_nothing_starts_whatever_lies_in_the_folder(made, tmp_path: Path):
+    settings = _with(made, "storage", database=tmp_path / "kephs.db")
+    upgrade_database(settings)
+    assert list(made.trust.roots.glob("*.pem"))
+    with pytest.raises(Refusal, match="holds no root that is active"):
+        _open(settings)
 
 
 def test_without_a_database_nothing_starts_and_none_is_made(made, tmp_path: Path):

@@ -206,7 +206,8 @@ def test_a_record_or_path_without_its_evidence_fails():
         (with_file("dogrulama/0000000000000000.tsr", b"x"), "files for common tools"),
         (with_file(FINGERPRINTS, b"00  CN=Kok\n"), "roots inside"),
         (with_file("kokler/other.pem", b"x"), "roots inside"),
-        (with_file("imza.p7s", b"x"), "holder's signature"),
+        (with_file("imza.p7s", b"x"), "files for common tools"),  # its record's path is another's
+        (with_file("imza.yol.txt", b"x.tsr\n"), "files for common tools"),
         (with_file("imza-rapor.json", b"[]"), "holder's signature"),
         (with_file("imza-rapor.json", b"{"), "holder's signature"),
         (with_file("mimetype", b"application/zip"), "container"),
@@ -217,7 +218,7 @@ def test_a_record_or_path_without_its_evidence_fails():
         (with_file("kayit/40-Delivery-1.proof", b"x"), "ledger proofs"),
         (with_file(CHECKPOINT, b"x"), "ledger proofs"),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_what_does_not_belong_is_found_even_if_the_provider_listed_it(change, name):
     assert failing(planned(change)).name == name

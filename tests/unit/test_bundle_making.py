@@ -12,12 +12,13 @@ from evidence.ledger.notes import NoteSigner
 from evidence.ports import BytesSource, Sealing
 from evidence.verify.bundle import verify_bundle
 from evidence.x509.role import SealPolicy
+from kephs.testpki.issued import Issued
 from kephs.usecases.bundle import BundleFault, BundleUnavailableError, MakeBundle
 from kephs.usecases.prove import Prove
 from kephs.usecases.publish_ledger import PublishLedger
 from kephs.usecases.results import Accepted, Refused
 from tests.support.pair import Pair, new_pair
-from tests.support.pki import ayse, shared_pki
+from tests.support.pki import AYSE_TCKN, ayse, shared_pki
 from tests.support.sealed import signer_of
 from tests.support.world import AYSE, FATMA, MEHMET, Inline, LocalSealer, World, compose, new_world, signed
 
@@ -64,8 +65,8 @@ async def pair() -> Pair:
     return await new_pair()
 
 
-async def sent(world: World) -> str:
-    outcome = await world.send(await signed(compose(), ayse()))
+async def sent(world: World, by: Issued | None = None) -> str:
+    outcome = await world.send(await signed(compose(), by or ayse()))
     assert isinstance(outcome, Accepted)
     await world.work()
     return outcome.message_id
@@ -77,7 +78,7 @@ async def test_a_bundle_of_a_message_holds_every_kind_of_proof_and_verifies(worl
     assert report.passed, report.failing_step
     assert not [step for step in report.steps if step.ok is None], "nothing was left unchecked"
     expected = {
-        "mimetype", "BENIOKU.txt", "imza.p7s", "imza-rapor.json", "ileti/original.eml", "ileti/dispatch.eml",
+        "mimetype", "BENIOKU.txt", "imza.p7s", "imza.ers", "imza.yol.txt", "imza-rapor.json", "ileti/original.eml", "ileti/dispatch.eml",
         "kokler/parmak-izleri.txt", "kayit/checkpoint", "kayit/manifest.json", "kayit/manifest.p7s",
     }  # fmt: skip
     for stem in ("10-SubmissionAcceptance", "40-Delivery-1"):
@@ -198,6 +199,83 @@ async def test_faults_have_their_codes(world: World) -> None:
     message_id = await sent(world)
     world.ocsp.down = True
     assert await fault(message_id) is BundleFault.REVOCATION_SILENT
+
+
+# ------------------------------------------------------------------- the sender's signature, later
+
+
+async def test_a_certificate_revoked_after_reception_does_no_harm_to_the_bundle(world: World) -> None:
+    issued = shared_pki().issue_user("Ayşe Yılmaz", AYSE_TCKN)
+    message_id = await sent(world, issued)
+    world.clock.at += timedelta(hours=1)
+    shared_pki().revoke(issued.serial, world.clock.at)
+    world.clock.at += timedelta(hours=1)
+    report = check(world, await made(world, message_id))
+    assert report.passed, report.failing_step
+    assert not [step for step in report.steps if step.ok is None]
+
+
+async def test_a_certificate_that_expired_after_reception_does_no_harm_to_the_bundle(world: World) -> None:
+    issued = shared_pki().issue_user("Ayşe Yılmaz", AYSE_TCKN, not_after=world.clock.at + timedelta(hours=1))
+    message_id = await sent(world, issued)
+    world.clock.at += timedelta(days=2)
+    report = check(world, await made(world, message_id))
+    assert report.passed, report.failing_step
+
+
+async def test_where_each_evidence_has_its_own_token_the_bundle_holds_the_signatures_token_too() -> None:
+    world = await new_world(batch=False)
+    data = await made(world, await sent(world))
+    report = check(world, data)
+    assert report.passed, report.failing_step
+    assert not [step for step in report.steps if step.ok is None]
+    assert sum(name.endswith(".tsr") for name in names(data)) == 1
+
+
+class Older:
+    """A blob store in which one material was kept before there were records."""
+
+    def __init__(self, world: World, material: bytes) -> None:
+        self._blobs, self._material = world.blobs, material
+
+    def __getattr__(self, name: str):
+        return getattr(self._blobs, name)
+
+    def open(self, blob):
+        source = self._blobs.open(blob)
+        if blob.sha256 != self._material:
+            return source
+        plain = json.loads(source.read(0, source.size))
+        del plain["record"]
+        return BytesSource(json.dumps(plain).encode())
+
+
+async def test_a_message_accepted_before_there_were_records_has_a_bundle_that_says_so(world: World) -> None:
+    message_id = await sent(world)
+    message = await world.store.read(lambda tx: tx.messages.get(message_id))
+    work, out = maker(world), io.BytesIO()
+    work._blobs = Older(world, message.material)
+    (await work.make(message_id)).write(out)
+    assert names(await made(world, message_id)) - names(out.getvalue()) >= {"imza.ers", "imza.yol.txt"}
+    report = check(world, out.getvalue())
+    assert report.passed, report.failing_step
+    noted = [step for step in report.steps if step.ok is None]
+    assert [step.number for step in noted] == ["15"]
+    assert "by evidence 10" in noted[0].detail
+
+
+async def test_what_the_grace_let_out_has_a_bundle_once_evidence_10_is_stamped() -> None:
+    world = await new_world(grace=True)
+    world.tsa.down = True
+    message_id = await sent(world)
+    world.tsa.down = False
+    world.clock.at += timedelta(hours=1)
+    await world.work()
+    data = await made(world, message_id)
+    assert "imza.ers" not in names(data)
+    report = check(world, data)
+    assert report.passed, report.failing_step
+    assert "by evidence 10" in next(step.detail for step in report.steps if step.number == "15")
 
 
 async def test_unstamped_evidence_makes_no_bundle() -> None:

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from evidence.adapters.soft_signer import SoftSigner
 from evidence.mail.kep_message import is_kep_message
 from evidence.mail.mime import scan
 from evidence.mail.smime import locate, read_signed
+from evidence.mail.smime_sign import sign_message
 from evidence.ports import BytesSource
 from kephs.cli.main import main
 from kephs.system import SystemClock
+from tests.support.cards import pss_only
 from tests.support.pki import AYSE_TCKN, P12_PASSWORD, ayse, p12_of, shared_pki
 from tests.support.signers import verified
 
@@ -35,7 +38,7 @@ def _sign(folder: Path, *more: str, p12: Path | None = None) -> Result:
 
 
 def _signed(folder: Path) -> bytes:
-    result = _sign(folder, str(folder / "in.eml"), str(folder / "out.eml"))
+    result = _sign(folder, "--force", str(folder / "in.eml"), str(folder / "out.eml"))
     assert result.exit_code == 0, result.output
     return (folder / "out.eml").read_bytes()
 
@@ -51,6 +54,15 @@ def test_any_line_ends_go_in_and_crlf_comes_out_under_a_valid_signature(folder: 
     assert steps["1"]
     assert steps["3.1.2"], "the digest fits the exact bytes"
     assert steps["3.1.4"], "the signature holds"
+
+
+async def test_a_key_that_allows_only_pss_signs_with_pss():
+    issued = pss_only(
+        shared_pki().issue_user("Ayşe Yılmaz", AYSE_TCKN, key="rsa2048"), shared_pki().authorities["p384"]
+    )
+    signer, now = SoftSigner(issued.key, issued.certificate, issued.chain), SystemClock().now()
+    report = verified(await sign_message(PLAIN.encode(), signer, now, boundary="b1"), at=now)
+    assert {step.number: step.ok for step in report.report.steps}["3.1.4"]
 
 
 def test_boundaries_are_random(folder: Path):

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from evidence.adapters.trust_folder import TrustFolderError, certificates_of, read_trust
 from evidence.bundle.making import to_pem
 from kephs.cli.main import main
-from kephs.cli.verify import _shown
+from kephs.cli.verify_text import clean
 from tests.support.pki import ayse, shared_pki
 from tests.support.sealed import dispatch
 from tests.support.signers import opaque_message, signed_message
@@ -52,7 +52,7 @@ def test_pem_and_der_are_one(tmp_path: Path):
 
 
 def test_text_from_a_file_cannot_steer_the_terminal(tmp_path: Path):
-    assert _shown("ödeme\x1b[2J\r\n\u202ex") == "ödeme\ufffd[2J\ufffd\ufffd\ufffdx"
+    assert clean("ödeme\x1b[2J\r\n\u202ex") == "ödeme\ufffd[2J\ufffd\ufffd\ufffdx"
 
 
 def test_verification_writes_nothing_and_holds_no_file_open(tmp_path: Path):

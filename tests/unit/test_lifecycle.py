@@ -8,15 +8,18 @@ from typing import Any, NamedTuple
 import pytest
 
 from directory.accounts import AccountState
+from directory.certificates import BindingState
 from evidence.model.records import EvidenceKind
 from kephs.domain import lifecycle
 from kephs.domain.lifecycle import (
     ACCOUNT,
+    BINDING,
     DECIDED,
     DELIVERY,
     MESSAGE,
     TRANSFER,
     AccountEvent,
+    BindingEvent,
     DeliveryEvent,
     DeliveryState,
     MessageEvent,
@@ -25,6 +28,7 @@ from kephs.domain.lifecycle import (
     TransferState,
     UnknownTransitionError,
     advance_account,
+    advance_binding,
     advance_delivery,
     advance_message,
     advance_transfer,
@@ -66,6 +70,10 @@ MACHINES = {
     "account": Machine(
         ACCOUNT, AccountState, AccountEvent, advance_account, AccountState.WAITING,
         frozenset({AccountState.CLOSED}),
+    ),
+    "binding": Machine(
+        BINDING, BindingState, BindingEvent, advance_binding, BindingState.BOUND,
+        frozenset({BindingState.WITHDRAWN}),
     ),
 }  # fmt: skip
 
@@ -220,6 +228,13 @@ def test_a_refused_message_stays_refused() -> None:
     for event in MessageEvent:
         with pytest.raises(UnknownTransitionError):
             advance_message(MessageState.REFUSED, event)
+
+
+def test_a_withdrawn_certificate_is_never_bound_again() -> None:
+    assert advance_binding(BindingState.BOUND, BindingEvent.WITHDRAW) is BindingState.WITHDRAWN
+    for event in BindingEvent:
+        with pytest.raises(UnknownTransitionError):
+            advance_binding(BindingState.WITHDRAWN, event)
 
 
 def test_an_account_closes_only_through_the_block_and_never_opens_again() -> None:

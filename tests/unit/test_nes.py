@@ -285,8 +285,10 @@ def test_silence_unknown_and_stale_answers_mean_try_later():
 
 def test_a_revoked_authority_is_refused_and_beats_silence():
     revoked = {"status": RevocationStatus.REVOKED, "revoked_at": NOW}
-    assert answered(authority=revoked) == (INDETERMINATE, SubIndication.REVOKED_NO_POE)
-    assert answered(authority=revoked, holder=None) == (INDETERMINATE, SubIndication.REVOKED_NO_POE)
+    assert answered(authority=revoked) == (INDETERMINATE, SubIndication.REVOKED_CA_NO_POE)
+    assert answered(authority=revoked, holder=None) == (
+        INDETERMINATE, SubIndication.REVOKED_CA_NO_POE,
+    )  # fmt: skip
     assert answered(holder=revoked, authority=None) == (FAILED, SubIndication.REVOKED)
 
 

@@ -9,6 +9,7 @@ from evidence.report import SubIndication, Verdict
 from kephs.domain.policy import (
     MIB,
     RULES,
+    SIGNATURE_CODES,
     Destination,
     Facts,
     FormFacts,
@@ -118,6 +119,10 @@ def test_the_account_must_be_allowed_to_send(change, code):
         (SubIndication.CHAIN_CONSTRAINTS_FAILURE, RefusalCode.CERTIFICATE_NOT_QUALIFIED),
         (SubIndication.CRYPTO_CONSTRAINTS_FAILURE, RefusalCode.ALGORITHM_NOT_ALLOWED),
         (SubIndication.NO_CERTIFICATE_CHAIN_FOUND, RefusalCode.SIGNATURE_UNTRUSTED),
+        (SubIndication.NO_SIGNING_CERTIFICATE_FOUND, RefusalCode.SIGNATURE_UNTRUSTED),
+        (SubIndication.TIMESTAMP_ORDER_FAILURE, RefusalCode.SIGNATURE_INCOMPLETE),
+        (SubIndication.REVOKED_NO_POE, RefusalCode.CERTIFICATE_REVOKED),
+        (SubIndication.OUT_OF_BOUNDS_NO_POE, RefusalCode.CERTIFICATE_EXPIRED),
         (SubIndication.TRY_LATER, RefusalCode.REVOCATION_UNKNOWN),
         (None, RefusalCode.SIGNATURE_UNTRUSTED),
     ],
@@ -136,6 +141,30 @@ def test_only_missing_data_lets_a_signature_wait(sub):
     )
     assert refusal is not None
     assert not refusal.text.temporary
+
+
+def test_no_sub_indication_lacks_a_code():
+    assert set(SIGNATURE_CODES) >= {sub.value for sub in SubIndication}
+
+
+def test_the_codes_are_keyed_by_names_of_the_standard():
+    # spec: EN319102-1#5.1; a misspelt key would silently fall back to "untrusted"
+    unknown = set(SIGNATURE_CODES) - {sub.value for sub in SubIndication}
+    assert unknown == set()
+
+
+@pytest.mark.parametrize("code", [RefusalCode.CERTIFICATE_WITHDRAWN, RefusalCode.CERTIFICATE_NOT_BOUND])
+def test_the_judge_of_signers_may_say_why(code):
+    told = replace(GOOD, authorised=False, signer_refusal=code)
+    refusal = decide(replace(FACTS, signature=told))
+    assert refusal is not None
+    assert refusal.code is code
+    assert decide(replace(FACTS, signature=replace(told, authorised=True))) is None
+    broken = decide(
+        replace(FACTS, signature=replace(told, verdict=Verdict.FAILED, sub_indication=SubIndication.REVOKED))
+    )
+    assert broken is not None
+    assert broken.code is RefusalCode.CERTIFICATE_REVOKED
 
 
 def test_a_perfect_signature_of_somebody_else_is_refused():

@@ -24,6 +24,8 @@ ROWS: list[tuple[int, str, int | None, set[RefusalCode]]] = [
             C.FROM_DIFFERS,
             C.BCC_PRESENT,
             C.SIGNER_NOT_AUTHORISED,
+            C.CERTIFICATE_WITHDRAWN,
+            C.CERTIFICATE_NOT_BOUND,
             C.ACCOUNT_BLOCKED,
             C.ACCOUNT_RECEIVE_ONLY,
             C.NO_RIGHT_TO_SEND,

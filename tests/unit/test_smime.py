@@ -11,10 +11,12 @@ from evidence.mail.mime import Range, scan
 from evidence.mail.smime import (
     PIECE,
     EntityKind,
+    SignedEntity,
     SmimeError,
     SmimeLimits,
     content_of,
     decode_base64,
+    digest_variants,
     digests,
     locate,
     read_signed,
@@ -77,6 +79,31 @@ def test_without_a_signature_outermost_nothing_is_found(message):
     assert refusal(message) is NOT_FOUND
 
 
+def test_neither_protocol_nor_part_type_means_nothing_is_found():
+    message = signed_message(ayse()).replace(b' protocol="application/pkcs7-signature";', b"")
+    find(message)
+    assert refusal(message.replace(b"application/pkcs7-signature", b"text/plain")) is NOT_FOUND
+
+
+def test_a_detached_signature_with_a_second_content_inside_has_no_digest():
+    message = opaque_message(ayse())
+    der = find(message).der
+    source = BytesSource(b"baska")
+    both = SignedEntity(EntityKind.DETACHED, Range(0, 5), der)
+    assert digests(source, both, read_signed(both), ["sha256"]) is None
+    assert list(digest_variants(source, both, read_signed(both), ["sha256"])) == []
+    empty = SignedEntity(EntityKind.OPAQUE, None, find(signed_message(ayse())).der)
+    assert digests(source, empty, read_signed(empty), ["sha256"]) is None
+    assert content_of(source, empty, read_signed(empty)) is None
+
+
+def test_a_signature_that_ends_early_or_grows_while_decoding_is_refused():
+    with pytest.raises(SmimeError):
+        decode_base64(BytesSource(b"QUJD"), Range(0, 8), 1000)
+    with pytest.raises(SmimeError):
+        decode_base64(BytesSource(b"QUJD"), Range(0, 4), 2)
+
+
 def extra_part(message):
     return message.replace(
         b"--" + BOUNDARY.encode() + b"--",
@@ -90,7 +117,7 @@ def extra_part(message):
         extra_part,
         lambda m: m.replace(b"--" + BOUNDARY.encode() + b"--\r\n", b""),
         lambda m: m.replace(
-            b"Content-Type: application/pkcs7-signature", b"Content-Type: application/octet-stream"
+            b'Content-Type: application/pkcs7-signature; name="smime.p7s"', b"Content-Type: text/plain"
         ),
         lambda m: m.replace(b"Transfer-Encoding: base64", b"Transfer-Encoding: 7bit"),
         lambda m: m.replace(b"MIME-Version", b"Content-Type: text/plain\r\nMIME-Version"),

@@ -28,12 +28,14 @@ from evidence.x509.certificates import (
 )
 from evidence.x509.chain import Chain, ChainFailure
 from kephs.testpki.authority import TestPki
+from kephs.testpki.hierarchy import p256_keys
 from kephs.testpki.issued import to_pem
 from kephs.testpki.marker import is_test_certificate, is_test_root
 from kephs.testpki.oids import BTK_TEXT, TEST_MARKER
 from kephs.testpki.profiles import make_tckn, whole_second
 from tests.support.pki import (
     AYSE_TCKN,
+    BASE_URL,
     NOW,
     P12_PASSWORD,
     ayse,
@@ -43,6 +45,7 @@ from tests.support.pki import (
     p12_of,
     request_for,
     shared_pki,
+    slow_keys,
 )
 
 ISSUERS = ("p384", "pss")
@@ -159,6 +162,23 @@ def test_a_transaction_certificate_names_its_provider_and_is_no_holder(domain, i
     assert facts.key.size == 256
     assert issued.chain == (shared_pki().authorities[issuer].certificate,)
     assert isinstance(chain_of(issued), Chain)
+
+
+def test_the_whole_chain_can_be_p256():
+    fast = TestPki.create(None, base_url=BASE_URL, now=NOW, keys={**slow_keys(), **p256_keys()})
+    holder = fast.issue_user("Ali", AYSE_TCKN)
+    chain = chain_of(holder, root=fast.root)
+    assert isinstance(chain, Chain)
+    assert {facts.key.size for facts in chain.certificates} == {256}
+    assert {facts.x509.signature_hash_algorithm.name for facts in (holder, *_authorities(fast))} == {"sha256"}
+    answer = ocsp.load_der_ocsp_response(
+        fast.ocsp_response(request_for(holder, "p384", pki=fast), NOW, ca="p384")
+    )
+    assert answer.certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+def _authorities(pki):
+    return [pki.authorities[name].issued for name in ("root", "p384")]
 
 
 def test_a_holder_never_has_the_transaction_policy():

@@ -13,9 +13,9 @@ from directory.accounts import AccountKind, ServiceType
 from kephs.bootstrap.core import Core, open_core
 from kephs.cli.account import new_app_password
 from kephs.cli.instance import Ports, make_instance
+from kephs.instance_database import make_database
 from kephs.testpki.authority import TestPki
 from kephs.usecases.accounts import Opening
-from storage.migrate import upgrade_postgres, upgrade_sqlite
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +94,7 @@ def prepare_provider(directory: Path, wish: Wish, now: datetime) -> Stage:
                 "storage": {"database_url": wish.database_url} if wish.database_url else {},
             },
         )  # fmt: skip
-    if settings.storage.database_url:
-        upgrade_postgres(settings.storage.database_url)
-    else:
-        upgrade_sqlite(settings.storage.database)
+    make_database(settings, now)
     return Stage(settings, home)
 
 

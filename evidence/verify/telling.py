@@ -1,0 +1,62 @@
+"""Reports on senders' signatures as people and programs read them: each finding in two languages."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from evidence.nes.sentences import sentence
+from evidence.report import Report, Step
+
+_SENTENCES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "proof-of-time": (
+            "İmzanın bu zamanda var olduğunu, imzayla birlikte saklanan zaman damgası kanıtlıyor.",
+            "A time stamp that was kept with the signature proves that the signature existed then.",
+        ),
+        "proof-of-time-unusable": (
+            "İmzayla saklanan zaman damgası doğrulanamadı; makamının kökünü --trust klasörüne koyun.",
+            "A time stamp kept with the signature does not verify; put its authority's root into --trust.",
+        ),
+        "not-readable": (
+            "Dosya okunamadı: ne ileti ne de imza; indirilen dosyanın aslını verin.",
+            "The file cannot be read as a message or a signature; give it as it was received.",
+        ),
+        "header-differs": (
+            "Gösterilen başlık imzalanandan farklı; imzalanan değere bakın, iletiye güvenmeyin.",
+            "What is shown differs from what was signed; look at the signed value, do not rely on the rest.",
+        ),
+        "header-twice": (
+            "Bir başlık alanı birden fazla kez yazılmış; programlar farklı değerler gösterebilir.",
+            "A header field stands more than once; programs may show different values.",
+        ),
+        "shown-as-signed": (
+            "Gösterilen başlık imzalananla aynı anlamda.",
+            "What is shown means what was signed.",
+        ),
+    }
+)
+"""Of the findings that are not the verifier's own, by code."""
+
+
+def sentences_of(step: Step) -> tuple[str, str]:
+    """Return the Turkish and the English sentence for a step's finding, empty where it has no code."""
+    if not step.code:
+        return "", ""
+    return _SENTENCES.get(step.code) or sentence(step)
+
+
+def described(report: Report, *, all_steps: bool = False) -> dict[str, object]:
+    """Return a report as plain data, with a Turkish and an English sentence for each finding.
+
+    Args:
+        report: of a sender's signature.
+        all_steps: tell of what holds too; else only of what does not, or could not be checked.
+    """
+    plain = report.to_json()
+    steps = plain["steps"]
+    assert isinstance(steps, list)
+    for shown, step in zip(steps, report.steps, strict=True):
+        if step.code and (all_steps or step.ok is not True):
+            shown["turkish"], shown["english"] = sentences_of(step)
+    plain["parts"] = [described(part, all_steps=all_steps) for part in report.parts]
+    return plain
