@@ -86,6 +86,8 @@ def _settle(
     """Choose the answer that counts: what was asked for, else what the signature brought."""
     problem, code = "neither OCSP nor CRL answered", "no-revocation-answer"
     chosen = None
+    if live is not None and live.status is RevocationStatus.UNKNOWN and prepared.moment is Moment.RECEPTION:
+        brought = tuple([one for one in brought if one.status is RevocationStatus.REVOKED])  # never "good"
     for answer in (live, *brought) if brought else (live,):
         if answer is None:
             continue
@@ -124,6 +126,8 @@ def _counts(answer: RevocationAnswer, use: Use) -> bool:
     if answer.status is not RevocationStatus.REVOKED:
         return False
     if use.stamped is not None and use.role is Role.STAMPER:
+        if use.existed is not None and answer.revoked_at is not None and answer.revoked_at > use.existed:
+            return False  # whoever has the key now did not make this token: it was there before
         later = answer.revoked_at is not None and answer.revoked_at > use.stamped
         return not (later and answer.reason in _HARMLESS)
     return revoked_by(answer, use.at) if use.proven else True

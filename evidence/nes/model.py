@@ -34,6 +34,7 @@ class Use(NamedTuple):
 
     ``proven``: that time is proven; else it is the time of the check. ``stamped``: genTime of the token,
     for a time-stamping authority's own certificate. ``ocsp_only``: P4's signer, of whom a list does not tell.
+    ``existed``: when the token itself provably existed, by a later stamp over the whole signature.
     """
 
     role: Role
@@ -41,6 +42,7 @@ class Use(NamedTuple):
     proven: bool
     stamped: datetime | None = None
     ocsp_only: bool = False
+    existed: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,8 @@ class _Preparation:
         self._embedded.append(more.all_embedded())
         for stamp in (*more.stamps, *more.archived):
             later = question.moment is Moment.LATER
-            use = Use(Role.STAMPER, stamp.gen_time if later else question.at, later, stamp.gen_time)
+            at, existed = (stamp.gen_time, question.proven) if later else (question.at, None)
+            use = Use(Role.STAMPER, at, later, stamp.gen_time, existed=existed)
             self._need(stamp.chain, use)
         if more.profile in {Profile.P2, Profile.P3} and more.stamps:
             first = min(stamp.gen_time for stamp in more.stamps) + self._policy.grace_period

@@ -426,9 +426,13 @@ _SHOWN: Final[Mapping[str, Pair]] = MappingProxyType(
             "Bir başlık alanı iki kez yazılmış.",
             "A header field stands twice.",
         ),
+        "header-unprotected": (
+            "Konu, gönderen ve alıcılar imzanın dışındadır; onları kabul delili kaydeder.",
+            "Subject, sender and recipients are not signed; the evidence of acceptance records them.",
+        ),
         "shown-as-signed": (
-            "Görünen, imzalananla aynı.",
-            "What is shown is what was signed.",
+            "Gösterilen başlık imzalananla aynı anlamda.",
+            "What is shown means what was signed.",
         ),
     }
 )

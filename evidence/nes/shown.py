@@ -77,6 +77,7 @@ class Kind(StrEnum):
     DIFFERS = "header-differs"
     TWICE = "header-twice"
     REWRITTEN = "shown-as-signed"
+    UNPROTECTED = "header-unprotected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,8 @@ def shown_steps(source: ByteSource, root: Part, *, limits: SmimeLimits = DEFAULT
 def steps_of(shown: Shown) -> list[Step]:
     """Return a comparison as the steps of a report."""
     refused = shown.refused
-    first = refused[0].kind if refused else Kind.REWRITTEN
+    unprotected = shown.protection is Protection.NONE
+    first = refused[0].kind if refused else Kind.UNPROTECTED if unprotected else Kind.REWRITTEN
     detail = f"header protection: {shown.protection}"
     if shown.findings:
         detail += "; " + ", ".join(one.field for one in shown.findings)
@@ -143,8 +145,8 @@ def steps_of(shown: Shown) -> list[Step]:
 
 
 def _step(number: str, name: str, detail: str, kind: Kind) -> Step:
-    if kind is Kind.REWRITTEN:
-        return Step(number, name, ok=True, detail=detail, code=kind)
+    if kind in (Kind.REWRITTEN, Kind.UNPROTECTED):
+        return Step(number, name, ok=True if kind is Kind.REWRITTEN else None, detail=detail, code=kind)
     constraint = SubIndication.SIG_CONSTRAINTS_FAILURE
     return Step(number, name, False, detail, constraint, Verdict.INDETERMINATE, kind)  # noqa: FBT003 - `ok` by place
 

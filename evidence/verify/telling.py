@@ -21,18 +21,6 @@ _SENTENCES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "Dosya okunamadı: ne ileti ne de imza; indirilen dosyanın aslını verin.",
             "The file cannot be read as a message or a signature; give it as it was received.",
         ),
-        "header-differs": (
-            "Gösterilen başlık imzalanandan farklı; imzalanan değere bakın, iletiye güvenmeyin.",
-            "What is shown differs from what was signed; look at the signed value, do not rely on the rest.",
-        ),
-        "header-twice": (
-            "Bir başlık alanı birden fazla kez yazılmış; programlar farklı değerler gösterebilir.",
-            "A header field stands more than once; programs may show different values.",
-        ),
-        "shown-as-signed": (
-            "Gösterilen başlık imzalananla aynı anlamda.",
-            "What is shown means what was signed.",
-        ),
     }
 )
 """Of the findings that are not the verifier's own, by code."""

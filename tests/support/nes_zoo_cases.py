@@ -144,7 +144,7 @@ responder-is-no-impostors               detached          ocsp-responder-imposto
 ocsp-speaks-of-this-certificate         detached          ocsp-other-serial       5.1     TRY_LATER
 ocsp-is-fresh                           detached          ocsp-stale              5.1     TRY_LATER
 ocsp-is-not-of-the-future               detached          ocsp-future             5.1     TRY_LATER
-ocsp-knows-the-certificate              detached          ocsp-unknown            5.1     TRY_LATER
+ocsp-knows-the-certificate              detached,P4       ocsp-unknown            5.1     TRY_LATER
 ocsp-critical-extensions-are-understood detached          ocsp-critical           5.1     TRY_LATER
 authorities-are-asked-too               detached          ocsp-unknown-for-ca     5.2     TRY_LATER
 crl-is-fresh                            crl               crl-stale               5.1     TRY_LATER

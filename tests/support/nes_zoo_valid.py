@@ -99,6 +99,9 @@ VALID: Final[Mapping[str, Plan]] = {
     # later
     "revoked-after-the-stamp": Plan(signers=one("P4"), at=30 * DAY, later=True, revoked=(("s1", DAY),)),
     "revoked-after-the-stamp-p2": Plan(signers=one("P2"), at=30 * DAY, later=True, revoked=(("s1", DAY),)),
+    "tsa-compromised-after-our-own-proof": Plan(
+        signers=one("P4"), at=30 * DAY, later=True, proven=MINUTE, revoked=(("tsa", DAY),)
+    ),
     "revoked-after-the-proven-time": Plan(at=30 * DAY, later=True, proven=MINUTE, revoked=(("s1", DAY),)),
     "authority-revoked-after-the-stamp": Plan(
         signers=one("P4"), at=30 * DAY, later=True, revoked=(("ca", DAY),)
