@@ -28,6 +28,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "neomutt": "neomutt",
     "offlineimap": "offlineimap3",
     "softhsm2-util": "softhsm2",
+    "cmsutil": "libnss3-tools",
 }
 """What must be there: a program's name, absolute path or pattern, and the Debian package that brings it."""
 

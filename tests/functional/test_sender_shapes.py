@@ -33,10 +33,13 @@ def delivered(site: Site, holder: Holder, message_id: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_shape_is_accepted_and_delivered(site: Site, who, name: str):
+def test_every_shape_that_shows_what_was_signed_is_accepted_and_delivered(site: Site, who, name: str):
     shape, written = made(who, name)
     message = shape.message(who.ayse.issued, written, at=now())
     answer = site.submit(who.ayse, message, [who.mehmet.address])
+    if "undotted" in shape.variant:  # what is delivered would show dots that nobody signed
+        check_refusal(site, who.ayse, answer, RefusalCode.SIGNATURE_BROKEN)
+        return
     assert answer.code == 250, answer
     original = delivered(site, who.mehmet, answer.message_id)
     if shape.variant is Variant.EXACT:
