@@ -6,7 +6,6 @@ import resource
 import signal
 import socket
 import struct
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -20,11 +19,9 @@ from kephs.signer.server import SignerRules, SignerServer
 from kephs.system import SystemClock
 from kephs.trust_wire import TrustWireError, receive_trust
 
-_SWITCH_SECONDS: Final = 0.0005
-"""The token's thread asks for the interpreter between two calls of the module: it must not wait for long."""
 _START_SECONDS: Final = 60
 _LEAVE_SECONDS: Final = 5
-"""A token that hangs keeps its thread, and the thread the process: alarms end it, whatever it waits for."""
+"""Whatever hangs, an alarm ends the process: nobody waits for a signer that does not answer."""
 
 
 @click.command("signer", hidden=True)
@@ -36,7 +33,6 @@ def command(directory: Path, *, with_parent: bool, verbose: bool) -> None:  # no
     configure_logging(verbose=verbose)
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the key
-    sys.setswitchinterval(_SWITCH_SECONDS)
     signal.alarm(_START_SECONDS)
     try:
         connected = parent_socket()

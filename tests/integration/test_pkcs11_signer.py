@@ -3,22 +3,11 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
-import time
 from contextlib import closing, contextmanager
-from functools import cache
-from hashlib import sha256
-from pathlib import Path
-from threading import Event
 
 import pkcs11
-import psutil
 import pytest
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from evidence.adapters.pkcs11_signer import Pkcs11Signer
 from evidence.adapters.pkcs11_token import PinFile, PinRefusedError, TokenKey
@@ -32,65 +21,30 @@ from evidence.x509.role import SealPolicy
 from kephs.testpki.issued import to_pem
 from kephs.testpki.oids import TEST_TRANSACTION_POLICY
 from tests.support.evidence_samples import AT, record
-from tests.support.pki import AYSE_TCKN, NOW, shared_pki
-from tests.support.softhsm import MODULE, PIN, TOKEN, empty_hsm
+from tests.support.pki import NOW, shared_pki
+from tests.support.softhsm import MODULE, PIN, TOKEN
+from tests.support.token_signer import (
+    DIGESTS,
+    Clock,
+    filled_hsm,
+    killed,
+    outcome,
+    rsa_holder,
+    signer_of,
+    transaction,
+    verify,
+)
 
 pytestmark = pytest.mark.tools
-DIGESTS = [sha256(bytes([n])).digest() for n in range(200)]
 POLICY = SealPolicy(transaction_policies=frozenset({TEST_TRANSACTION_POLICY}))
-PATIENCE = 20.0  # seconds
-_SHA256 = Prehashed(hashes.SHA256())
-_NEVER = Event()
 
 
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def hsm():
-    found = empty_hsm()
-    found.add_token()
-    found.add_token("kephs-empty")
-    found.add_key(transaction(), "seal", "a1")
-    found.add_key(rsa_holder(), "seal-rsa", "a2")
-    found.add_key(shared_pki().transactions["hs92.kep.tr"], "other", "a3")
-    found.add_key(transaction(), "twice", "b1")
-    found.add_key(transaction(), "twice", "b2")
+    """The store, with the PIN that is right."""
+    found = filled_hsm()
+    found.pin_file.write_text(PIN + "\n")
     return found
-
-
-@pytest.fixture(autouse=True)
-def _same_pin(hsm):
-    hsm.pin_file.write_text(PIN + "\n")
-
-
-def transaction():
-    return shared_pki().transactions["hs91.kep.tr"]
-
-
-@cache
-def rsa_holder():
-    return shared_pki().issue_user("Ali", AYSE_TCKN, key="rsa2048")
-
-
-def signer_of(hsm, issued=None, key_label="seal", **changes):
-    timer = changes.pop("timer", Clock())
-    issued = issued or transaction()
-    return Pkcs11Signer(hsm.place(key_label, **changes), issued.certificate, issued.chain, timer=timer)
-
-
-def verify(issued, signature, digest):
-    public = issued.x509.public_key()
-    if isinstance(public, ec.EllipticCurvePublicKey):
-        public.verify(signature, digest, ec.ECDSA(_SHA256))
-    else:
-        public.verify(signature, digest, padding.PKCS1v15(), _SHA256)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +259,7 @@ async def test_while_the_token_is_away_callers_wait_and_afterwards_it_signs(hsm)
 async def test_all_who_wait_hear_at_once_that_the_token_is_away_and_it_is_asked_once(hsm):
     with closing(signer_of(hsm)) as signer:
         with pulled(hsm):
-            heard = await asyncio.gather(*[_outcome(signer.sign_many(DIGESTS)) for _ in range(30)])
+            heard = await asyncio.gather(*[outcome(signer.sign_many(DIGESTS)) for _ in range(30)])
         assert all(isinstance(one, SignerUnavailableError) for one in heard)
         assert signer._pause == 2.0
 
@@ -349,155 +303,11 @@ async def test_a_pin_whose_process_died_of_it_is_tried_again_only_where_it_was_r
             await signer.sign_many(DIGESTS[:1])
         signer._pins = signer._pins.pins
         clock.now += 60
-        outcome = await _outcome(signer.sign_many(DIGESTS[:1]))
+        answer = await outcome(signer.sign_many(DIGESTS[:1]))
         if text is None:
-            verify(transaction(), outcome[0], DIGESTS[0])
+            verify(transaction(), answer[0], DIGESTS[0])
         else:
-            assert text in str(outcome)
-
-
-# --------------------------------------------------------------------------- its process
-
-
-def gone(pid):
-    """Wait until a process is no more; a zombie counts where it is another's child."""
-    deadline = time.monotonic() + PATIENCE
-    while psutil.pid_exists(pid):
-        try:
-            found = psutil.Process(pid)
-            if found.status() == psutil.STATUS_ZOMBIE and found.ppid() != os.getpid():
-                return
-        except psutil.NoSuchProcess:
-            return
-        assert time.monotonic() < deadline, "it is there still"
-        _NEVER.wait(0.02)
-
-
-async def killed(signer):
-    """Kill the token's process and let the signer see it."""
-    pid = signer.pid
-    os.kill(pid, signal.SIGKILL)
-    await asyncio.to_thread(gone, pid)
-    await _outcome(signer.sign_many(DIGESTS[:1]))
-    assert signer.pid is None
-
-
-async def test_a_thousand_callers_at_once_each_have_their_own(hsm):
-    digests = [sha256(n.to_bytes(2)).digest() for n in range(1000)]
-    with closing(signer_of(hsm)) as signer:
-        answers = await asyncio.gather(*[signer.sign_many([digest]) for digest in digests])
-    for (signature,), digest in zip(answers, digests, strict=True):
-        verify(transaction(), signature, digest)
-
-
-async def test_a_process_killed_amid_a_batch_answers_each_caller_rightly_or_not_at_all(hsm):
-    clock = Clock()
-    with closing(signer_of(hsm, timer=clock)) as signer:
-        first = signer.pid
-        calls = [asyncio.ensure_future(_outcome(signer.sign_many(DIGESTS[n:]))) for n in range(60)]
-        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-        os.kill(first, signal.SIGKILL)
-        outcomes = await asyncio.gather(*calls)
-        failed = [isinstance(one, SignerUnavailableError) for one in outcomes]
-        assert not failed[0]
-        assert failed == sorted(failed), "in order: who came first was served first"
-        assert failed[-1]
-        for n, one in enumerate(outcomes):
-            if not failed[n]:
-                assert len(one) == len(DIGESTS) - n
-                for signature, digest in zip(one, DIGESTS[n:], strict=True):
-                    verify(transaction(), signature, digest)
-        await asyncio.to_thread(gone, first)  # it was waited for
-        with pytest.raises(SignerUnavailableError, match="is away"):
-            await signer.sign_many(DIGESTS[:1])
-        clock.now += 2
-        verify(transaction(), (await signer.sign_many(DIGESTS[:1]))[0], DIGESTS[0])
-        assert signer.pid != first
-
-
-async def test_it_heeds_no_signal_that_asks_it_to_end(hsm):
-    with closing(signer_of(hsm)) as signer:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            os.kill(signer.pid, number)
-        verify(transaction(), (await signer.sign_many(DIGESTS[:1]))[0], DIGESTS[0])
-
-
-async def test_a_process_that_hangs_is_killed_on_closing(hsm):
-    signer = signer_of(hsm)
-    pid = signer.pid
-    os.kill(pid, signal.SIGSTOP)
-    asking = asyncio.ensure_future(_outcome(signer.sign_many(DIGESTS)))
-    await asyncio.sleep(0)
-    signer.close()
-    assert "closed" in str(await asking)
-    gone(pid)
-
-
-def test_closing_lets_the_process_end(hsm):
-    signer = signer_of(hsm)
-    pid = signer.pid
-    signer.close()
-    assert signer.pid is None
-    assert not psutil.pid_exists(pid)
-
-
-def test_after_a_refusal_no_process_is_left(hsm):
-    before = set(psutil.Process().children())
-    with pytest.raises(KeyMaterialError):
-        signer_of(hsm, key_label="none")
-    assert set(psutil.Process().children()) == before
-
-
-def test_the_pin_is_in_no_argument_and_no_variable_and_no_file_of_ours_is_open_there(hsm):
-    with closing(signer_of(hsm)) as signer:
-        proc = Path(f"/proc/{signer.pid}")
-        for name in ("cmdline", "environ"):
-            assert PIN.encode() not in (proc / name).read_bytes()
-        opened = [str(one.readlink()) for one in (proc / "fd").iterdir()]
-        assert not any(str(hsm.pin_file) in name for name in opened)
-        assert sum(name.startswith("socket:") for name in opened) == 1
-        assert MODULE.name in (proc / "maps").read_text()
-
-
-_PARENT = """
-import sys, threading
-from pathlib import Path
-from evidence.adapters.pkcs11_signer import Pkcs11Signer
-from evidence.adapters.pkcs11_token import TokenPlace
-module, label, pin, key, certificate = sys.argv[1:]
-signer = Pkcs11Signer.from_pem(TokenPlace(Path(module), label, Path(pin), key), Path(certificate))
-print(signer.pid, flush=True)
-threading.Event().wait()
-"""
-
-
-@pytest.mark.parametrize("stopped", [False, True], ids=["idle", "stopped"])
-def test_a_process_does_not_outlive_a_parent_that_was_killed(hsm, tmp_path, stopped):
-    certificate = tmp_path / "certificate.pem"
-    certificate.write_bytes(to_pem((transaction().certificate,)))
-    place = hsm.place()
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", _PARENT, MODULE, TOKEN, place.pin_file, "seal", certificate],
-        stdout=subprocess.PIPE, text=True,
-    ) as parent:  # fmt: skip
-        pid = int(parent.stdout.readline())
-        if stopped:
-            os.kill(pid, signal.SIGSTOP)
-        parent.kill()
-    if stopped:
-        os.kill(pid, signal.SIGCONT)
-    gone(pid)
-
-
-def test_the_program_speaks_to_a_socket_only():
-    program = "from evidence.adapters.pkcs11_child import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", program],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "no socket" in done.stderr
-    assert "Traceback" not in done.stderr
+            assert text in str(answer)
 
 
 def test_an_object_moves_from_loop_to_loop(hsm):
@@ -510,7 +320,7 @@ def test_an_object_moves_from_loop_to_loop(hsm):
 async def test_closing_ends_what_waits(hsm):
     signer = signer_of(hsm)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_outcome(signer.sign_many(DIGESTS))) for _ in range(20)]
+        tasks = [group.create_task(outcome(signer.sign_many(DIGESTS))) for _ in range(20)]
         await asyncio.sleep(0)
         signer.close()
         signer.close()
@@ -519,13 +329,6 @@ async def test_closing_ends_what_waits(hsm):
     assert all(isinstance(one, SignerUnavailableError) or len(one) == len(DIGESTS) for one in outcomes)
     with pytest.raises(SignerUnavailableError, match="closed"):
         await signer.sign_many(DIGESTS[:1])
-
-
-async def _outcome(asking):
-    try:
-        return await asking
-    except SignerUnavailableError as error:
-        return error
 
 
 def test_certificates_come_from_pem_files(hsm, tmp_path):
