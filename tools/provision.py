@@ -1,6 +1,7 @@
 """Install the Debian programs that the tests drive, or say exactly which ones are missing.
 
-The server itself needs none of them. Nothing is left running: while apt works, services may not start.
+The server itself needs none of them; `kephs dossier` needs Pango and the DejaVu fonts. Nothing is left
+running: while apt works, services may not start.
 Standard library only. ``--check`` never installs, it only tells.
 """
 
@@ -29,6 +30,11 @@ PROGRAMS: Final[dict[str, str]] = {
     "offlineimap": "offlineimap3",
     "softhsm2-util": "softhsm2",
     "cmsutil": "libnss3-tools",
+    "pdftoppm": "poppler-utils",
+    "/usr/lib/*/libpango-1.0.so.0": "libpango-1.0-0",
+    "/usr/lib/*/libpangoft2-1.0.so.0": "libpangoft2-1.0-0",
+    "/usr/lib/*/libharfbuzz-subset.so.0": "libharfbuzz-subset0",
+    "/usr/share/fonts/*/dejavu/DejaVuSans.ttf": "fonts-dejavu-core",
 }
 """What must be there: a program's name, absolute path or pattern, and the Debian package that brings it."""
 
