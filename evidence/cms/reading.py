@@ -9,10 +9,14 @@ from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
 from evidence.asn1.der import (
+    BIT_STRING,
+    BOOLEAN,
+    INTEGER,
     OCTET_STRING,
     OID,
     SEQUENCE,
     SET,
+    Cursor,
     DerError,
     Node,
     children,
@@ -22,6 +26,7 @@ from evidence.asn1.der import (
     to_int,
     to_octets,
     to_oid,
+    to_time,
 )
 from evidence.cms.emission import ID_DATA, ID_SIGNED_DATA
 from evidence.x509.algorithms import (
@@ -211,7 +216,61 @@ def _read_certificates(der: bytes) -> tuple[bytes, ...]:
     for one in listed:
         if one.tag != SEQUENCE:
             raise DerError("only X.509 certificates may be embedded")
+        _shaped(one)
     return tuple([one.whole for one in listed])
+
+
+def _shaped(certificate: Node) -> None:
+    """Refuse what is no Certificate by its form, whoever it belongs to.
+
+    Common tools refuse a whole SignedData for one certificate that they cannot read: who verifies with them
+    later must be able to read what was accepted. Algorithms and extensions are not looked at here.
+    """
+    outer = Cursor(certificate, limit=3)
+    tbs = outer.take(SEQUENCE)
+    _algorithm(outer.take(SEQUENCE))
+    outer.take(BIT_STRING)
+    outer.finish()
+    inner = Cursor(tbs, limit=10)
+    version = inner.optional(0xA0)
+    if version is not None:
+        inside(version, INTEGER)
+    to_int(inner.take(INTEGER))
+    _algorithm(inner.take(SEQUENCE))
+    _name(inner.take(SEQUENCE))
+    validity = Cursor(inner.take(SEQUENCE), limit=2)
+    to_time(validity.take())
+    to_time(validity.take())
+    validity.finish()
+    _name(inner.take(SEQUENCE))
+    spki = Cursor(inner.take(SEQUENCE), limit=2)
+    _algorithm(spki.take(SEQUENCE))
+    spki.take(BIT_STRING)
+    inner.optional(0x81)
+    inner.optional(0x82)
+    extensions = inner.optional(0xA3)
+    inner.finish()
+    if extensions is not None:
+        for extension in children(inside(extensions, SEQUENCE), tag=SEQUENCE):
+            member = Cursor(extension, limit=3)
+            member.take(OID)
+            member.optional(BOOLEAN)
+            member.take(OCTET_STRING)
+            member.finish()
+
+
+def _algorithm(node: Node) -> None:
+    member = Cursor(node, limit=2)
+    to_oid(member.take(OID))
+
+
+def _name(node: Node) -> None:
+    for relative in children(node, limit=64, tag=SEQUENCE):
+        for attribute in children(relative, limit=16, tag=SET):
+            parts = children(attribute, limit=2, tag=SEQUENCE)
+            if len(parts) != 2:
+                raise DerError("an attribute of a name has a type and a value")
+            to_oid(parts[0])
 
 
 def _content(node: Node) -> tuple[str, tuple[int, int] | None]:

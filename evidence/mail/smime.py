@@ -13,6 +13,7 @@ from typing import Final
 
 from evidence import base64_strict
 from evidence.asn1.der import DerError, to_octets
+from evidence.asn1.framing import definite, is_indefinite
 from evidence.cms.signed_data import (
     MAX_SIGNED_DATA,
     MESSAGE_DIGEST,
@@ -233,12 +234,17 @@ def _broken(detail: str) -> SmimeError:
 
 
 def read_signed(entity: SignedEntity) -> SignedData:
-    """Parse the entity's SignedData.
+    """Parse the entity's SignedData; a frame of indefinite length is made definite first.
+
+    Whether such a frame is allowed is the verifier's question (`evidence.nes`), never this one's: who
+    compares what is shown with what was signed must see the content of every signature that may pass.
 
     Raises:
-        DerError: not strict DER, or not SignedData.
+        DerError: not DER inside the frame, or not SignedData.
     """
-    return parse_signed_data(entity.der, max_size=max(len(entity.der), 1))
+    cap = max(len(entity.der), 1)
+    der = definite(entity.der, max_size=cap) if is_indefinite(entity.der) else entity.der
+    return parse_signed_data(der, max_size=cap)
 
 
 def content_of(

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from evidence.asn1 import der
+from evidence.asn1 import build, der
 from evidence.asn1.der import DerError
 from evidence.cms.signed_data import (
     ID_TST_INFO,
@@ -370,3 +370,25 @@ def test_more_than_eight_signers_or_64_certificates_are_refused():
 def test_only_sha256_content_digests_are_signed():
     with pytest.raises(ValueError, match="SHA-256"):
         CmsSigner(ayse().certificate).to_be_signed(bytes(20), NOW)
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [b"\x30\x32" + b"\x01" * 50, b"\x30\x00", b"\x30\x03\x02\x01\x05"],
+    ids=["junk", "empty", "integer"],
+)
+def test_what_stands_among_the_certificates_is_a_certificate_by_its_form(foreign: bytes):
+    """Openssl cannot read a SignedData with anything else: nobody outside could verify the signature."""
+    whole = emitted(ayse())
+    certificates = parse_signed_data(whole).certificates
+    old = b"".join(certificates)
+    assert whole.count(old) == 1
+    holder = der.children(der.parse(whole, max_size=len(whole)))[1]
+    content = der.inside(holder)
+    parts = [
+        build.tlv(0xA0, old + foreign) if part.tag == 0xA0 else part.whole for part in der.children(content)
+    ]
+    oid = der.children(der.parse(whole, max_size=len(whole)))[0].whole
+    spoiled = build.tlv(0x30, oid, build.tlv(0xA0, build.tlv(0x30, *parts)))
+    with pytest.raises(DerError):
+        parse_signed_data(spoiled)

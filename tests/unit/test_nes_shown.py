@@ -1,14 +1,19 @@
 """What is shown is what was signed: attacks on the outer header, and what transport may rewrite."""
 
+from base64 import b64decode, encodebytes
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from directory.addresses import fold
+from evidence.asn1.der import read
 from evidence.mail.mime import scan
+from evidence.mail.smime import DEFAULT_SMIME_LIMITS
 from evidence.nes.shown import Protection, compare_headers, fold_address, shown_steps
 from evidence.ports import BytesSource
 from evidence.report import SubIndication, Verdict
+from kephs.usecases.form import _differing_field, _structure
 from tests.support.mail_shapes import (
     LETTER,
     SHAPES,
@@ -399,3 +404,30 @@ def test_a_header_full_of_brackets_and_words_costs_little():
         source = BytesSource(b"To: " + filler + b"\r\nSubject: " + b"x\r\n\r\nx")
         other = BytesSource(b"To: " + filler + b"x\r\nSubject: " + b"x\r\n\r\nx")
         compare_headers(scan(source), scan(other))
+
+
+# ------------------------------------------------------------------ frames of indefinite length
+
+
+def with_indefinite_frame(message):
+    """Return an opaque message with its signature's outermost length indefinite, as mail programs write it."""
+    header, body = message.split(b"\r\n\r\n", 1)
+    der = b64decode(body)
+    made = b"\x30\x80" + der[read(der, 0, len(der)).body :] + b"\0\0"
+    return header + b"\r\n\r\n" + encodebytes(made).replace(b"\n", b"\r\n")
+
+
+def test_a_frame_of_indefinite_length_hides_no_header_from_the_comparison():
+    outside = changed(b"12\r\n", b"13\r\n")
+    whole = with_indefinite_frame(message(outside, frame=OPAQUE))
+    source = BytesSource(whole)
+    root = scan(source)
+    first = shown_steps(source, root)[0]
+    assert (first.ok, first.code) == (False, "header-differs")
+
+
+def test_a_submission_with_a_frame_of_indefinite_length_is_compared_too():
+    outside = changed(b"12\r\n", b"13\r\n")
+    whole = with_indefinite_frame(message(outside, frame=OPAQUE))
+    root, signed, _ = _structure(BytesSource(whole), DEFAULT_SMIME_LIMITS)
+    assert _differing_field(root, signed) == "subject"
