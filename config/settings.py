@@ -215,6 +215,9 @@ class TrustSettings(_Section):
         description="SHA-256, hexadecimal, of certificates that may sign lists for `kephs trust import`"
     )
     revocation_seconds: float = Field(gt=0, description="Longest wait for one OCSP or CRL answer")
+    revocation_refresh_seconds: float = Field(
+        ge=0, description="A good answer is asked again after this long, so a revocation is seen no later"
+    )
     allow_qualified_seals: bool = Field(description="Accept qualified e-seals as senders' signatures")
     certificate_binding: Literal["first-use", "challenge"] = Field(
         description="first-use: an authorised person's new certificate is bound when it is first sent with; "

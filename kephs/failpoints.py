@@ -13,13 +13,15 @@ seal.after             after it, before it is stored
 relay.before           before a message or receipt is handed to a peer
 relay.after            after the peer's 250, before it is noted
 receive.before         before what a peer handed over is looked at
+objects.put.before     before an object of the archive is written
+objects.put.after      after it is durable, before any row names it
 receive.after          after it was decided (and is durable if taken), before the peer hears the answer
 =====================  ==========================================================================
 """
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -28,6 +30,7 @@ from evidence.model.records import EvidenceRecord, Profile, SealedEvidence
 from evidence.ports import ByteSource, Sealing, Stamping
 from kephs.domain.relay import Handed, Letter, NotHanded
 from kephs.ports import Blob, BlobStore, Courier, Spool, Store, Tx
+from kephs.ports.objects import ObjectRef, ObjectStore, ProbeReport
 from kephs.usecases.receive import Receive
 from kephs.usecases.results import Arriving, Refused, Taken
 
@@ -37,6 +40,7 @@ POINTS: Final = (
     "store.write.before", "store.write.after", "blobs.keep.before", "blobs.keep.after",
     "blobs.put.after", "seal.before", "seal.after",
     "relay.before", "relay.after", "receive.before", "receive.after",
+    "objects.put.before", "objects.put.after",
 )  # fmt: skip
 
 
@@ -171,6 +175,50 @@ class FailingReceive:
         outcome = await self._receive.receive(arriving)
         self._point.reach("receive.after")
         return outcome
+
+
+class FailingObjects:
+    """An object store; the process may die around its writes."""
+
+    def __init__(self, inner: ObjectStore, point: Failpoint) -> None:
+        self._inner, self._point = inner, point
+
+    async def put(self, name: str, data: bytes, retain_until: datetime) -> ObjectRef:
+        """Put; perhaps die before or after."""
+        self._point.reach("objects.put.before")
+        ref = await self._inner.put(name, data, retain_until)
+        self._point.reach("objects.put.after")
+        return ref
+
+    async def get(self, ref: ObjectRef) -> bytes:
+        """Get; nothing dies here."""
+        return await self._inner.get(ref)
+
+    async def check(self, ref: ObjectRef) -> None:
+        """Check; nothing dies here."""
+        await self._inner.check(ref)
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectRef]:
+        """List; nothing dies here."""
+        async for ref in self._inner.list(prefix):
+            yield ref
+
+    async def extend(self, ref: ObjectRef, retain_until: datetime) -> ObjectRef:
+        """Extend; nothing dies here."""
+        return await self._inner.extend(ref, retain_until)
+
+    async def probe(self, *, deep: bool = False) -> ProbeReport:
+        """Probe; nothing dies here."""
+        return await self._inner.probe(deep=deep)
+
+    async def close(self) -> None:
+        """Close."""
+        await self._inner.close()
+
+
+def failing_objects(point: Failpoint | None, objects: ObjectStore) -> ObjectStore:
+    """Return the object store, failing where a point is given."""
+    return objects if point is None else FailingObjects(objects, point)
 
 
 def failing_courier(point: Failpoint | None, courier: Courier) -> Courier:

@@ -32,6 +32,11 @@ class Keys:
         """Return the key of sealed columns."""
         return derived_key(self.master, b"kephs columns")
 
+    @property
+    def objects(self) -> bytes:
+        """Return the key that wraps the data keys of the archive's objects."""
+        return derived_key(self.master, b"kephs archive objects")
+
     def by_name(self) -> dict[str, bytes]:
         """Return them under the names they have in ``keys.check`` and in messages."""
         return {"master": self.master, "identity": self.identity}

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from evidence.model.records import EvidenceKind
 from kephs.domain.lifecycle import TransferState
+from kephs.metrics_archive import ArchiveFigures, archive_figures, archive_gauges
 from kephs.ports import Clock, Store, StoreUnavailableError, Tx
 
 log = structlog.get_logger()
@@ -81,6 +82,7 @@ class StoreFigures:
     queue: Mapping[tuple[str, TransferState], int] = field(default_factory=dict)
     oldest: Mapping[tuple[str, TransferState], float] = field(default_factory=dict)
     overdue: Mapping[str, float] = field(default_factory=dict)  # by lane
+    archive: ArchiveFigures = field(default_factory=ArchiveFigures)
     readable: bool = False
 
 
@@ -264,6 +266,7 @@ class Metrics:
             "kephs_work_overdue_seconds", "How long the oldest work due waits for its lane.", ("lane",),
             [((lane,), age) for lane, age in figures.overdue.items()],
         )  # fmt: skip
+        yield from archive_gauges(figures.archive)
         counters = getattr(self._store, "counters", None)
         if counters is not None:
             for name, help_text, value in (
@@ -316,4 +319,4 @@ def _store_figures(tx: Tx, now: datetime) -> StoreFigures:
     for peer in sorted({peer for peer, state in counts if state is TransferState.QUEUED}):
         due[f"relay {peer}"] = tx.transfers.next_due(peer)
     overdue = {lane: 0.0 if at is None else max(0.0, (now - at).total_seconds()) for lane, at in due.items()}
-    return StoreFigures(counts, oldest, overdue, readable=True)
+    return StoreFigures(counts, oldest, overdue, archive_figures(tx, now), readable=True)

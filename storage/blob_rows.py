@@ -4,7 +4,8 @@ What refers to content: an item in any mailbox, an evidence, a message's verific
 receipt that is not handed over yet (also one that was given up: an operator may send it again), and an
 accepted message (its original and its KEP message) until everybody has it. A completed message keeps
 its digests but no longer its content: the mailboxes do, and when the last item goes, so does the key. The
-KEP message of a message sent here stays as long as somebody has the original: its bundle holds both.
+KEP message of a message sent here stays as long as somebody has the original: its bundle holds both. A legal
+hold keeps content as a reference does.
 """
 
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BindParameter,
+    ColumnElement,
     Select,
     bindparam,
     delete,
@@ -24,8 +26,9 @@ from sqlalchemy import (
 )
 
 from kephs.ports import Blob
+from storage.hold_tables import held_contents, legal_holds
 from storage.statements import Database
-from storage.tables import blobs, evidence, items, loose_blobs, messages, transfers
+from storage.tables import blobs, deliveries, evidence, items, loose_blobs, messages, transfers
 
 _ADD: Final = insert(blobs).values(
     {name: bindparam(name) for name in ("sha256", "sha512", "size", "place", "data_key")}
@@ -64,6 +67,25 @@ _LOOSE: Final = (
 _SETTLE: Final = delete(loose_blobs).where(loose_blobs.c.number == bindparam("number"))
 _accepted = messages.c.state == literal_column("'accepted'")
 _sha256: BindParameter[bytes] = bindparam("sha256")
+
+
+def _held_by(sha256: BindParameter[bytes]) -> ColumnElement[bool]:
+    """Whether a hold stands on content: kept when it left a mailbox, or a message's by message or account."""
+    stands = legal_holds.c.lifted_at.is_(None)
+    of_message = or_(messages.c.digest_sha256 == sha256, messages.c.dispatch == sha256)
+    return or_(
+        exists().where(held_contents.c.sha256 == sha256),
+        exists().where(stands, of_message, legal_holds.c.message_id == messages.c.message_id),
+        exists().where(stands, of_message, legal_holds.c.account_id == messages.c.account_id),
+        exists().where(
+            stands,
+            of_message,
+            deliveries.c.message_id == messages.c.message_id,
+            legal_holds.c.account_id == deliveries.c.account_id,
+        ),
+    )
+
+
 _REFERENCES: Final = select(
     or_(
         exists().where(items.c.sha256 == _sha256),
@@ -75,6 +97,7 @@ _REFERENCES: Final = select(
             messages.c.account_id.is_not(None),
             exists().where(items.c.sha256 == messages.c.digest_sha256),
         ),
+        _held_by(_sha256),
     ),
     or_(
         exists().where(messages.c.digest_sha256 == _sha256, _accepted),

@@ -11,6 +11,7 @@ from typing import cast
 
 from evidence.ledger.notes import NoteVerifier
 from kephs.ports import Tx
+from storage.fsck_archive import check_archive
 from storage.fsck_findings import Finding, FindingCode
 from storage.fsck_ledger import check_ledger
 from storage.fsck_mailboxes import AccountCheck, MailboxCheck
@@ -48,6 +49,7 @@ def check(
     yield from MessageCheck(scope).run()
     yield from MailboxCheck(scope).run()
     yield from check_trust(scope)
+    yield from check_archive(scope)
     yield from _orphans(scope)
 
 

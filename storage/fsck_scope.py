@@ -12,6 +12,8 @@ from evidence.ledger.chain import LedgerEntry
 from evidence.ports import ByteSource
 from kephs.domain.audit import AuditEntry
 from kephs.domain.audit_anchor import Anchored
+from kephs.domain.erasure import Destroyed
+from kephs.domain.legal_hold import LegalHold
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
 from kephs.domain.trust_list import TrustAnchor
 from kephs.ports import (
@@ -22,7 +24,9 @@ from kephs.ports import (
     BlobMissingError,
     Blobs,
     Deliveries,
+    Erasures,
     Evidences,
+    Holds,
     Mailboxes,
     Messages,
     Transfers,
@@ -126,6 +130,26 @@ class CheckedAudit(Audit, Protocol):
         ...
 
 
+class CheckedHolds(Holds, Protocol):
+    """What fsck asks of legal holds beside the port."""
+
+    def survey(self) -> Iterable[LegalHold | UnreadableRow]:
+        """Yield every hold."""
+        ...
+
+    def held(self, number: int) -> Iterable[bytes]:
+        """Yield the digests of content that a hold keeps by itself."""
+        ...
+
+
+class CheckedErasures(Erasures, Protocol):
+    """What fsck asks of destroyed content beside the port."""
+
+    def survey(self) -> Iterable[Destroyed | UnreadableRow]:
+        """Yield all that was destroyed, ascending."""
+        ...
+
+
 class CheckedTx(Protocol):
     """A snapshot of a store of this package."""
 
@@ -166,6 +190,16 @@ class CheckedTx(Protocol):
 
     @property
     def audit(self) -> CheckedAudit:
+        """Return the rows of this subject."""
+        ...
+
+    @property
+    def holds(self) -> CheckedHolds:
+        """Return the rows of this subject."""
+        ...
+
+    @property
+    def erasures(self) -> CheckedErasures:
         """Return the rows of this subject."""
         ...
 

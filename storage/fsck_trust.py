@@ -1,4 +1,4 @@
-"""fsck on the process record, the trust list and the certificates bound to accounts.
+"""fsck on the process record and what it tells of: trust list, bound certificates, holds, destroyed content.
 
 The process record is one chain; what it says of the trust list must be what the trust list says, so that an
 anchor put there past `kephs trust` is found, even by somebody who has the instance's key.
@@ -20,6 +20,7 @@ from kephs.domain.trust_list import (
     AnchorState,
     folded_name,
 )
+from storage.fsck_erasures import ErasureTold, check_erasures
 from storage.fsck_findings import Finding, FindingCode, unreadable
 from storage.fsck_scope import PAGE, Scope
 from storage.survey import UNREADABLE, UnreadableRow
@@ -35,8 +36,9 @@ _BREAKS: Final[Mapping[BreakKind, FindingCode]] = MappingProxyType(
 
 def check_trust(scope: Scope) -> Iterator[Finding]:
     """Yield what does not hold of record, trust list and bound certificates."""
-    told = _Told()
-    yield from _record(scope, told)
+    told, erased = _Told(), ErasureTold()
+    yield from _record(scope, told, erased)
+    yield from check_erasures(scope, erased)
     yield from _anchors(scope, told)
     yield from _certificates(scope)
 
@@ -61,7 +63,7 @@ class _Told:
             self.states[entry.subject] = AnchorState.RETIRED
 
 
-def _record(scope: Scope, told: _Told) -> Iterator[Finding]:
+def _record(scope: Scope, told: _Told, erased: ErasureTold) -> Iterator[Finding]:
     check, count = RecordCheck(scope.anchors), 0
     for count, entry in enumerate(scope.tx.audit.survey(), 1):
         if isinstance(entry, UnreadableRow):
@@ -70,6 +72,7 @@ def _record(scope: Scope, told: _Told) -> Iterator[Finding]:
             continue
         yield from map(_broken, check.take(entry))
         told.take(entry)
+        erased.take(entry)
         if count % PAGE == 0:
             scope.progress("audit", count)
     yield from map(_broken, check.finish())

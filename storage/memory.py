@@ -11,8 +11,12 @@ from evidence.ports import ByteSource, BytesSource
 from kephs.ports import Blob, BlobMissingError, Spool, StoreUnavailableError, Tx
 from storage.batching import for_caller
 from storage.errors import ReadOnlyError
+from storage.memory_archive import MemoryArchive
 from storage.memory_evidence import MemoryEvidences
+from storage.memory_foreign import MemoryForeign
+from storage.memory_holds import MemoryErasures, MemoryHolds
 from storage.memory_mailboxes import MemoryMailboxes
+from storage.memory_preservation import MemoryPreservation
 from storage.memory_tables import Tables
 from storage.memory_transfers import MemoryTransfers
 from storage.memory_tree import MemoryTree
@@ -36,6 +40,11 @@ class MemoryTx:
         self.mailboxes = MemoryMailboxes(tables)
         self.anchors = MemoryAnchors(tables)
         self.audit = MemoryAudit(tables)
+        self.archive = MemoryArchive(tables)
+        self.preservation = MemoryPreservation(tables, self.archive)
+        self.erasures = MemoryErasures(tables)
+        self.holds = MemoryHolds(tables)
+        self.foreign = MemoryForeign(tables)
 
 
 class MemoryStore:

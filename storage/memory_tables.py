@@ -8,10 +8,14 @@ from directory.accounts import Account, AppPassword, Operator
 from directory.certificates import BoundCertificate
 from evidence.ledger.chain import LedgerEntry
 from kephs.domain.audit import AuditEntry
+from kephs.domain.erasure import Destroyed, PendingErasure, Removal
+from kephs.domain.legal_hold import LegalHold
 from kephs.domain.mailboxes import Folder, NewItem
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
 from kephs.domain.trust_list import TrustAnchor
 from kephs.ports import Blob, StoredCheckpoint
+from kephs.ports.archive import ArchivedObject
+from kephs.ports.preservation import RenewalRow
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -89,6 +93,15 @@ class Tables:
     certificates: Table[int, BoundCertificate] = field(init=False)  # by number, from 1
     anchors: Table[bytes, TrustAnchor] = field(init=False)
     audit: Table[int, AuditEntry] = field(init=False)
+    removals: Table[bytes, tuple[Removal, ...]] = field(init=False)  # by content
+    destroyed: Table[int, Destroyed] = field(init=False)  # by number of the process record's entry
+    erasures: Table[str, PendingErasure] = field(init=False)  # by account
+    holds: Table[int, LegalHold] = field(init=False)
+    held: Table[tuple[bytes, int], LegalHold] = field(init=False)  # by content and hold
+    archived: Table[str, ArchivedObject] = field(init=False)
+    # by certificate: path, first and last ledger entry
+    authorities: Table[bytes, tuple[tuple[bytes, ...], int, int]] = field(init=False)
+    rounds: Table[int, RenewalRow] = field(init=False)
     blobs: Table[bytes, Blob] = field(init=False)
     indexes: Table[bytes, bytes] = field(init=False)
     messages: Table[str, Submission] = field(init=False)
@@ -115,6 +128,14 @@ class Tables:
         self.certificates = Table(self.undo)
         self.anchors = Table(self.undo)
         self.audit = Table(self.undo)
+        self.removals = Table(self.undo)
+        self.destroyed = Table(self.undo)
+        self.erasures = Table(self.undo)
+        self.holds = Table(self.undo)
+        self.held = Table(self.undo)
+        self.archived = Table(self.undo)
+        self.authorities = Table(self.undo)
+        self.rounds = Table(self.undo)
         self.blobs = Table(self.undo)
         self.indexes = Table(self.undo)
         self.messages = Table(self.undo)

@@ -10,6 +10,7 @@ from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 from kephs.domain.messages import Delivery, Submission
 from kephs.ports import Blob
 from storage.errors import ConflictError
+from storage.memory_holds import held_digests
 from storage.memory_tables import Tables
 
 
@@ -162,7 +163,7 @@ class MemoryBlobs:
     def release_unused(self, limit: int) -> list[Blob]:
         """Drop rows that nothing refers to; see `storage.blob_rows` for what counts as a reference."""
         kept = {item.item.sha256 for item in self._t.items.values()}
-        used = set(kept)
+        used = kept | held_digests(self._t)
         used.update(e.blob for e in self._t.evidence.values())
         for message in self._t.messages.values():
             used.add(message.material or b"")

@@ -1,11 +1,15 @@
 """One transaction's view of the database: the repositories of all subjects together."""
 
 from storage.accounts import SqlAccounts
+from storage.archive_rows import SqlArchive
 from storage.blob_rows import SqlBlobs
 from storage.deliveries import SqlDeliveries
 from storage.evidences import SqlEvidences
+from storage.foreign_rows import SqlForeign
+from storage.holds import SqlErasures, SqlHolds
 from storage.mailboxes import SqlMailboxes
 from storage.messages import SqlMessages
+from storage.preservation_rows import SqlPreservation
 from storage.statements import Database
 from storage.transfers import SqlTransfers
 from storage.tree_rows import SqlTree
@@ -27,6 +31,11 @@ class SqlTx:
         self.mailboxes = SqlMailboxes(database, blobs)
         self.anchors = SqlAnchors(database)
         self.audit = SqlAudit(database, self.evidence)
+        self.archive = SqlArchive(database, blobs, self.audit)
+        self.preservation = SqlPreservation(database, self.archive)
+        self.erasures = SqlErasures(database, self.messages)
+        self.holds = SqlHolds(database, blobs)
+        self.foreign = SqlForeign(database)
 
     def begin(self) -> None:
         """Forget what an earlier, failed work left."""

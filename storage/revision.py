@@ -6,7 +6,7 @@ from typing import Final
 
 from storage.errors import SchemaError
 
-HEAD: Final = "0004"  # a test compares it with the newest migration
+HEAD: Final = "0007"  # a test compares it with the newest migration
 
 
 class DatabaseUnreadableError(SchemaError):

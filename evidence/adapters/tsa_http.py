@@ -163,17 +163,21 @@ class HttpTimestamper:
         self._asked_about: dict[bytes, tuple[datetime, str | None]] = {}
         self._avoid_until: dict[str, datetime] = {}
 
-    async def stamp(self, digest: bytes) -> bytes:
-        """Return a verified token, DER ContentInfo, over a SHA-256 digest.
+    async def stamp(self, digest: bytes, hash_name: str = "sha256") -> bytes:
+        """Return a verified token, DER ContentInfo, over a digest.
+
+        Args:
+            digest: SHA-256 of what is stamped, unless another hash is named.
+            hash_name: hashlib's name of its hash (hash-tree renewal takes stronger ones).
 
         Raises:
             TimestampUnavailableError: no authority gave a usable one; the text says what each did.
-            ValueError: the digest is not of 32 octets.
+            ValueError: the digest is not of the hash's length.
         """
         failures: list[str] = []
         for authority in self._in_order():
             try:
-                token = await self._ask(authority, digest)
+                token = await self._ask(authority, digest, hash_name)
             except TimestampRefusedError as error:
                 failure = shown(str(error))
             except TimeoutError:
@@ -195,20 +199,24 @@ class HttpTimestamper:
         failed = {name for name, until in self._avoid_until.items() if until > now}
         return sorted(self._authorities, key=lambda authority: authority.name in failed)
 
-    async def _ask(self, authority: _Authority, digest: bytes) -> bytes:
+    async def _ask(self, authority: _Authority, digest: bytes, hash_name: str) -> bytes:
         nonce = self._nonces() & _64_BITS
-        body = build_request(digest, nonce, policy=authority.policy)
+        body = build_request(digest, nonce, policy=authority.policy, hash_name=hash_name)
         before = self._clock()
         headers = self._headers(authority.endpoint, digest)
         async with asyncio.timeout(self._timeout):
             answer = await self._post(authority.url, body, headers)
-        token = self._read(authority, answer, digest, nonce)
+        token = self._read(authority, answer, digest, nonce, hash_name)
         now, gen_time = self._clock(), token.info.gen_time
         if not before - self._max_skew <= gen_time <= now + self._max_skew:
             raise TimestampRefusedError(f"genTime {gen_time.isoformat()} is far from our clock")
         at = max(now, gen_time)
         verified = verify_token(
-            token, imprint=digest, trust=self._trust, at=at, candidates=self._intermediates
+            token,
+            imprint=lambda name: digest if name == hash_name else b"",
+            trust=self._trust,
+            at=at,
+            candidates=self._intermediates,
         )
         if not verified.passed or verified.certificate is None:
             step = verified.report.failing_step
@@ -223,10 +231,12 @@ class HttpTimestamper:
         bits = (self._nonces() & _64_BITS) << 64 | self._nonces() & _64_BITS
         return {**_HEADERS, **endpoint.headers(digest, bits.to_bytes(SALT_OCTETS, "big"))}
 
-    def _read(self, authority: _Authority, answer: bytes, digest: bytes, nonce: int) -> Token:
+    def _read(self, authority: _Authority, answer: bytes, digest: bytes, nonce: int, hash_name: str) -> Token:
         """Return the token of an answer, and count it: a bad one costs as much as a good one."""
         try:
-            token = check_response(answer, digest=digest, nonce=nonce, policy=authority.policy)
+            token = check_response(
+                answer, digest=digest, nonce=nonce, policy=authority.policy, hash_name=hash_name
+            )
         except TimestampRefusedError as error:
             if (words := refusal_text(answer)) is not None:
                 told = "" if words in str(error) else f" (it says: {words})"

@@ -111,7 +111,7 @@ class RecordEnd:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a hand-over says of itself. ``counts`` by subject; ``key_check`` tells the right key from others."""
+    """What a hand-over says of itself. ``counts`` by subject; ``key_check`` tells its key from others."""
 
     by: HandedBy
     made_at: datetime

@@ -6,6 +6,7 @@ member                          content
 ``mimetype``                    ``application/vnd.etsi.asic-e+zip``, first and stored
 ``BENIOKU.txt``                 how to check everything with common tools (`evidence.bundle.readme`)
 ``ileti/original.eml``          what the holder signed and sent, byte for byte
+``ileti/imha.json``             in its place where it is destroyed: `evidence.bundle.destroyed`
 ``ileti/dispatch.eml``          the KEP message as the recipient gets it (where there is one)
 ``delil/<stem>.xml``            every evidence, ``10-SubmissionAcceptance.xml``, ``40-Delivery-1.xml``
 ``delil/<stem>.ers``            its evidence record (RFC 4998), where its stamp is a batch's
@@ -44,6 +45,8 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import BinaryIO, Final
 
+from evidence.bundle.destroyed import NAME as DESTROYED
+from evidence.bundle.destroyed import DestroyedContent
 from evidence.bundle.readme import ReadmeFacts, readme
 from evidence.bundle.zip_store import Measure, measure, write_archive
 from evidence.ledger.chain import LedgerEntry
@@ -108,7 +111,7 @@ class BundleContents:
     ``sender_exact``: the original's octets are those signed; common tools find the signature intact.
     """
 
-    original: ByteSource
+    original: ByteSource | None  # None where it is destroyed
     evidences: Sequence[SealedEvidence]
     dispatch: ByteSource | None = None
     revocation: Sequence[RevocationFile] = ()
@@ -121,6 +124,7 @@ class BundleContents:
     ledger: Sequence[LedgerEntry] = ()
     checkpoint: bytes | None = None
     proofs: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    destroyed: DestroyedContent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +188,12 @@ def plan_bundle(contents: BundleContents, *, created_at: datetime) -> BundlePlan
 
 
 def _message_members(contents: BundleContents) -> Iterator[tuple[str, ByteSource]]:
-    yield ORIGINAL, contents.original
+    if contents.original is not None:
+        yield ORIGINAL, contents.original
+    elif contents.destroyed is not None:
+        yield DESTROYED, BytesSource(contents.destroyed.encode())
+    else:
+        raise BundleError("neither an original nor what became of it")
     if contents.dispatch is not None:
         yield DISPATCH, contents.dispatch
     for name, content in (
@@ -343,12 +352,13 @@ def _readme_facts(contents: BundleContents, message_id: str) -> ReadmeFacts:
         ocsp="ocsp" in endings,
         crl="crl" in endings,
         ledger=contents.checkpoint is not None and bool(contents.proofs),
+        destroyed=contents.original is None,
     )
 
 
 def _original_at(contents: BundleContents) -> int | None:
     """Return where in the KEP message the original begins, None where it is not found there."""
-    if contents.dispatch is None or contents.original.size == 0:
+    if contents.dispatch is None or contents.original is None or contents.original.size == 0:
         return None
     probe = contents.original.read(0, _PROBE)
     at = contents.dispatch.read(0, _HEAD_SEARCHED).find(probe)

@@ -26,14 +26,15 @@ class ReadmeFacts:
     ocsp: bool = True
     crl: bool = False
     ledger: bool = False
+    destroyed: bool = False
 
 
 def readme(facts: ReadmeFacts) -> str:
     """Return the text."""
-    sections = [_PREPARE, _FILES, _MANIFEST, _EVIDENCE, _EMBEDDED]
+    sections = [_PREPARE, _FILES, _MANIFEST, _evidence_section(facts), _EMBEDDED]
     if facts.batch or facts.sender_record:
         sections.append(_BATCH)
-    sections.append(_message_section(facts))
+    sections.append(_DESTROYED if facts.destroyed else _message_section(facts))
     if facts.ocsp or facts.crl:
         sections.append(_revocation_section(facts))
     if facts.ledger:
@@ -194,6 +195,20 @@ _MESSAGE: Final = r"""İLETİ / THE MESSAGE
 KEP iletisinin (KEPHS) ve orijinalin (gönderici) imzaları; KEP iletisindeki orijinal buradakinin aynısı.
 Signatures on the KEP message (provider) and on the original (holder); the original inside is this one.
 """
+
+_DESTROYED: Final = r"""İLETİ / THE MESSAGE
+İletinin içeriği imha edilmiştir; ileti/imha.json ne zaman ve neden olduğunu söyler. Deliller duruyor: kimde
+bir kopya varsa, SHA-256 özeti delillerdekiyle karşılaştırılabilir (sha256sum KOPYA.eml).
+The content of the message is destroyed; ileti/imha.json says when and why. The evidence stays: whoever has a
+copy can compare its SHA-256 with the evidence (sha256sum COPY.eml).
+"""
+_DIGEST_TR: Final = "ileti/imha.json dosyasındaki özettir"
+_DIGEST_EN: Final = "its DigestValue is the one in ileti/imha.json"
+_DIGEST_COMMAND: Final = (
+    r"""O=$(sed -nE 's/^ *"original_sha256_base64": "([^"]+)".*/\1/p' ileti/imha.json)"""
+    "\n"
+    r"""    [ ${#O} = 44 ] || dur ileti/imha.json"""
+)
 
 _SENDER: Final = r"""
 Gönderici imzası, KEPHS'nin ona aldığı damganın (imza.ers) zamanında denetlenir; imza.p7s orijinaldekidir.
@@ -362,6 +377,17 @@ NE NEREDE / WHAT IS WHERE
 - dogrulama/gonderici-*: göndericinin sertifikası hakkında kabul anında alınanlar.
   What was got at reception about the holder's certificate.
 """
+
+
+def _evidence_section(facts: ReadmeFacts) -> str:
+    """Return how evidence is checked: against the original, or against the digest of a destroyed one."""
+    if not facts.destroyed:
+        return _EVIDENCE
+    return (
+        _EVIDENCE.replace("ileti/original.eml dosyasının SHA-256 özetidir", _DIGEST_TR)
+        .replace("its DigestValue is the SHA-256 of ileti/original.eml", _DIGEST_EN)
+        .replace("O=$(openssl dgst -sha256 -binary ileti/original.eml | openssl base64 -A)", _DIGEST_COMMAND)
+    )
 
 
 def _message_section(facts: ReadmeFacts) -> str:

@@ -86,9 +86,8 @@ def _settle(
     """Choose the answer that counts: what was asked for, else what the signature brought."""
     problem, code = "neither OCSP nor CRL answered", "no-revocation-answer"
     chosen = None
-    if live is not None and live.status is RevocationStatus.UNKNOWN and prepared.moment is Moment.RECEPTION:
-        brought = tuple([one for one in brought if one.status is RevocationStatus.REVOKED])  # never "good"
-    for answer in (live, *brought) if brought else (live,):
+    serving = brought and tuple([one for one in brought if _may_serve(prepared, use, live, one)])
+    for answer in (live, *serving) if serving else (live,):
         if answer is None:
             continue
         found = _problem(prepared, facts, use, answer, at)
@@ -105,6 +104,22 @@ def _settle(
         if _counts(answer, use) and (chosen is None or chosen is answer or not answer.on_hold):
             return _Told(chosen, answer, problem, code)
     return _Told(chosen, None, problem, code)
+
+
+def _may_serve(prepared: Prepared, use: Use, live: RevocationAnswer | None, answer: RevocationAnswer) -> bool:
+    """Say whether an answer that the signature brought may stand in for the network's.
+
+    At reception nobody but the issuer says "valid now": a sender whose certificate was revoked could bring an
+    answer from before. One made after the signature's own time stamp tells what the profiles P2 to P4 ask, as
+    long as the network does not say that it knows nothing of the certificate.
+    """
+    if prepared.moment is not Moment.RECEPTION or answer.status is RevocationStatus.REVOKED:
+        return True
+    if live is not None and live.status is RevocationStatus.UNKNOWN:
+        return False
+    if use.role not in {Role.SIGNER, Role.COUNTER_SIGNER}:
+        return True
+    return prepared.best_time is not None and answer.this_update >= prepared.best_time
 
 
 def _problem(
@@ -141,6 +156,8 @@ def _revoked_step(number: str, facts: CertificateFacts, use: Use, told: _Told, m
         if later is not None and later.status is RevocationStatus.REVOKED and later.revoked_at is not None:
             detail = f"{facts.label} revoked {later.revoked_at.isoformat()}, after the time that counts"
             return held(number, _REVOKED_NAME, detail, "revoked-later")
+        if later is None:  # step 5 says so, and decides
+            return noted(number, _REVOKED_NAME, told.code, facts.label)
         return _not_revoked(number, facts)
     since = answer.revoked_at.isoformat() if answer.revoked_at is not None else "unknown"
     detail = f"{facts.label} revoked {since} {answer.reason or ''}".rstrip()

@@ -390,8 +390,8 @@ _REVOCATION: Final[Mapping[str, Pair]] = MappingProxyType(
             "The certificate of a counter-signer is revoked.",
         ),
         "no-revocation-answer": (
-            "OCSP de SİL de yanıt vermedi; daha sonra yeniden deneyin.",
-            "Neither OCSP nor CRL answered; try again later.",
+            "OCSP ya da SİL yanıtı yok; daha sonra deneyin, çevrimdışıysa yanıtları dosya olarak verin.",
+            "There is no answer by OCSP or CRL; try again later, or offline give the answers as files.",
         ),
         "revocation-unknown": (
             "OCSP yanıtlayıcısı sertifikayı tanımıyor; daha sonra yeniden deneyin.",
@@ -429,6 +429,10 @@ _SHOWN: Final[Mapping[str, Pair]] = MappingProxyType(
         "header-unprotected": (
             "Konu, gönderen ve alıcılar imzanın dışındadır; onları kabul delili kaydeder.",
             "Subject, sender and recipients are not signed; the evidence of acceptance records them.",
+        ),
+        "nothing-to-compare": (
+            "Karşılaştırılacak imzalı içerik yok; önceki adıma bakın.",
+            "There is no signed content to compare with; see the earlier step.",
         ),
         "shown-as-signed": (
             "Gösterilen başlık imzalananla aynı anlamda.",

@@ -126,7 +126,7 @@ def shown_steps(source: ByteSource, root: Part, *, limits: SmimeLimits = DEFAULT
     """
     signed = _signed_part(source, root, limits)
     if signed is None:
-        return [Step(STEP, _NAME, None, "no signed content to compare with")]
+        return [Step(STEP, _NAME, None, "no signed content", code="nothing-to-compare")]
     return steps_of(compare_headers(root, signed))
 
 

@@ -39,9 +39,15 @@ from datetime import datetime
 from hashlib import new as new_hash
 from typing import NamedTuple
 
-from evidence.asn1.der import DerError
+from evidence.asn1.der import DerError, walk
 from evidence.asn1.framing import definite, is_indefinite
-from evidence.cms.signed_data import ID_DATA, MESSAGE_DIGEST, SignedData, parse_signed_data
+from evidence.cms.signed_data import (
+    COUNTER_SIGNATURE,
+    ID_DATA,
+    MESSAGE_DIGEST,
+    SignedData,
+    parse_signed_data,
+)
 from evidence.mail.mime import Part, Range
 from evidence.mail.smime import (
     EntityKind,
@@ -92,6 +98,7 @@ __all__ = [
 
 _PLACE = "outermost body is the signature"
 _FORM = "signed data"
+_DEPTH_MAX = 48  # a time stamp with its authorities nests to about twenty
 
 
 def prepare(
@@ -181,6 +188,17 @@ def _signed_data(der: bytes, cap: int, policy: NesPolicy) -> SignedData:
     return parse_signed_data(der, max_size=cap)
 
 
+def _walked(signed: SignedData) -> None:
+    """Refuse what nobody reads and no signature covers, where it is not DER or nested without end."""
+    for signer in signed.signers:
+        for attribute in signer.unsigned:
+            if attribute.oid == COUNTER_SIGNATURE:  # read and capped by itself
+                continue
+            for value in attribute.values:
+                for _ in walk(value, max_depth=_DEPTH_MAX):
+                    pass
+
+
 class _Digested(NamedTuple):
     """The content's digests by hashlib name, and which variant of the octets received they are of."""
 
@@ -246,6 +264,11 @@ def _open(
     malformed = SubIndication.FORMAT_FAILURE
     try:
         signed = read()
+    except DerError as error:
+        steps.append(failing("2", _FORM, "not-strict-der", str(error), malformed, Verdict.FAILED))
+        return None
+    try:
+        _walked(signed)
     except DerError as error:
         steps.append(failing("2", _FORM, "not-strict-der", str(error), malformed, Verdict.FAILED))
         return None

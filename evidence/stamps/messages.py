@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import new as new_hash
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Final
 
 from evidence.asn1.der import (
@@ -52,7 +53,7 @@ from evidence.cms.signed_data import (
     SignerInfo,
     parse_signed_data,
 )
-from evidence.x509.algorithms import UnknownAlgorithmError, digest_algorithm
+from evidence.x509.algorithms import HASH_OIDS, UnknownAlgorithmError, digest_algorithm
 
 MAX_REQUEST: Final = 4 * 1024
 MAX_RESPONSE: Final = 64 * 1024
@@ -79,7 +80,13 @@ _FAILURES: Final = {
 
 _GRANTED: Final = frozenset({0, 1})  # granted, grantedWithMods
 _WEAK: Final = frozenset({"sha1", "sha224"})
-_SHA256_IDENTIFIER: Final = seq(oid("2.16.840.1.101.3.4.2.1"), NULL_DER)
+_IDENTIFIERS: Final = MappingProxyType(
+    {
+        name: seq(oid(dotted), b"" if name.startswith("sha3_") else NULL_DER)
+        for dotted, name in HASH_OIDS.items()
+    }
+)
+"""SHA-2 with NULL, as authorities are used to; SHA-3 without (spec: RFC8702#3.1)."""
 _VERSION_1: Final = integer(1)
 _CERT_REQ: Final = boolean(True)  # noqa: FBT003 - the value itself is what is encoded
 _GRANTED_STATUS: Final = seq(integer(0))
@@ -113,18 +120,26 @@ class TimestampRequest:
     certificates: bool
 
 
-def build_request(digest: bytes, nonce: int, *, policy: str | None = None) -> bytes:
+def build_request(
+    digest: bytes, nonce: int, *, policy: str | None = None, hash_name: str = "sha256"
+) -> bytes:
     """Return a TimeStampReq, DER, with certReq TRUE: without certificates a token proves nothing offline.
 
     Args:
-        digest: SHA-256 of what is stamped, 32 octets.
+        digest: what is stamped, SHA-256 of it unless another hash is named.
         nonce: at least 64 random bits; the answer must repeat it.
         policy: the TSA policy wanted, dotted; None leaves it to the authority.
+        hash_name: hashlib's name of the digest's hash, one that may be used today.
+
+    Raises:
+        ValueError: no such hash, or a digest of another length.
     """
-    if len(digest) != sha256().digest_size:
-        raise ValueError("imprint must be SHA-256")
+    identifier = _IDENTIFIERS.get(hash_name)
+    if identifier is None or len(digest) != new_hash(hash_name).digest_size:
+        raise ValueError(f"imprint must be {hash_name.replace('sha', 'SHA-')}")
     wanted = oid(policy) if policy is not None else b""
-    return seq(_VERSION_1, seq(_SHA256_IDENTIFIER, octets(digest)), wanted, integer(nonce), _CERT_REQ)
+    imprint = seq(identifier, octets(digest))
+    return seq(_VERSION_1, imprint, wanted, integer(nonce), _CERT_REQ)
 
 
 def read_request(der: bytes) -> TimestampRequest:
@@ -199,7 +214,9 @@ def parse_response(der: bytes) -> bytes:
     return token.whole
 
 
-def check_response(der: bytes, *, digest: bytes, nonce: int, policy: str | None = None) -> "Token":
+def check_response(
+    der: bytes, *, digest: bytes, nonce: int, policy: str | None = None, hash_name: str = "sha256"
+) -> "Token":
     """Return the token of a response if it answers this request; its signature is not checked here.
 
     Status, nonce, imprint and its algorithm, and the policy where one was asked for.
@@ -215,7 +232,7 @@ def check_response(der: bytes, *, digest: bytes, nonce: int, policy: str | None 
     info = token.info
     if info.nonce != nonce:
         raise TimestampRefusedError("the nonce is not the request's")
-    if info.hash_name != "sha256" or info.imprint != digest:
+    if info.hash_name != hash_name or info.imprint != digest:
         raise TimestampRefusedError("the imprint is not the request's")
     if policy is not None and info.policy != policy:
         raise TimestampRefusedError(f"policy {info.policy} was not asked for")

@@ -1,6 +1,7 @@
 """Were the certificates behind a set of seals good when the seals were made? From data at hand, offline.
 
-A revocation counts from its date: what a stamp proves to be older stays valid (signing §1). For a
+A revocation counts from its date: what a stamp proves to be older stays valid (signing §1). Answers count
+that were fresh at a stamp, at export or now, and those said later while the certificate still lived. For a
 transaction certificate data is needed; for authorities and time-stamping authorities it is looked at
 where present and its absence is a warning.
 """
@@ -14,6 +15,7 @@ from evidence.stamps.stamp_check import failed
 from evidence.x509.certificates import CertificateFacts
 from evidence.x509.chain import Chain, TrustStore, build_chain
 from evidence.x509.crl import check_crl
+from evidence.x509.offline import OfflineRevocation
 from evidence.x509.revocation import RevocationAnswer, RevocationError, RevocationStatus, check_ocsp
 
 
@@ -59,12 +61,18 @@ def revocation_step(
     stamps = [time for _, proven, _ in sealed for time in proven if time is not None]
     moments = sorted({*times, *([min(stamps), max(stamps)] if stamps else [])}, reverse=True)
     known: dict[tuple[bytes, bytes], list[RevocationAnswer]] = {}
+    offline = OfflineRevocation(
+        [content for name, content in files if not name.endswith(".crl")],
+        [content for name, content in files if name.endswith(".crl")],
+    )
+    latest = max(times, default=None)
     unknown: set[str] = set()
     for chain, proven, needed in sealed:
         for position, (certificate, issuer) in enumerate(chain.links):
             key = (certificate.sha256, issuer.sha256)
             if key not in known:
                 known[key] = _answers(files, certificate, issuer, moments, trust)
+                known[key] += _later(offline, certificate, issuer, trust, proven, latest)
             if any(_was_revoked(answer, at) for answer in known[key] for at in proven):
                 detail = f"{certificate.subject_text} was revoked"
                 return failed(number, "revocation", detail, SubIndication.REVOKED)
@@ -118,6 +126,24 @@ def _answers(
             found.append(answer)
             break
     return found
+
+
+def _later(
+    offline: OfflineRevocation,
+    certificate: CertificateFacts,
+    issuer: CertificateFacts,
+    trust: TrustStore,
+    proven: Iterable[datetime | None],
+    latest: datetime | None,
+) -> list[RevocationAnswer]:
+    """Return what was said after the stamps, while the certificate lived: an archive collects it then.
+
+    Issuers are silent about certificates long expired, so nobody can get a fresh answer at export.
+    """
+    found = (
+        offline.answer(certificate, issuer, trust, at, not_after=latest) for at in proven if at is not None
+    )
+    return [answer for answer in found if answer is not None]
 
 
 def _was_revoked(answer: RevocationAnswer, stamped_at: datetime | None) -> bool:

@@ -34,6 +34,9 @@ from hashlib import sha256
 from typing import Any, Final
 
 from evidence.asn1.der import DerError
+from evidence.bundle.destroyed import MAX_FILE as DESTROYED_MAX
+from evidence.bundle.destroyed import NAME as DESTROYED
+from evidence.bundle.destroyed import DestroyedContent, statement_about
 from evidence.bundle.making import (
     DISPATCH,
     EVIDENCE_FOLDER,
@@ -353,7 +356,8 @@ def _strays(bundle: _Bundle) -> list[str]:
 
 def _message_step(bundle: _Bundle) -> Step:
     """Check that all parts are about one message and the original has the recorded digest."""
-    digest = bundle.digest(ORIGINAL)
+    digest, gone = bundle.digest(ORIGINAL), _destroyed(bundle)
+    digest = digest if gone is None else gone.sha256
     if digest is None:
         return failed("7", "message", "no original inside", SubIndication.SIGNED_DATA_NOT_FOUND)
     wanted = (bundle.manifest.get("message_id"), digest)
@@ -366,7 +370,18 @@ def _message_step(bundle: _Bundle) -> Step:
         detail = "neither acceptance nor rejection inside"
         sub = SubIndication.SIGNED_DATA_NOT_FOUND
         return failed("7", "message", detail, sub, Verdict.INDETERMINATE)
+    if gone is not None:
+        last = max(one.at for one in gone.parts)
+        detail = f"its content is destroyed since {last:%Y-%m-%dT%H:%M:%SZ}; the evidence stays"
+        return Step("7", "message", ok=None, detail=detail)
     return Step("7", "message", ok=True, detail=_shown(wanted[0]) or "")
+
+
+def _destroyed(bundle: _Bundle) -> DestroyedContent | None:
+    """Return what the signed bundle says in the place of its original; None where it has one."""
+    if ORIGINAL in bundle.members or bundle.members.get(DESTROYED) is None:
+        return None
+    return statement_about(bundle.content(DESTROYED, DESTROYED_MAX), bundle.manifest.get("message_id"))
 
 
 def _dispatch_step(bundle: _Bundle, message: MessageCheck) -> Step:
@@ -471,7 +486,8 @@ def _sender(bundle: _Bundle) -> SenderPart:
 
 def _accepted_at(bundle: _Bundle) -> datetime | None:
     """Return when evidence 10 was stamped, if it holds and is about this original."""
-    digest = bundle.digest(ORIGINAL)
+    gone = _destroyed(bundle)
+    digest = bundle.digest(ORIGINAL) if gone is None else gone.sha256
     times = [
         check.stamped_at
         for check in bundle.evidences.values()

@@ -28,7 +28,7 @@ it was stored, or one over the export itself.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import new as new_hash
-from typing import Final
+from typing import Final, NamedTuple
 
 from evidence.forms import serialise
 from evidence.model.records import NAMES, EvidenceRecord
@@ -36,7 +36,7 @@ from evidence.report import Report, Step, SubIndication, Verdict, conclude
 from evidence.stamps.ers_check import RecordCheck, check_record
 from evidence.stamps.stamp_check import NO_PROOF, StampCheck, chain_step, check_stamps, failed, token_problem
 from evidence.stamps.timestamps import TokenReport
-from evidence.x509.algorithms import Role
+from evidence.x509.algorithms import AlgorithmPolicy, Role
 from evidence.x509.certificates import CertificateFacts
 from evidence.x509.chain import Chain, TrustStore
 from evidence.x509.role import DEFAULT_SEAL_POLICY, SealPolicy, domain_of, transaction_problem
@@ -127,7 +127,7 @@ def check_evidence(
         return EvidenceCheck(conclude(subject, steps, at))
     if certificate is None:
         return EvidenceCheck(conclude(subject, steps, at))
-    stamps = _stamps(signature, archived, ers, trust, at)
+    stamps = _stamps(signature, archived, ers, _Setting(trust, at, policy.algorithms))
     stamped_at = stamps.stamped_at
     steps += [_identity_step(signature), *stamps.steps]
     chain, step = chain_step(certificate, signature.certificates, trust, at, stamped_at, number="7")
@@ -227,25 +227,42 @@ class _Stamps:
         return (self.embedded.step._replace(number="6.1"), found._replace(number="6.2"))
 
 
+class _Setting(NamedTuple):
+    """What stamps are judged by."""
+
+    trust: TrustStore
+    at: datetime
+    algorithms: AlgorithmPolicy
+
+    def record(self, ers: bytes, document: bytes, *, ours: bool) -> RecordCheck:
+        """Judge an evidence record over a document."""
+        return check_record(
+            ers, lambda name: new_hash(name, document).digest(), self.trust, self.at,
+            ours=ours, algorithms=self.algorithms,
+        )  # fmt: skip
+
+
 def _stamps(
-    signature: XadesSignature, archived: Archived | None, ers: bytes | None, trust: TrustStore, at: datetime
+    signature: XadesSignature, archived: Archived | None, ers: bytes | None, setting: _Setting
 ) -> _Stamps:
     if archived is not None:
-        return _archived_stamps(archived, ers, trust, at)
-    record, proven = None, at
+        return _archived_stamps(archived, ers, setting)
+    record, proven = None, setting.at
     if ers is not None:
-        record = _record(ers, signature.document, trust, at, ours=signature.own)
-        proven = _proven(record, at)
-    return _Stamps(check_stamps(signature.tokens, signature.stamped, trust, proven, number="6"), record)
+        record = setting.record(ers, signature.document, ours=signature.own)
+        proven = _proven(record, setting.at)
+    embedded = check_stamps(signature.tokens, signature.stamped, setting.trust, proven, number="6")
+    return _Stamps(embedded, record)
 
 
-def _archived_stamps(archived: Archived, ers: bytes | None, trust: TrustStore, at: datetime) -> _Stamps:
+def _archived_stamps(archived: Archived, ers: bytes | None, setting: _Setting) -> _Stamps:
     """Judge every stamp of an export for the time that the next one over it proves."""
+    trust, at = setting.trust, setting.at
     record, stamp_at, archive_at = None, at, at
     if ers is not None:
         # Beside an export lies the record of what was stored; the archiver may make one over the export.
         documents = (archived.unstamped, archived.stamped, archived.document)
-        found = [_record(ers, document, trust, at, ours=True) for document in documents]
+        found = [setting.record(ers, document, ours=True) for document in documents]
         record = next((one for one in found if one.passed), found[0])
         stamp_at = _proven(record, at) if record is not found[0] else at
         archive_at = _proven(record, at) if record is found[2] else at
@@ -254,10 +271,6 @@ def _archived_stamps(archived: Archived, ers: bytes | None, trust: TrustStore, a
     signature = archived.signature
     embedded = check_stamps(signature.tokens, signature.stamped, trust, stamp_at, number="6")
     return _Stamps(embedded, record, archive)
-
-
-def _record(ers: bytes, document: bytes, trust: TrustStore, at: datetime, *, ours: bool) -> RecordCheck:
-    return check_record(ers, lambda name: new_hash(name, document).digest(), trust, at, ours=ours)
 
 
 def _proven(record: RecordCheck, at: datetime) -> datetime:

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from kephs.bench.archive_bench import archive_put, archive_s3
+from kephs.bench.archiving_bench import archive
 from kephs.bench.big import big_in, big_out
 from kephs.bench.big_bundle import bundle
 from kephs.bench.fetch import fetch
@@ -40,5 +42,8 @@ BENCHES: Final[Mapping[str, Bench]] = MappingProxyType(
         "bundle": bundle,
         "big-in": big_in,
         "big-out": big_out,
+        "archive": archive,
+        "archive-put": archive_put,
+        "archive-s3": archive_s3,
     }
 )

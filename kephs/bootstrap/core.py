@@ -12,6 +12,7 @@ from directory.providers import ProviderRegister
 from evidence.adapters.revocation_http import HttpRevocation
 from evidence.ports import Sealing
 from evidence.x509.chain import TrustStore
+from kephs.bootstrap.archive import ArchiveWork, open_archive, open_sealing_work
 from kephs.bootstrap.ledger import PublicLedger, open_public_ledger
 from kephs.bootstrap.opening import (
     open_courier,
@@ -22,6 +23,7 @@ from kephs.bootstrap.opening import (
     open_some_trust,
     open_times,
 )
+from kephs.bootstrap.preservation import open_preservation
 from kephs.bootstrap.sealing import (
     open_nes_policy,
     open_revocation,
@@ -56,6 +58,7 @@ from kephs.usecases.give_up import GiveUp
 from kephs.usecases.kept_evidence import KeptEvidence
 from kephs.usecases.mailbox import MailboxService
 from kephs.usecases.pass_refusal import PassRefusal
+from kephs.usecases.preserve import Preserve
 from kephs.usecases.read import Reader
 from kephs.usecases.receipts import FileReceipts, ReceiptMaker
 from kephs.usecases.receive import Receive
@@ -103,6 +106,8 @@ class Core:
     accounts: AccountWork
     mailbox: MailboxService
     ledger: PublicLedger
+    archive: ArchiveWork
+    preserve: Preserve
 
     @property
     def shared_ports(self) -> bool:
@@ -170,6 +175,14 @@ async def _open(
     give_up = GiveUp(store, blobs, sealer, records, changes, clock, times)
     smtp = open_courier(settings, offload)
     stack.push_async_callback(smtp.close)
+    ledger = open_public_ledger(settings, store, clock, session)
+    archive = open_sealing_work(
+        await open_archive(
+            settings, store, keys.objects, trust, offload, stack, clock=clock, point=point
+        ),
+        blobs=blobs, sealer=sealer, revocation=revocation, publishing=ledger.publish, offload=offload,
+        clock=clock,
+    )  # fmt: skip
     courier: Courier = smtp if meter is None else MeteredCourier(smtp, meter)
     return Core(
         settings=settings, node=node, store=store, blobs=blobs, sealer=sealer, clock=clock, ids=ids,
@@ -201,7 +214,7 @@ async def _open(
             offload, clock, times,
         ),
         wait=Wait(store, give_up, register, clock),
-        tidy=Tidy(store=store, blobs=blobs),
+        tidy=Tidy(store=store, blobs=blobs, clock=clock),
         reader=reader,
         sign_in=SignIn(store=store, passwords=passwords, clock=clock, register=register),
         accounts=AccountWork(
@@ -210,7 +223,9 @@ async def _open(
         mailbox=MailboxService(
             store=store, blobs=blobs, reader=reader, changes=changes, offload=offload, clock=clock
         ),
-        ledger=open_public_ledger(settings, store, clock, session),
+        ledger=ledger,
+        archive=archive,
+        preserve=open_preservation(archive.parts, revocation),
     )  # fmt: skip
 
 

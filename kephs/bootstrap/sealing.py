@@ -70,7 +70,10 @@ def open_revocation(settings: Settings, session: aiohttp.ClientSession, trust: T
     seconds = settings.trust.revocation_seconds
     return HttpRevocation(
         session, clock=SystemClock().now, trust=trust, nonces=lambda: secrets.token_bytes(16),
-        settings=HttpRevocationSettings(timeout=seconds, crl_timeout=seconds),
+        settings=HttpRevocationSettings(
+            timeout=seconds, crl_timeout=seconds,
+            refresh_after=timedelta(seconds=settings.trust.revocation_refresh_seconds),
+        ),
         proxy=settings.trust.proxy or None,
     )  # fmt: skip
 

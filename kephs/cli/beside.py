@@ -4,6 +4,8 @@ The blob store has one process at a time (starting it sweeps temporary files and
 so it is opened for reading only here; the database takes writers from several processes.
 """
 
+import os
+import pwd
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -60,6 +62,15 @@ async def open_beside(settings: Settings) -> AsyncIterator[Beside]:
     finally:
         await store.close()
         offload.close()
+
+
+def shell_user() -> str:
+    """Return the machine's account that runs this command, by name where it has one."""
+    number = os.getuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 @contextmanager

@@ -13,10 +13,11 @@ from config.settings import Settings
 from evidence.ports import SignerUnavailableError, TimestampUnavailableError
 from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
 from kephs.bootstrap.sealing import open_revocation
-from kephs.cli.beside import open_beside
+from kephs.cli.beside import open_beside, shell_user
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
 from kephs.ledger_keys import open_ledger_key
 from kephs.usecases.bundle import BundleFault, BundleUnavailableError, MakeBundle, ReadyBundle
+from kephs.usecases.note_process import MESSAGE_BUNDLED, note_reading
 from kephs.usecases.prove import Prove
 from kephs.usecases.publish_ledger import PublishLedger
 
@@ -80,6 +81,7 @@ async def _make(loaded: Settings, message: str, out: Path) -> ReadyBundle:
             ledger=Prove(beside.store, publishing),
         )  # fmt: skip
         made = await work.make(message)
+        await note_reading(beside.store, clock, MESSAGE_BUNDLED, made.message_id, shell_user())
         await beside.offload.run(_write, made, out)
     return made
 

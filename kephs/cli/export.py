@@ -14,9 +14,10 @@ from evidence.ports import TimestampUnavailableError
 from evidence.verify.files import EVIDENCE_ENDING, RECORD_ENDING
 from evidence.xml.reader import format_time
 from kephs.bootstrap import open_seal_policy, open_timestamper, open_trust
-from kephs.cli.beside import open_beside
+from kephs.cli.beside import open_beside, shell_user
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
 from kephs.usecases.export_evidence import Export, ExportEvidence, ExportFault, ExportUnavailableError
+from kephs.usecases.note_process import EVIDENCE_EXPORTED, note_reading
 
 _CURES = {
     ExportFault.NO_SUCH_EVIDENCE: "kephs show DIR MESSAGE names the evidence of a message",
@@ -82,6 +83,7 @@ async def _make(loaded: Settings, evidence_id: str, out: Path) -> Export:
             trust=trust, policy=open_seal_policy(loaded), offload=beside.offload, clock=clock,
         )  # fmt: skip
         made = await work.export(evidence_id)
+        await note_reading(beside.store, clock, EVIDENCE_EXPORTED, made.evidence_id, shell_user())
         await beside.offload.run(_write, made, out)
     return made
 

@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from config import settings
+from kephs.bootstrap.archive import open_places
 from kephs.cli.beside import open_beside
 from kephs.cli.output import (
     FAILED,
@@ -21,12 +22,17 @@ from kephs.cli.output import (
     run,
 )
 from kephs.ledger_keys import open_ledger_key
+from kephs.ports.archive import ArchivedObject
+from kephs.system import SystemClock
 from storage.fsck import Finding, FindingCode, check
+from storage.fsck_archive import archived_rows, check_objects
 
 _SHOWN: Final = 1_000  # lines of one run; --json lists all
 
 _RESTORE: Final = "restore the database and the blobs from one backup; keep the damaged copy for inspection"
 _TELL: Final = "this is a defect or tampering: keep a copy, then report it"
+_REBUILD: Final = "kephs archive rebuild DIR puts back what objects hold; if that does not help, report it"
+_COPY: Final = "bring a copy back under the same name (docs/archive.md), then kephs archive verify DIR"
 _COUNT: Final = "only a count is wrong, nothing is lost; report it"
 
 SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
@@ -141,6 +147,30 @@ SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
         ),
         FindingCode.CERTIFICATE_OTHER_DIGEST: ("a bound certificate is not the one its row names", _RESTORE),
         FindingCode.CERTIFICATE_OTHER_TIME: ("the times of a bound certificate contradict each other", _TELL),
+        FindingCode.HOLD_UNRECORDED: ("a legal hold says otherwise than the process record", _TELL),
+        FindingCode.HOLD_MISSING: ("a legal hold of the process record is not there", _TELL),
+        FindingCode.HOLD_CONTENT_GONE: ("content under a legal hold is not there", _RESTORE),
+        FindingCode.ERASURE_UNRECORDED: (
+            "what was destroyed is not what the process record tells of",
+            _TELL,
+        ),
+        FindingCode.ERASURE_DESPITE_HOLD: ("content was destroyed while a legal hold kept it", _TELL),
+        FindingCode.ARCHIVE_GAP: ("archived entries lie in no object", _REBUILD),
+        FindingCode.ARCHIVE_DOUBLED: ("archived entries lie in two objects", _TELL),
+        FindingCode.ARCHIVE_AHEAD: ("objects hold entries that are not here", _REBUILD),
+        FindingCode.ARCHIVE_DAMAGED: ("an object of the archive is quarantined", _COPY),
+        FindingCode.ARCHIVE_RETENTION_SHORT: ("an object is kept for less than 20 years", _TELL),
+        FindingCode.ARCHIVE_ROUND_MISSING: ("a round of renewal is missing", _RESTORE),
+        FindingCode.ARCHIVE_UNREACHABLE: (
+            "a store of the archive cannot be looked at",
+            "see archive in kephs.toml and kephs doctor DIR; then run fsck again",
+        ),
+        FindingCode.ARCHIVE_OBJECT_MISSING: ("an object is not in its store", _COPY),
+        FindingCode.ARCHIVE_OBJECT_ALTERED: ("an object is not what its row says", _COPY),
+        FindingCode.ARCHIVE_OBJECT_UNKNOWN: (
+            "the archive's store holds objects that no row names",
+            "harmless: a kill between object and row, or two processes at once; stores are write-once",
+        ),
         FindingCode.ROW_UNREADABLE: ("a row of the database cannot be read", _RESTORE),
         FindingCode.BLOBS_ORPHANED: (
             "content is stored that no row names",
@@ -152,7 +182,7 @@ SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
 
 @click.command()
 @instance_argument
-@click.option("--deep", is_flag=True, help="Read every mailbox item's content too, not only evidence.")
+@click.option("--deep", is_flag=True, help="Read every mailbox item and object of the archive too.")
 @json_option
 @guarded
 def command(directory: Path, deep: bool, as_json: bool) -> None:  # noqa: FBT001  # click's way
@@ -174,12 +204,33 @@ async def _check(directory: Path, counts: Counter[str], *, deep: bool) -> list[F
     report, loaded = _reporter(counts), settings.load(directory)
     log = open_ledger_key(loaded).verifier
     async with open_beside(loaded) as beside:
-        findings = await beside.store.read(
-            lambda tx: list(check(tx, beside.blobs, deep=deep, progress=report, log=log))
+        findings, rows = await beside.store.read(
+            lambda tx: (
+                list(check(tx, beside.blobs, deep=deep, progress=report, log=log)),
+                list(archived_rows(tx)),
+            )
         )
+        if rows:
+            findings += await _objects(loaded, rows, report, deep=deep)
     if progress_to_terminal():
         click.echo("\r\033[K", nl=False, err=True)
     return findings
+
+
+async def _objects(
+    loaded: settings.Settings,
+    rows: Sequence[ArchivedObject],
+    report: Callable[[str, int], None],
+    *,
+    deep: bool,
+) -> list[Finding]:
+    """Look for the archive's objects where their rows say."""
+    places = open_places(loaded, SystemClock())
+    try:
+        return [one async for one in check_objects(rows, places, deep=deep, progress=report)]
+    finally:
+        for place in places.values():
+            await place.close()
 
 
 def _reporter(counts: Counter[str]) -> Callable[[str, int], None]:

@@ -10,13 +10,17 @@ import click
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "account": "open, block, close, show accounts; app passwords; operators",
-        "audit": "the process record: list, verify",
+        "archive": "twenty years: status, seal, verify, rebuild, move, renew, simulate",
+        "audit": "the process record: list, verify, anchor, export, check",
         "bench": "benchmarks beside their baselines",
         "bundle": "write the stand-alone bundle of one message",
         "demo": "the main job end to end, with TEST certificates",
         "doctor": "check environment and configuration",
+        "dossier": "the court dossier (Dava dosyası) of one message, PDF/A-3",
         "export": "write one evidence as XAdES-B-LTA, for tools that know no evidence records",
         "fsck": "prove that every state has its evidence and the ledger its chain",
+        "hand-over": "the whole provider for another one, under a signed manifest: make, verify",
+        "hold": "legal holds: content that nobody's deletion destroys: set, list, lift",
         "init": "make an instance",
         "ledger": "the evidence ledger in public: key, checkpoint, prove, audit, export",
         "migrate": "bring the database to the current schema",
@@ -26,6 +30,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "serve": "run an instance",
         "show": "what happened to one message, and what its evidence proves",
         "sign": "make the signed message a holder submits",
+        "take-over": "what another provider handed over: check, keep, list, consent, bundle",
         "trust": "whom the server believes: list, import, approve, retire, sign",
         "verify": "verify evidence, KEP messages and bundles, offline",
     }

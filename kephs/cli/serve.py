@@ -20,20 +20,24 @@ from config.settings import Settings, SettingsError, load
 from kephs.bootstrap import check_sealing, inbound_wire, open_limits, open_tls, read_certificates
 from kephs.bootstrap.core import MAIN_NODE, Core, open_core
 from kephs.bootstrap.opening import open_some_trust
+from kephs.bootstrap.preservation import preservation_lane
 from kephs.cli.output import first_of
 from kephs.cli.pki_child import pki_beside
 from kephs.cli.signer_child import signer_beside
+from kephs.databases import at_once
 from kephs.imap.fetch import FetchPolicy
 from kephs.imap.server import ImapServer, ServerLimits
 from kephs.imap.session import SessionParts
+from kephs.instance_keys import open_keys
 from kephs.lanes import QueuedPeers, lanes, take_over
 from kephs.metrics import Metrics
 from kephs.metrics_server import HOST as METRICS_HOST
 from kephs.metrics_server import serve_metrics
 from kephs.observability import configure_logging
 from kephs.ports import StoreUnavailableError
-from kephs.system import LocalChanges
+from kephs.system import LocalChanges, SystemClock
 from kephs.trust_watch import TrustWatch
+from kephs.usecases.note_process import note_started, note_stopped
 from kephs.worker import Worker
 from smtp_gateway.authenticator import Authenticator
 from smtp_gateway.inbound_server import InboundServer
@@ -109,6 +113,29 @@ def alone(directory: Path, node: str = MAIN_NODE) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def recorded(settings: Settings, node: str, roles: Sequence[str]) -> Iterator[None]:
+    """Enter into the process record that this process serves, and that it drained and stopped (KEP-RT-01).
+
+    Raises:
+        SchemaError, StoreUnavailableError: the start cannot be recorded, so there is none.
+    """
+    key, clock = open_keys(settings).columns, SystemClock()
+    plain = settings.model_dump(mode="json")
+    at_once(
+        settings,
+        lambda tx: note_started(
+            tx, clock.now(), node=node, roles=roles, version=version("kephs"), settings=plain
+        ),
+        column_key=key, write=True,
+    )  # fmt: skip
+    yield
+    try:
+        at_once(settings, lambda tx: note_stopped(tx, clock.now(), node=node), column_key=key, write=True)
+    except Exception:  # what was served is safe; only this entry is missing
+        log.exception("serve.stop_not_recorded")
+
+
 def check_node(settings: Settings, node: str) -> None:
     """Refuse a name that cannot be one, and a second process where only one may write.
 
@@ -146,6 +173,7 @@ async def _serve(
         core = await stack.enter_async_context(open_core(settings, node, meter=metrics, sealing=sealing))
         await _show_metrics(core, metrics, stack)
         await _show_ledger(core, stack)
+        stack.enter_context(recorded(settings, node, roles))
         up = {role: asyncio.Event() for role in roles}
         async with asyncio.TaskGroup() as group:
             for role in roles:
@@ -283,7 +311,8 @@ async def _run_imap(core: Core, metrics: Metrics, stopping: asyncio.Event, up: U
 
 async def _run_worker(core: Core, _metrics: Metrics, stopping: asyncio.Event, up: Up) -> None:
     settings, node = core.settings, core.node
-    queued, ledger = QueuedPeers(core.store), core.ledger.lanes()
+    queued, own = QueuedPeers(core.store), [*core.ledger.lanes(), *core.archive.lanes()]
+    own.append(preservation_lane(core.preserve, core.archive.parts))
 
     async def tidy() -> int:
         await queued.look()
@@ -294,7 +323,7 @@ async def _run_worker(core: Core, _metrics: Metrics, stopping: asyncio.Event, up
         clock=core.clock,
         subscribe=partial(core.changes.subscribe, LocalChanges.EVERYTHING),
         lanes=lambda: [
-            *ledger,
+            *own,
             *lanes(
                 node,
                 deliver=core.deliver,

@@ -13,13 +13,15 @@ import click
 from config import settings
 from config.settings import Settings
 from evidence.model.records import NAMES, REASON_NAMES, EvidenceKind, Reason
-from kephs.cli.beside import open_beside
+from kephs.cli.beside import Beside, open_beside, shell_user
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_json, run
+from kephs.domain.erasure import ContentPart, Destroyed, RemovalCause
 from kephs.domain.evidence_meaning import MEANINGS
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.domain.refusal_codes import RefusalCode
 from kephs.domain.refusals import TEXTS
 from kephs.domain.relay import TROUBLES, RelayTrouble
+from kephs.usecases.note_process import MESSAGE_SHOWN, note_reading
 from kephs.usecases.timeline import (
     Awaited,
     MessageAmbiguousError,
@@ -70,8 +72,27 @@ _STAMPS: Final[Mapping[Stamp, Both]] = MappingProxyType(
         Stamp.NONE: ("zaman damgası yok", "no time stamp"),
     }
 )
+_PARTS: Final[Mapping[ContentPart, Both]] = MappingProxyType(
+    {
+        ContentPart.ORIGINAL: ("orijinal ileti", "original message"),
+        ContentPart.DISPATCH: ("KEP iletisi", "KEP message"),
+    }
+)
+_CAUSES: Final[Mapping[RemovalCause | None, Both]] = MappingProxyType(
+    {
+        RemovalCause.OWNER: ("sahibinin silmesiyle", "as its owner deleted it"),
+        RemovalCause.CLOSING: ("hesabın kapanmasıyla", "as the account was closed"),
+        None: ("kimsede kalmadığı için", "as nobody had it any more"),
+    }
+)
 _WORDS: Final[Mapping[str, Both]] = MappingProxyType(
     {
+        "content": ("İçerik", "Content"),
+        "content_gone": ("İçerik yok; deliller duruyor.", "The content is gone; the evidence stays."),
+        "copy_kept": (
+            "İçerik başka bir kutuda veya KEP iletisinde duruyor.",
+            "The content is still in another mailbox or in the KEP message.",
+        ),
         "subject": ("Konu", "Subject"),
         "sender": ("Gönderen", "From"),
         "submitted": ("Verildiği an", "Handed in"),
@@ -122,7 +143,7 @@ def command(directory: Path, message: str, language: str, account: str | None, a
     """
     loaded = settings.load(directory)
     try:
-        timeline = run(_timeline(loaded, message, None if account is None else account.lower()))
+        timeline = run(_timeline(loaded, directory, message, None if account is None else account.lower()))
     except MessageUnknownError:
         raise ExitError(
             "no-such-message", f"there is no message {message}",
@@ -140,10 +161,25 @@ def command(directory: Path, message: str, language: str, account: str | None, a
         click.echo(line)
 
 
-async def _timeline(loaded: Settings, message: str, account: str | None) -> Timeline:
+async def _timeline(loaded: Settings, directory: Path, message: str, account: str | None) -> Timeline:
     async with open_beside(loaded) as beside:
         work = ShowTimeline(beside.store, beside.blobs, beside.offload, beside.clock, loaded.provider.domain)
-        return await work.show(message, account=account)
+        try:
+            shown = await work.show(message, account=account)
+        except MessageUnknownError:
+            shown = await _foreign(loaded, beside, directory, message)
+        await note_reading(beside.store, beside.clock, MESSAGE_SHOWN, shown.message_id, shell_user())
+        return shown
+
+
+async def _foreign(loaded: Settings, beside: Beside, directory: Path, message: str) -> Timeline:
+    """Return the timeline of a message of a provider that was taken over."""
+    from kephs.cli.foreign import foreign_timeline  # who took nobody over loads none of it
+
+    found = await foreign_timeline(loaded, beside, directory, message)
+    if found is None:
+        raise MessageUnknownError(message)
+    return found
 
 
 # --------------------------------------------------------------------------- for people
@@ -197,10 +233,24 @@ def _box(timeline: Timeline, say: _Speaker) -> Iterator[str]:
     ]
     if timeline.origin is not None:
         facts.append(("relayed", timeline.origin))
+    facts += [("content", say.both(_destroyed(one))) for one in timeline.destroyed]
+    if timeline.destroyed:
+        facts.append(("content", say.word("copy_kept" if timeline.content_kept else "content_gone")))
     width = max(len(say.word(key)) for key, _ in facts)
     for key, value in facts:
         yield from _wrapped(_clean(value), f"│ {say.word(key).ljust(width)}  ", f"│ {' ' * width}  ")
     yield "└".ljust(WIDTH - 1, "─")
+
+
+def _destroyed(one: Destroyed) -> Both:
+    """Say what was destroyed, when, and because of whom."""
+    turkish, english = _CAUSES[one.cause]
+    part_tr, part_en = _PARTS[one.part]
+    number = f"{one.number}"
+    return (
+        f"{part_tr}: {_local(one.at)} itibarıyla {turkish} imha edildi (işlem kaydı {number})",
+        f"{part_en}: destroyed on {_local(one.at)} {english} (process record {number})",
+    )
 
 
 def _recipient(one: RecipientTimeline, timeline: Timeline, say: _Speaker) -> Iterator[str]:
@@ -321,6 +371,17 @@ def to_json(timeline: Timeline) -> dict[str, Any]:
         "digest_sha256": timeline.digest_sha256.hex(),
         "relayed_by": timeline.origin,
         "state": timeline.state.value,
+        "content_kept": timeline.content_kept,
+        "destroyed": [
+            {
+                "part": one.part.value,
+                "at": _utc(one.at),
+                "sha256": one.sha256.hex(),
+                "cause": one.cause.value if one.cause is not None else None,
+                "audit_number": one.number,
+            }
+            for one in timeline.destroyed
+        ],
         "as_of": _utc(timeline.as_of),
         "evidence": [_event_json(event) for event in timeline.events],
         "recipients": [

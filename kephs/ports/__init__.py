@@ -5,6 +5,7 @@ else arrived while the last batch was committing (D2). It must be quick, pure of
 """
 
 from kephs.ports.content import Blob, BlobMissingError, Blobs, BlobStore, Spool
+from kephs.ports.erasure import Erasures, Holds
 from kephs.ports.outside import (
     Changes,
     Clock,
@@ -47,8 +48,10 @@ __all__ = [
     "Courier",
     "Deliveries",
     "DuplicateEvidenceError",
+    "Erasures",
     "Evidences",
     "FolderExistsError",
+    "Holds",
     "IdentityKeeper",
     "Ids",
     "Mailboxes",

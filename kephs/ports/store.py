@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from kephs.ports.archive import Archive
 from kephs.ports.content import Blobs
+from kephs.ports.erasure import Erasures, Holds
+from kephs.ports.hand_over import Foreign
+from kephs.ports.preservation import Preservation
 from kephs.ports.rows import Accounts, Deliveries, Evidences, Mailboxes, Messages, Transfers, Tree
 from kephs.ports.trust import Anchors, Audit
 
@@ -37,6 +41,16 @@ class Tx(Protocol):
     def anchors(self) -> Anchors: ...
     @property
     def audit(self) -> Audit: ...
+    @property
+    def archive(self) -> Archive: ...
+    @property
+    def preservation(self) -> Preservation: ...
+    @property
+    def erasures(self) -> Erasures: ...
+    @property
+    def holds(self) -> Holds: ...
+    @property
+    def foreign(self) -> Foreign: ...
 
 
 class Store(Protocol):

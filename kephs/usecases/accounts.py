@@ -27,6 +27,8 @@ from directory.providers import ProviderRegister, Served
 from kephs.domain.lifecycle import AccountEvent, UnknownTransitionError, advance_account
 from kephs.domain.policy import MIB
 from kephs.ports import Clock, IdentityKeeper, Ids, Passwords, Store, Tx
+from kephs.ports.hand_over import ForeignState
+from kephs.usecases.erase import erase_later
 
 FREE_QUOTA: Final = 100 * MIB  # spec: KEP-QU-01
 BLOCK_MIN: Final = timedelta(days=92)  # spec: KEP-CL-01; three calendar months are never longer
@@ -123,6 +125,7 @@ class AccountWork:
             ApplicationError: the address has another form, or see `open`.
             AccountError: see `open`.
         """
+        await self._check_foreign(opening.address)
         address = self._address_here(opening.address)
         if not fits(address, opening.kind):
             form = _FORMS[opening.kind].format(address.provider)
@@ -136,6 +139,7 @@ class AccountWork:
             AccountError: address unusable or taken (closed ones stay taken, KEP-CL-05), identity wrong.
             ApplicationError: an organisation names no person who acts for it.
         """
+        await self._check_foreign(opening.address)
         address = self._address_here(opening.address)
         _check_person(opening)
         self._check_identity(opening.identity_number)
@@ -149,6 +153,7 @@ class AccountWork:
         )
 
         def commit(tx: Tx) -> None:
+            _check_kept(tx, str(address))
             if tx.accounts.by_address(str(address)) is not None:
                 raise AccountError(
                     AccountFault.ADDRESS_TAKEN, "choose another, for example with .1 at the end"
@@ -273,10 +278,20 @@ class AccountWork:
                     f"the account is {current.state.value}; {event.value} is not possible",
                 ) from None
             tx.accounts.set_state(current.account_id, state, now)
+            if state is AccountState.CLOSED:
+                erase_later(tx, current.account_id, now, actor)
             _note(tx, now, actor, _DONE[event], current)
             return tx.accounts.get(current.account_id) or current
 
         return await self._store.write(commit)
+
+    async def _check_foreign(self, text: str) -> None:
+        """Refuse addresses of providers taken over, whoever serves their domain by now."""
+        try:
+            address = str(self._register.parse(text))
+        except AddressError:
+            return  # told of by whoever parses it next
+        await self._store.read(lambda tx: _check_kept(tx, address))
 
     def _address_here(self, text: str) -> KepAddress:
         try:
@@ -302,6 +317,18 @@ class AccountWork:
 
 def _note(tx: Tx, at: datetime, actor: str, action: str, account: Account, detail: str = "") -> None:
     tx.audit.add(at=at, actor=actor, action=action, subject=str(account.address), detail=detail)
+
+
+def _check_kept(tx: Tx, address: str) -> None:
+    """Refuse an address that a provider taken over closed, or that its holder has (KEP-CL-05, KEP-TM-02)."""
+    kept = tx.foreign.address(address)
+    if kept is not None:
+        cause = (
+            "was closed there and is never given again"
+            if kept.state is ForeignState.CLOSED
+            else "is its holder's"
+        )
+        raise AccountError(AccountFault.ADDRESS_TAKEN, f"taken over from {kept.domain}: this address {cause}")
 
 
 def _check_person(opening: Opening) -> None:

@@ -14,6 +14,7 @@ from hashlib import new as new_hash
 from hashlib import sha256
 from typing import BinaryIO, Final, Protocol
 
+from evidence.bundle.destroyed import DestroyedContent, DestroyedPart
 from evidence.bundle.making import BundleContents, BundlePlan, RevocationFile, plan_bundle, revocation_name
 from evidence.forms.serialise import read as read_record
 from evidence.ledger.chain import LedgerEntry
@@ -95,6 +96,7 @@ class _Rows:
     material: Blob | None
     ledger: tuple[LedgerEntry, ...]
     appendix: tuple[bytes, bytes] | None
+    destroyed: tuple[DestroyedPart, ...] = ()
 
     def inputs(self, roots: Iterable[bytes]) -> bytes:
         """Return the digest of all that is stored and goes in, beside what the appendix itself holds."""
@@ -208,7 +210,9 @@ class MakeBundle:
         known = {item.record.evidence_id for item in sealed}
         sealed += [item for item in carried if item.record.evidence_id not in known]
         material = await self._material(rows)
-        signature, exact = await self._offload.run(_sender_signature, original)
+        signature, exact = (
+            (None, True) if original is None else await self._offload.run(_sender_signature, original)
+        )
         return BundleContents(
             original=original,
             evidences=sealed,
@@ -223,6 +227,7 @@ class MakeBundle:
             sender_certificates=() if material is None else self._missing(material, signature),
             roots=[root.der for root in self._trust.roots],
             ledger=rows.ledger,
+            destroyed=_destroyed(rows) if original is None else None,
         )  # fmt: skip
 
     async def _evidence(
@@ -237,7 +242,9 @@ class MakeBundle:
         xml = await self._read(blob)
         return SealedEvidence(read_record(xml), xml, ers)
 
-    async def _contents(self, rows: _Rows) -> tuple[ByteSource, ByteSource | None, Sequence[SealedEvidence]]:
+    async def _contents(
+        self, rows: _Rows
+    ) -> tuple[ByteSource | None, ByteSource | None, Sequence[SealedEvidence]]:
         """Return the original, the KEP message, and evidence that only the latter carries.
 
         Of what a peer relayed to us the KEP message alone is kept: the original and evidence 10 stand in it.
@@ -250,6 +257,8 @@ class MakeBundle:
             if parsed.original is not None:
                 original = SourceRange(dispatch, parsed.original.start, parsed.original.length)
                 return original, dispatch, _carried(parsed)
+        if rows.destroyed:  # on record: the bundle says so itself
+            return None, None, ()
         raise BundleUnavailableError(
             BundleFault.CONTENT_GONE,
             f"the content of this message is not kept (it is {rows.message.state.value})",
@@ -413,7 +422,22 @@ def _rows(tx: Tx, wanted: str) -> _Rows:
         blob(message.material),
         _ledger(tx, (one.evidence_id for one in evidences)),
         tx.evidence.appendix(message.message_id),
+        tuple(_destroyed_parts(tx, message.message_id)),
     )
+
+
+def _destroyed_parts(tx: Tx, message_id: str) -> Iterator[DestroyedPart]:
+    """Yield what the process record says of each content of a message that is gone."""
+    for one in tx.erasures.destroyed(message_id):
+        entries = tx.audit.page(one.number - 1, 1)
+        if entries and entries[0].number == one.number:
+            cause = "unused" if one.cause is None else one.cause.value
+            yield DestroyedPart(one.part.value, one.sha256, one.at, cause, one.number, entries[0].digest)
+
+
+def _destroyed(rows: _Rows) -> DestroyedContent:
+    message = rows.message
+    return DestroyedContent(message.message_id, message.digest_sha256, message.digest_sha512, rows.destroyed)
 
 
 def _message(tx: Tx, wanted: str) -> Submission:

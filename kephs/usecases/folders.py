@@ -21,7 +21,7 @@ from kephs.domain.mailboxes import (
 )
 from kephs.domain.messages import Person
 from kephs.ports import Changes, Clock, FolderExistsError, Store, Tx
-from kephs.usecases.rights import MailboxRefusedError, demand, rights_of
+from kephs.usecases.rights import MailboxRefusedError, demand, removal_by, rights_of
 
 T = TypeVar("T")
 
@@ -111,6 +111,7 @@ class Folders:
                 raise MailboxRefusedError(MailboxRefusal.NO_SUCH_FOLDER)
             if folder.role is not FolderRole.PLAIN:
                 raise MailboxRefusedError(MailboxRefusal.STANDARD_FOLDER)
+            tx.erasures.removing(folder.folder_id, None, removal_by(person, self._clock.now()))
             tx.mailboxes.delete(folder.folder_id)
 
         await self._change(person, work)

@@ -3,6 +3,7 @@
 spec: R-01, KEP-MS-01, KEP-MS-07, D15.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,7 +12,7 @@ from typing import Final
 from directory.addresses import AddressError
 from directory.providers import ProviderRegister, Served
 from evidence.asn1.der import DerError
-from evidence.mail.headers import AddressSyntaxError, addresses, decode_text, unfold
+from evidence.mail.headers import AddressSyntaxError, Mailbox, addresses, decode_text, unfold
 from evidence.mail.mime import MimeLimitError, Part, decoded_size, scan
 from evidence.mail.smime import SmimeError, SmimeLimits, locate, read_signed
 from evidence.nes.shown import compare_headers
@@ -32,6 +33,8 @@ _DESTINATIONS: Final[Mapping[Served, Destination]] = MappingProxyType(
         Served.NOWHERE: Destination.UNKNOWN_PROVIDER,
     }
 )
+
+_ADDRESS_IN_NAME: Final = re.compile(r"[^\s\"'(),:;<>@\\]+@[^\s\"'(),:;<>@\\]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def read_form(
         well_formed=root is not None and header.has_mime and _is_multipart_plain(root),
         header_valid=header.valid,
         envelope_from=folded(incoming.envelope_from),
-        header_from=folded(header.sender_address),
+        header_from=_agreed(folded(header.sender_address), folded(header.shown_as)),
         attempted=frozenset(folded(a) for a in incoming.attempted),
         any_refused=incoming.any_refused,
         named=frozenset(folded(written) for written, _ in header.recipients),
@@ -76,6 +79,11 @@ def read_form(
         header.user_message_id,
         _parsed(header.recipients, register),
     )
+
+
+def _agreed(address: str, shown: str) -> str:
+    """Return the sender's address; where people are shown another one beside it, both, which is nobody's."""
+    return address if shown == address else f"{shown} <{address}>"
 
 
 def _differing_field(root: Part | None, signed: Part | None) -> str:
@@ -137,7 +145,7 @@ class _Header:
         self.bcc = not fields.keys().isdisjoint({"bcc", "resent-bcc"})
         self.subject = decode_text(self._first("subject")).strip()
         self.user_message_id = self._message_id()
-        self.sender_address = self._sender()
+        self.sender_address, self.shown_as = self._sender()
         self.recipients = self._recipients()
 
     def folded(self, text: str) -> str:
@@ -159,26 +167,27 @@ class _Header:
             return None
         return text
 
-    def _mailboxes(self, name: str) -> list[str]:
+    def _mailboxes(self, name: str) -> Sequence[Mailbox]:
         try:
-            found = addresses(self._first(name)) if name in self._fields else ()
+            return addresses(self._first(name)) if name in self._fields else ()
         except AddressSyntaxError:
             self.valid = False
-            return []
-        return [mailbox.address for mailbox in found]
+            return ()
 
-    def _sender(self) -> str:
+    def _sender(self) -> tuple[str, str]:
+        """Return the sender's address, and the one that people see: the name beside it may hold another."""
         found = self._mailboxes("from")
         if len(found) != 1:
             self.valid = False
-            return ""
-        return found[0]
+            return "", ""
+        shown = _ADDRESS_IN_NAME.search(found[0].name)
+        return found[0].address, shown[0] if shown is not None else found[0].address
 
     def _recipients(self) -> list[tuple[str, Role]]:
         seen: set[str] = set()
         listed: list[tuple[str, Role]] = []
         for name, role in (("to", Role.TO), ("cc", Role.CC)):
-            for address in self._mailboxes(name):
+            for address in (mailbox.address for mailbox in self._mailboxes(name)):
                 key = self.folded(address)
                 if key not in seen:
                     seen.add(key)

@@ -30,7 +30,7 @@ from kephs.ports import (
 from kephs.usecases.filing import Filing
 from kephs.usecases.folders import DELETED, Folders
 from kephs.usecases.places import Delta, Place, changes_since
-from kephs.usecases.rights import NotPermittedError, rights_of
+from kephs.usecases.rights import NotPermittedError, removal_by, rights_of
 
 SEEN: Final = "\\Seen"
 INLINE_MAX: Final = 64 * 1024  # bytes read without a worker: far less than a thread's round trip
@@ -229,6 +229,7 @@ class MailboxService:
             ]
             if not doomed:
                 return before
+            tx.erasures.removing(place.folder_id, doomed, removal_by(person, self._clock.now()))
             tx.mailboxes.remove(place.folder_id, doomed)
             return self._delta(tx, person, place)
 

@@ -8,6 +8,7 @@ files items in them (copy, move, append); SEND files copies in Giden and Taslakl
 from datetime import datetime
 
 from directory.accounts import AccountState, Right
+from kephs.domain.erasure import Removal, RemovalCause
 from kephs.domain.mailboxes import FolderRole, MailboxRefusal
 from kephs.domain.messages import Person
 from kephs.ports import Tx
@@ -49,6 +50,11 @@ def demand(right: Right, rights: Right) -> None:
     """
     if right not in rights:
         raise NotPermittedError
+
+
+def removal_by(person: Person, at: datetime) -> Removal:
+    """Return what is noted of items that a person removes for good."""
+    return Removal(person.account_id, person.operator_id, person.name, RemovalCause.OWNER, at)
 
 
 def right_to_file(role: FolderRole) -> Right:

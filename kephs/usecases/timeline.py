@@ -14,6 +14,7 @@ from enum import StrEnum
 from evidence.forms.serialise import read as read_record
 from evidence.model.records import EvidenceKind, EvidenceRecord, Party, Reason
 from evidence.x509.role import domain_of
+from kephs.domain.erasure import Destroyed
 from kephs.domain.lifecycle import DECIDED, DeliveryState, MessageState, TransferState
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer, TransferKind
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Offload, Store, Tx
@@ -113,6 +114,8 @@ class Timeline:
     events: tuple[TimelineEvent, ...]
     recipients: tuple[RecipientTimeline, ...]
     as_of: datetime = field(compare=False)
+    destroyed: tuple[Destroyed, ...] = ()  # of its content, in the order of the process record
+    content_kept: bool = True  # whether the original can still be had, by itself or in the KEP message
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,8 @@ class _Known:
     deliveries: tuple[Delivery, ...]
     transfers: tuple[Transfer, ...]
     evidence: tuple[tuple[StoredEvidence, Blob | None, bool, int | None], ...]  # record beside it, number
+    destroyed: tuple[Destroyed, ...]
+    content_kept: bool
 
 
 def find_message(tx: Tx, wanted: str, *, account: str | None = None) -> Submission:
@@ -197,6 +202,8 @@ class ShowTimeline:
             events=tuple(event for _, _, event in events if event.kind in _OF_MESSAGE),
             recipients=tuple(self._recipients(known, events)),
             as_of=self.clock.now(),
+            destroyed=known.destroyed,
+            content_kept=known.content_kept,
         )
 
     async def _record(self, row: StoredEvidence, blob: Blob | None) -> tuple[EvidenceRecord, bytes]:
@@ -305,6 +312,8 @@ def _known(tx: Tx, wanted: str, account: str | None) -> _Known:
         tuple(tx.deliveries.of_message(message.message_id)),
         tuple(tx.transfers.of_message(message.message_id)),
         tuple(evidence),
+        tuple(tx.erasures.destroyed(message.message_id)),
+        any(one is not None and tx.blobs.get(one) for one in (message.digest_sha256, message.dispatch)),
     )
 
 

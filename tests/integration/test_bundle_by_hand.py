@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from evidence.bundle.destroyed import DestroyedContent, DestroyedPart
 from evidence.bundle.making import RevocationFile, first_token, path_file, token_name
 from evidence.bundle.readme import INDENT, ReadmeFacts, commands, readme
 from evidence.ledger.notes import NoteSigner
@@ -273,3 +274,24 @@ def test_what_its_producer_signed_in_another_form_is_left_to_kephs(tmp_path, tru
     (tmp_path / "2").mkdir()
     done = follow(bundle(replace(made, sender_exact=True)), tmp_path / "2", trusted=trusted)
     assert done.returncode != 0, "openssl knows exact octets alone"
+
+
+def test_every_step_holds_for_a_bundle_whose_content_is_destroyed_and_another_digest_is_found(
+    tmp_path, trusted
+):
+    parts = everything()
+    assert parts.original is not None
+    data = parts.original.read(0, parts.original.size)
+    gone = DestroyedPart("original", sha256(data).digest(), LATER, "owner", 7, bytes(32))
+    message_id = parts.evidences[0].record.message.kep_message_id
+    statement = DestroyedContent(message_id, sha256(data).digest(), bytes(64), (gone,))
+    without = replace(
+        parts, original=None, destroyed=statement, dispatch=None, sender_signature=None, sender_record=None,
+        sender_certificates=(),
+    )  # fmt: skip
+    done = follow(bundle(without), tmp_path / "1", trusted=trusted, vkey=LOG_KEY.verifier.vkey)
+    assert done.returncode == 0, done.stderr
+    other = replace(without, destroyed=replace(statement, sha256=bytes(32)))
+    done = follow(bundle(other), tmp_path / "2", trusted=trusted, vkey=LOG_KEY.verifier.vkey)
+    assert done.returncode != 0
+    assert "başka ileti" in done.stderr

@@ -307,7 +307,7 @@ class World:
         self.worker = Worker(
             store=self.store, clock=self.clock,
             subscribe=lambda: self.changes.subscribe(LocalChanges.EVERYTHING), lanes=lambda: work,
-            take_over=partial(take_over, "main"), tidy=Tidy(store=self.store, blobs=self.blobs).release,
+            take_over=partial(take_over, "main"), tidy=Tidy(store=self.store, blobs=self.blobs, clock=self.clock).release,
         )  # fmt: skip
         self.accounts = AccountWork(
             store=self.store, identity=PlainIdentity(), passwords=PlainPasswords(), clock=self.clock,

@@ -21,17 +21,25 @@ from evidence.verify.bundle import verify_bundle
 from kephs.domain.evidence_meaning import MEANINGS
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.dossier import embedding
-from kephs.dossier.embedding import DossierTooLargeError
-from kephs.dossier.facts import BUNDLE_NAME, DATA_NAME, ORIGINAL_NAME, DossierFacts, Language, Relationship
+from kephs.dossier.facts import (
+    BUNDLE_NAME,
+    DATA_NAME,
+    ORIGINAL_NAME,
+    DossierFacts,
+    DossierTooLargeError,
+    Language,
+    Relationship,
+)
 from kephs.dossier.guide import GUIDE
 from kephs.dossier.pages_timeline import EVENTS_IN_FULL
-from kephs.dossier.pdf import FontsMissingError, Printer
+from kephs.dossier.pdf import FontsMissingError, Printer, PrintingError
 from kephs.dossier.texts import MESSAGE_STATES, PURPOSES, STAMPS, STATES, VERDICTS, WORDS
 from kephs.usecases.bundle import BundleFault, BundleUnavailableError
 from kephs.usecases.dossier import DossierMovingError, MakeDossier
 from kephs.usecases.results import Accepted
 from kephs.usecases.timeline import Stamp
 from tests.support.dossiers import LOG, NAME, attached, maker, printed, printer
+from tests.support.pair import new_pair
 from tests.support.pdfa import attachments, fonts_of, pdfa_faults, text_of
 from tests.support.pki import ayse
 from tests.support.world import MEHMET, World, compose, new_world, signed
@@ -306,9 +314,7 @@ def test_a_document_that_names_anything_but_fonts_is_not_printed(
     asked = printer()
     html = asked.html(facts, (Language.TURKISH,)).replace("</body>", '<img src="file:///etc/passwd"></body>')
     monkeypatch.setattr(Printer, "html", lambda *_: html)
-    with pytest.raises(
-        BaseException, match="a dossier fetches nothing"
-    ):  # WeasyPrint's fatal error is no Exception
+    with pytest.raises(PrintingError, match="a dossier fetches nothing"):
         asked.print_to(io.BytesIO(), facts, (Language.TURKISH,))
 
 
@@ -345,3 +351,24 @@ def test_attachments_beyond_what_a_pdf_can_hold_are_refused_before_anything_is_w
     with pytest.raises(DossierTooLargeError):
         printer().print_to(out, facts, (Language.TURKISH,))
     assert out.getvalue() == b""
+
+
+def test_the_recipients_provider_makes_a_dossier_too_with_the_evidence_that_came_along() -> None:
+    async def go() -> tuple[DossierFacts, bytes]:
+        pair = await new_pair()
+        message_id = await pair.send()
+        await pair.work()
+        facts = await dossier_of(pair.there, message_id)
+        return facts, printed(facts)
+
+    facts, data = asyncio.run(go())
+    assert facts.report is None
+    assert [one.number is None for one in facts.evidence_files].count(True) == 1, "evidence 10 came with it"
+    assert pdfa_faults(data) == []
+    assert WORDS["no_report"][0] in " ".join(text_of(data).split())
+
+
+def test_every_page_of_a_test_instance_says_so_and_no_other_does(facts: DossierFacts, pdf: bytes) -> None:
+    pages = [page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages]
+    assert all(any(word in text for word in WORDS["test_short"]) for text in pages)
+    assert "TEST:" not in text_of(printed(replace(facts, test=False)))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from evidence.mail.mime import Range
 from evidence.ports import BytesSource
 from kephs.dossier import content
-from kephs.dossier.content import BODY_MAX, decoded, read_content
+from kephs.dossier.content import BODY_MAX, LINES_MAX, decoded, read_content
 from tests.support.pki import ayse
 from tests.support.signers import signed_message
 
@@ -60,6 +60,12 @@ def test_a_long_text_is_cut_and_says_so() -> None:
     found = read(message(text="ş" * (BODY_MAX + 5)))
     assert found.body is not None
     assert (len(found.body.text), found.body.cut) == (BODY_MAX, True)
+
+
+def test_a_text_of_endless_lines_is_cut_and_says_so() -> None:
+    found = read(message(text="a\n" * (LINES_MAX + 5)))
+    assert found.body is not None
+    assert (found.body.text.count("\n"), found.body.cut) == (LINES_MAX - 1, True)
 
 
 @pytest.mark.parametrize(

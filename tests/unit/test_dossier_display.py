@@ -16,8 +16,9 @@ VALUES = Values(WIDE, ASCII)
 
 @given(text=st.text(max_size=60))
 @example(text="\u202egpj.exe")
+@example(text="\u05d0")
 def test_what_is_shown_consists_of_visible_characters_that_the_font_has(text: str) -> None:
-    shown = WIDE.shown(text)
+    shown = WIDE.shown(text).removeprefix("\u2068").removesuffix("\u2069")
     assert all(ord(char) in WIDE.glyphs and not _hidden(char) for char in shown)
 
 
@@ -60,6 +61,11 @@ def test_turkish_letters_stay_as_they_are() -> None:
 )
 def test_what_cannot_be_seen_or_printed_is_named(text: str, shown: str) -> None:
     assert WIDE.shown(text) == shown
+
+
+def test_letters_from_right_to_left_move_nothing_beside_them() -> None:
+    assert WIDE.shown("\u05d0 12") == "\u2068\u05d0 12\u2069"
+    assert WIDE.shown("\u2068\u05d0") == "\u2068[U+2068]\u05d0\u2069"
 
 
 def test_stacked_marks_that_would_cover_other_lines_are_named() -> None:

@@ -149,6 +149,7 @@ async def test_a_refused_message_id_is_not_remembered(world):
         (compose(), {}, RefusalCode.UNSIGNED),
         (compose(Bcc=KURUM), {}, RefusalCode.BCC_PRESENT),
         (compose(sender=MEHMET), {}, RefusalCode.FROM_DIFFERS),
+        (compose(sender=f'"{MEHMET}" <{AYSE}>'), {}, RefusalCode.FROM_DIFFERS),
         (compose(to=("biri@gmail.com",)), {"to": ("biri@gmail.com",)}, RefusalCode.RECIPIENT_NOT_KEP),
         (compose(to=("a.b@hs77.kep.tr",)), {"to": ("a.b@hs77.kep.tr",)}, RefusalCode.PROVIDER_UNKNOWN),
         (compose(), {"to": (MEHMET, KURUM)}, RefusalCode.RECIPIENTS_DIFFER),

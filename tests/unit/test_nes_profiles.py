@@ -430,10 +430,12 @@ def ocsp_entry(response):
     return der.tlv(0xA1, der.oid("1.3.6.1.5.5.7.16.2"), response)
 
 
-def judged_with_crls(entries, *, version):
+def judged_with_crls(entries, *, version, moment=Moment.LATER):
     made = make(TWINS["detached"])
     cms = with_crls(made.shop.cms, entries(made), version=version)
-    prepared = prepare_signature(cms, BytesSource(made.shop.content), trust=made.trust, at=made.at)
+    prepared = prepare_signature(
+        cms, BytesSource(made.shop.content), trust=made.trust, at=made.at, moment=moment
+    )
     answers = (
         made.answers(make(TWINS["detached"]).prepared()) if not prepared.needs else made.answers(prepared)
     )
@@ -447,6 +449,16 @@ def test_a_response_among_the_lists_serves_where_the_network_is_silent():
     assert good.verdict is Verdict.PASSED
     other = judged_with_crls(lambda made: [ocsp_entry(made.shop.answer("ca", made.at).response())], version=5)
     assert other.sub_indication is SubIndication.TRY_LATER
+
+
+def test_at_reception_an_unstamped_signature_brings_no_good_about_its_own_certificate():
+    """A revoked holder could bring the answer of yesterday: where nobody answers, the message waits."""
+    report = judged_with_crls(
+        lambda made: [ocsp_entry(made.shop.answer("s1", made.at).response())],
+        version=5,
+        moment=Moment.RECEPTION,
+    )
+    assert report.sub_indication is SubIndication.TRY_LATER
 
 
 def test_entries_of_no_known_kind_help_nothing_and_harm_nothing():

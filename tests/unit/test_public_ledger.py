@@ -42,7 +42,7 @@ async def test_by_default_there_is_a_log_and_neither_witness_nor_server(
 ) -> None:
     made = open_public_ledger(settings, MemoryStore(), SystemClock(), session)
     assert made.verifier.name == "hs91.kep.tr/kephs-ledger"
-    assert [lane.name for lane in made.lanes()] == ["ledger"]
+    assert [lane.name for lane in made.lanes()] == ["audit anchor", "ledger"]
     assert (made.gather, made.witness) == (None, None)
     async with made.served() as port:
         assert port == 0
@@ -55,7 +55,7 @@ async def test_witnesses_and_witnessed_logs_come_from_the_settings(settings: Set
         witnessed=(LogKey(vkey=LOG),),
     )  # fmt: skip
     made = open_public_ledger(given, MemoryStore(), SystemClock(), session)
-    assert [lane.name for lane in made.lanes()] == ["ledger", "cosignatures"]
+    assert [lane.name for lane in made.lanes()] == ["audit anchor", "ledger", "cosignatures"]
     assert made.witness is not None
     async with made.served() as bound:
         assert bound == port

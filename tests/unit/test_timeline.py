@@ -243,7 +243,7 @@ async def test_json_has_stable_keys(pair: Pair) -> None:
     plain = to_json(await shown(pair.here, message_id))
     assert set(plain) == {
         "message_id", "user_message_id", "subject", "sender", "submitted_at", "size", "digest_sha256",
-        "relayed_by", "state", "as_of", "evidence", "recipients",
+        "relayed_by", "state", "as_of", "evidence", "recipients", "content_kept", "destroyed",
     }  # fmt: skip
     (recipient,) = plain["recipients"]
     assert set(recipient) == {

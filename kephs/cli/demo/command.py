@@ -13,6 +13,7 @@ import click
 from config.settings import SettingsError
 from evidence.model.records import NAMES, EvidenceRecord
 from kephs.cli.demo.clients import DemoError
+from kephs.cli.demo.keeping import archive, dossier
 from kephs.cli.demo.people import (
     DemoAccount,
     Stage,
@@ -101,9 +102,14 @@ async def _demo(options: _Options) -> bool:
             outcomes.append(
                 await tell(scene, directory / "out" / str(n), at=now, attach=options.attach, say=say)
             )
+        for outcome in outcomes:
+            await dossier(outcome, say)
+        say("\nYirmi yıl / twenty years", "")
+        archives = [await archive(stage, say) for stage in stages]
         _write_description(directory, stages, [one for group in people for one in group], outcomes)
         if options.as_json:
-            print(json.dumps(_summary(directory, outcomes), ensure_ascii=False, indent=1))
+            summary = _summary(directory, outcomes) | {"archives": archives}
+            print(json.dumps(summary, ensure_ascii=False, indent=1))
         else:
             for outcome in outcomes:
                 _print_timeline(outcome)

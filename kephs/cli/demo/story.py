@@ -157,18 +157,19 @@ async def _verify(outcome: Outcome) -> None:
         *sorted((outcome.folder / "evidence").glob("*.xml")),
         outcome.folder / "bundle.kepdelil",
     ]
-    _, output = await _run("verify", *map(str, paths), "--trust", str(outcome.scene.trust), "--json")
+    _, output = await run_kephs("verify", *map(str, paths), "--trust", str(outcome.scene.trust), "--json")
     for path, report in zip(paths, json.loads(output)["reports"], strict=True):
         outcome.verified[str(path.relative_to(outcome.folder))] = report["verdict"] == Verdict.PASSED
 
 
 async def _kephs(*arguments: str) -> None:
-    code, output = await _run(*arguments)
+    code, output = await run_kephs(*arguments)
     if code:
         raise DemoError(f"kephs {arguments[0]} failed: {output}")
 
 
-async def _run(*arguments: str) -> tuple[int, str]:
+async def run_kephs(*arguments: str) -> tuple[int, str]:
+    """Run a command as a stranger would; return its exit status and what it printed."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-c", "from kephs.cli.main import main; main()", *arguments,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -1,0 +1,217 @@
+"""What hand-over and take-over share at the command's edge: keys, folders, trust, what goes in the open."""
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import click
+
+from config.settings import Settings, SettingsError
+from evidence.adapters.trust_folder import TrustFolderError, read_trust
+from evidence.bundle.hand_over import HandedBy, HandOverError
+from evidence.x509.certificates import TEST_TRANSACTION_POLICY
+from evidence.x509.chain import TrustStore
+from evidence.x509.role import SealPolicy
+from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
+from kephs.bootstrap.archive import ArchiveParts, ArchiveWork, open_archive, open_sealing_work
+from kephs.bootstrap.objects import prove_objects
+from kephs.bootstrap.sealing import open_revocation
+from kephs.cli.beside import Beside, open_beside
+from kephs.cli.output import ExitError, progress_to_terminal, usage_error
+from kephs.domain.trust_list import TrustListError, checked_name
+from kephs.instance_keys import open_keys, read_key
+from kephs.ledger_keys import open_ledger_key
+from kephs.ledger_server import published
+from kephs.ports.archive import ArchivedObject
+from kephs.ports.hand_over import PartsError
+from kephs.usecases.bundle import MakeBundle
+from kephs.usecases.hand_over import Handing, HandOver
+from kephs.usecases.hand_over_guide import GUIDE, guide
+from kephs.usecases.prove import Prove
+from kephs.usecases.publish_ledger import PublishLedger
+from storage.hand_over_parts import FolderParts, KeyCipher
+from storage.journal import sync_directory
+
+REGISTER_FILE_MAX: Final = 8 << 20
+_REGISTER_FILES: Final = ("providers.json", "providers.json.p7s")
+
+
+@dataclass(frozen=True, slots=True)
+class HandingWork:
+    """A hand-over ready to be made."""
+
+    beside: Beside
+    archive: ArchiveWork
+    publish: PublishLedger
+    work: HandOver
+    handing: Handing
+    bundles: MakeBundle
+
+
+@asynccontextmanager
+async def open_hand_over(settings: Settings, out: Path, key: Path, by: str) -> AsyncIterator[HandingWork]:
+    """Open an instance to hand it over.
+
+    Raises:
+        SettingsError, SchemaError, ExitError: as `open_beside`, or the archive's store fails its probe.
+    """
+    trust = open_trust(settings)
+    async with (
+        open_beside(settings) as beside,
+        open_sealing(settings) as sealer,
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        AsyncExitStack() as stack,
+    ):
+        parts = await open_archive(
+            settings, beside.store, open_keys(settings).objects, trust, beside.offload, stack,
+            clock=beside.clock,
+        )  # fmt: skip
+        await prove_objects(parts.objects)
+        publish = PublishLedger(
+            beside.store, open_ledger_key(settings), beside.clock, alarm=lambda _cause: None,
+            every=timedelta(seconds=settings.ledger.checkpoint_seconds),
+        )  # fmt: skip
+        archive = open_sealing_work(
+            parts, blobs=beside.blobs, sealer=sealer, revocation=open_revocation(settings, session, trust),
+            publishing=publish, offload=beside.offload, clock=beside.clock,
+        )  # fmt: skip
+        work = HandOver(
+            store=beside.store, blobs=beside.blobs, read_object=_reader(parts), published=published,
+            parts=FolderParts(out, beside.offload.run), cipher=hand_over_key(key, make=True), sealer=sealer,
+            offload=beside.offload, clock=beside.clock, progress=progress(),
+        )  # fmt: skip
+        provider = settings.provider
+        handed = HandedBy(provider.domain, provider.legal_name, provider.service_address, person(by))
+        log = publish.verifier
+        public = open_files(settings, trust, log.vkey)
+        bundles = MakeBundle(
+            store=beside.store, blobs=beside.blobs, sealer=sealer,
+            revocation=open_revocation(settings, session, trust), trust=trust,
+            policy=open_seal_policy(settings), offload=beside.offload, clock=beside.clock,
+            ledger=Prove(beside.store, publish),
+        )  # fmt: skip
+        yield HandingWork(
+            beside, archive, publish, work, Handing(handed, log.name, log.vkey, public), bundles
+        )
+
+
+def _reader(parts: ArchiveParts) -> Callable[[ArchivedObject], Awaitable[bytes]]:
+    async def read(row: ArchivedObject) -> bytes:
+        sealed = await parts.reader.place(row.place).get(row.ref)
+        return parts.cipher.open(row.name, sealed)
+
+    return read
+
+
+def open_files(settings: Settings, trust: TrustStore, vkey: str) -> dict[str, bytes]:
+    """Return what a hand-over shows to anybody: certificates, register, the ledger's key, a guide.
+
+    Raises:
+        SettingsError: a certificate file cannot be read.
+    """
+    files = {"defter.vkey": f"{vkey}\n".encode(), GUIDE: guide(settings.provider.domain, vkey)}
+    for kind, certificates in (("kok", trust.roots), ("ara", trust.intermediates)):
+        for one in certificates:
+            files[f"guven/{kind}-{sha256(one.der).hexdigest()[:32]}.cer"] = one.der
+    for name, path in (("islem.pem", settings.seal.certificate), ("islem-zincir.pem", settings.seal.chain)):
+        try:
+            files[f"guven/{name}"] = path.read_bytes()
+        except FileNotFoundError:  # a card brings its own, a root may issue directly
+            continue
+        except OSError as error:
+            raise SettingsError(f"{path}: {error.strerror}") from None
+    for name in _REGISTER_FILES:
+        path = settings.peers.directory / name
+        if path.is_file() and path.stat().st_size <= REGISTER_FILE_MAX:
+            files[f"rehber/{name}"] = path.read_bytes()
+    return files
+
+
+def hand_over_key(path: Path, *, make: bool = False) -> KeyCipher:
+    """Return the cipher under the key of a file: 32 octets in hexadecimal.
+
+    Args:
+        path: the file.
+        make: it is made where it is missing, for its owner alone.
+
+    Raises:
+        ExitError: it cannot be read or made.
+    """
+    try:
+        if make and not path.exists():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            sync_directory(path.parent)
+        return KeyCipher(read_key(path))
+    except (SettingsError, OSError, ValueError) as error:
+        raise ExitError(
+            "key-file", f"the hand-over's key cannot be used: {error}",
+            "give the file that kephs hand-over made; it travels apart from the data",
+        ) from None  # fmt: skip
+
+
+def read_roots(folder: Path | None) -> TrustStore:
+    """Return the trusted roots of a folder; none where no folder is given."""
+    if folder is None:
+        return TrustStore(())
+    try:
+        return read_trust(folder)
+    except (TrustFolderError, OSError) as error:
+        raise usage_error(f"--trust {error}") from None
+
+
+def seal_policy(policies: tuple[str, ...]) -> SealPolicy:
+    """Return which certificates seal, as `kephs verify` sees it."""
+    return SealPolicy(transaction_policies=frozenset((TEST_TRANSACTION_POLICY, *policies)))
+
+
+def person(name: str) -> str:
+    """Return a person's name as it is kept.
+
+    Raises:
+        ExitError: it is none.
+    """
+    try:
+        return checked_name(name)
+    except TrustListError as error:
+        raise ExitError("name-missing", str(error), "give --by with the person's name") from None
+
+
+def told(error: Exception) -> ExitError | None:
+    """Return the command's end for what hand-over and take-over raise; None for anything else."""
+    from kephs.cli.archive_work import told as archive_told
+    from kephs.usecases.hand_over import StoreMovedError
+    from kephs.usecases.hand_over_rows import ContentGoneError
+
+    if isinstance(error, StoreMovedError):
+        return ExitError("store-moved", str(error), "stop the server, then run the command again: it goes on")
+    if isinstance(error, ContentGoneError):
+        return ExitError(
+            "content-missing", f"the store names what is not there: {error}", "run kephs fsck DIR"
+        )
+    if isinstance(error, HandOverError | PartsError):
+        return ExitError("hand-over-refused", str(error), "see docs/hand-over.md")
+    return archive_told(error)
+
+
+def progress() -> Callable[[str, int], None]:
+    """Return what tells how far it is, on a terminal."""
+
+    def tell(what: str, count: int) -> None:
+        if count % 100 == 0:
+            click.echo(f"\r{what}: {count} dosya / files", err=True, nl=False)
+
+    def nothing(_what: str, _count: int) -> None:
+        """Say nothing."""
+
+    return tell if progress_to_terminal() else nothing
