@@ -162,6 +162,17 @@ class ArchiveWork:
     parts: ArchiveParts
     seal: SealArchive
 
+    async def prove(self) -> None:
+        """Prove at start-up that the store keeps what it is given; one that does not answer is proved later.
+
+        Raises:
+            SettingsError: it lets go of what it should keep: nothing may start on it.
+        """
+        try:
+            await prove_objects(self.parts.objects)
+        except ObjectUnavailableError as error:
+            log.warning("archive.not_proved", cause=str(error))  # the lane proves it before its first object
+
     def lanes(self) -> list[Lane]:
         """Return the archive's work for the worker; the store is proved before the first object."""
         proved = False

@@ -13,8 +13,10 @@ from kephs.bootstrap.archive import ArchiveParts
 from kephs.bootstrap.sealing import open_timestamper
 from kephs.ports import Revocation, StoreUnavailableError
 from kephs.ports.objects import ObjectError, ObjectUnavailableError
+from kephs.usecases.archived_proof import ReadProofs
 from kephs.usecases.preserve import MaterialMissingError, PreservationParts, Preserve
 from kephs.usecases.preserve_object import RenewalObjectError
+from kephs.usecases.preserve_records import RenewedRecords
 from kephs.worker import Lane
 
 log = structlog.get_logger()
@@ -52,6 +54,12 @@ def open_preservation(parts: ArchiveParts, revocation: Revocation) -> Preserve:
         ),
         warn=lambda text: log.warning("renewal.warning", detail=text),
     )  # fmt: skip
+
+
+def open_proofs(parts: ArchiveParts) -> ReadProofs:
+    """Return what joins the records of evidence that goes out with the rounds made so far."""
+    records = RenewedRecords(parts.store, parts.placed, parts.cipher)
+    return ReadProofs(parts.store, parts.reader, records)
 
 
 def preservation_lane(preserve: Preserve, parts: ArchiveParts) -> Lane:

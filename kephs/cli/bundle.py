@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from config.settings import Settings
 from evidence.ports import SignerUnavailableError, TimestampUnavailableError
 from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
 from kephs.bootstrap.sealing import open_revocation
+from kephs.cli.archive_work import proofs_beside
 from kephs.cli.beside import open_beside, shell_user
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
 from kephs.ledger_keys import open_ledger_key
@@ -29,6 +31,7 @@ _CURES = {
     BundleFault.EVIDENCE_UNSTAMPED: "try again when a time-stamping authority answers",
     BundleFault.LEDGER_BROKEN: "run kephs fsck DIR",
     BundleFault.REVOCATION_SILENT: "try again when OCSP or CRL answers",
+    BundleFault.ARCHIVE_SILENT: "see kephs archive status DIR and kephs doctor DIR",
 }
 
 
@@ -68,6 +71,7 @@ async def _make(loaded: Settings, message: str, out: Path) -> ReadyBundle:
         open_beside(loaded) as beside,
         open_sealing(loaded) as sealer,
         aiohttp.ClientSession(auto_decompress=False) as session,
+        AsyncExitStack() as stack,
     ):
         clock = beside.clock
         revocation = open_revocation(loaded, session, trust)
@@ -78,7 +82,7 @@ async def _make(loaded: Settings, message: str, out: Path) -> ReadyBundle:
         work = MakeBundle(
             store=beside.store, blobs=beside.blobs, sealer=sealer, revocation=revocation, trust=trust,
             policy=open_seal_policy(loaded), offload=beside.offload, clock=clock,
-            ledger=Prove(beside.store, publishing),
+            ledger=Prove(beside.store, publishing), renewed=await proofs_beside(beside, trust, stack),
         )  # fmt: skip
         made = await work.make(message)
         await note_reading(beside.store, clock, MESSAGE_BUNDLED, made.message_id, shell_user())

@@ -338,6 +338,7 @@ async def _run_worker(core: Core, _metrics: Metrics, stopping: asyncio.Event, up
         take_over=partial(take_over, node),
         tidy=tidy,
     )
+    await core.archive.prove()
     up()
     await worker.run(stopping)
 

@@ -24,17 +24,22 @@ from evidence.mail.smime import SmimeError, locate
 from evidence.model.records import SealedEvidence
 from evidence.ports import ByteSource, Sealing
 from evidence.stamps.ers_check import check_record
+from evidence.stamps.renewal import RenewalError
 from evidence.verify.evidence import EvidenceCheck, check_evidence
 from evidence.verify.holder_content import is_exact
 from evidence.verify.message import match_records
 from evidence.x509.certificates import CertificateError, CertificateFacts, certificate_facts
 from evidence.x509.chain import Chain, TrustStore, build_chain
+from evidence.x509.offline import OfflineRevocation
 from evidence.x509.revocation import RevocationError, RevocationSource, RevocationStatus, check_ocsp
 from evidence.x509.role import SealPolicy
 from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Offload, Revocation, Store, Tx
+from kephs.ports.objects import ObjectError
 from kephs.usecases.appendix import Appendix, AppendixError
+from kephs.usecases.archived_proof import ReadProofs
 from kephs.usecases.material import Material, decode_material, report_file
+from kephs.usecases.preserve_object import RenewalObjectError
 from kephs.usecases.prove import NotInLedgerError, Proven
 from kephs.usecases.publish_ledger import LedgerContradictionError
 from kephs.usecases.source_range import SourceRange
@@ -61,6 +66,7 @@ class BundleFault(StrEnum):
     EVIDENCE_UNSTAMPED = "evidence-unstamped"
     LEDGER_BROKEN = "ledger-broken"
     REVOCATION_SILENT = "revocation-silent"
+    ARCHIVE_SILENT = "archive-silent"
 
 
 class BundleUnavailableError(Exception):
@@ -118,10 +124,11 @@ class MakeBundle:
     def __init__(
         self, *, store: Store, blobs: BlobStore, sealer: Sealing, revocation: Revocation, trust: TrustStore,
         policy: SealPolicy, offload: Offload, clock: Clock, ledger: LedgerProofs | None = None,
+        renewed: ReadProofs | None = None,
     ) -> None:  # fmt: skip
         self._store, self._blobs, self._sealer = store, blobs, sealer
         self._revocation, self._trust, self._policy = revocation, trust, policy
-        self._offload, self._clock, self._ledger = offload, clock, ledger
+        self._offload, self._clock, self._ledger, self._renewed = offload, clock, ledger, renewed
 
     async def make(self, message: str) -> ReadyBundle:
         """Gather, check and sign the bundle of a message; unchanged contents give the bundle made before.
@@ -206,6 +213,7 @@ class MakeBundle:
     async def _stored(self, rows: _Rows) -> BundleContents:
         """Return everything that the store itself has for the bundle."""
         sealed = [await self._evidence(*one) for one in rows.evidences]
+        sealed, archived = await self._archived(sealed, rows.ledger)
         original, dispatch, carried = await self._contents(rows)
         known = {item.record.evidence_id for item in sealed}
         sealed += [item for item in carried if item.record.evidence_id not in known]
@@ -217,9 +225,9 @@ class MakeBundle:
             original=original,
             evidences=sealed,
             dispatch=dispatch,
-            revocation=[] if material is None else await self._offload.run(
+            revocation=archived if material is None else [*archived, *await self._offload.run(
                 _sender_files, material, rows.message.submitted_at, self._trust
-            ),
+            )],
             sender_signature=signature,
             sender_report=None if material is None else report_file(material),
             sender_record=None if material is None or signature is None else material.record,
@@ -241,6 +249,26 @@ class MakeBundle:
             )
         xml = await self._read(blob)
         return SealedEvidence(read_record(xml), xml, ers)
+
+    async def _archived(
+        self, sealed: list[SealedEvidence], ledger: Sequence[LedgerEntry]
+    ) -> tuple[list[SealedEvidence], list[RevocationFile]]:
+        """Join records with the rounds that renewed them, and bring what was collected before each."""
+        if self._renewed is None:
+            return sealed, []
+        numbers = {entry.evidence_id: entry.number for entry in ledger}
+        joined: list[SealedEvidence] = []
+        files: dict[str, RevocationFile] = {}
+        try:
+            for item in sealed:
+                proof = await self._renewed.of(numbers[item.record.evidence_id], item.xml, item.ers)
+                joined.append(replace(item, ers=proof.ers))
+                files |= {name: RevocationFile(name, der) for name, der in proof.revocation.items()}
+        except (ObjectError, RenewalError, RenewalObjectError) as error:
+            raise BundleUnavailableError(
+                BundleFault.ARCHIVE_SILENT, f"the archive does not give what renews the proofs: {error}"
+            ) from None
+        return joined, [files[name] for name in sorted(files)]
 
     async def _contents(
         self, rows: _Rows
@@ -281,10 +309,14 @@ class MakeBundle:
         """Ask now about every certificate behind the seals and stamps: issuers speak later than both."""
         now = self._clock.now()
         links = await self._offload.run(self._links, contents, now)
+        known = _collected(contents.revocation)
+        at = min((item.record.event_time for item in contents.evidences), default=now)
         files: dict[bytes, RevocationFile] = {}
         for certificate, issuer in links:
             answer = await self._revocation.status(certificate, issuer, now)
             if answer is None or answer.status is RevocationStatus.UNKNOWN:
+                if known.answer(certificate, issuer, self._trust, at) is not None:
+                    continue  # its issuer is silent by now: what it said when there was need is inside
                 raise BundleUnavailableError(
                     BundleFault.REVOCATION_SILENT,
                     f"nobody says whether {certificate.subject_text} was revoked; a bundle must bring that",
@@ -332,6 +364,7 @@ class MakeBundle:
         if check.tsa is None:
             return
         tokens = check.ers.tokens if check.ers is not None else ()
+        yield from (one.chain for one in tokens[1:] if one.chain is not None)  # of rounds of renewal
         embedded = [der for one in tokens if one.token is not None for der in one.token.signed.certificates]
         chain = build_chain(check.tsa, [*near.certificates, *_readable(embedded)], self._trust, at)
         if isinstance(chain, Chain):
@@ -340,6 +373,12 @@ class MakeBundle:
     async def _read(self, blob: Blob) -> bytes:
         source = self._blobs.open(blob)
         return await self._offload.run(source.read, 0, source.size)
+
+
+def _collected(files: Sequence[RevocationFile]) -> OfflineRevocation:
+    """Return what the archive collected, ready to be asked."""
+    by = {ending: [f.content for f in files if f.name.endswith(ending)] for ending in (".ocsp", ".crl")}
+    return OfflineRevocation(by[".ocsp"], by[".crl"])
 
 
 def _carried(message: KepMessage) -> list[SealedEvidence]:
