@@ -13,7 +13,7 @@ from storage import key_check
 from storage.revision import check_current
 
 if TYPE_CHECKING:
-    from storage.postgres import PostgresStore
+    from storage.postgres.store import PostgresStore
     from storage.unit_of_work import SqliteStore
 
 InstanceStore: TypeAlias = "SqliteStore | PostgresStore"
@@ -24,7 +24,7 @@ def open_database(settings: Settings, *, column_key: bytes) -> InstanceStore:
     """Return the instance's store, not started; ``start`` raises `SchemaError` where it cannot be used."""
     storage = settings.storage
     if storage.database_url:
-        from storage.postgres import PostgresStore
+        from storage.postgres.store import PostgresStore
 
         return PostgresStore(storage.database_url, column_key=column_key)
     from storage.unit_of_work import SqliteStore
@@ -41,7 +41,7 @@ def at_once(settings: Settings, work: Callable[[Tx], T], *, column_key: bytes, w
     """
     storage = settings.storage
     if storage.database_url:
-        from storage.postgres_at_once import postgres_at_once
+        from storage.postgres.at_once import postgres_at_once
 
         return postgres_at_once(storage.database_url, work, column_key=column_key, write=write)
     from storage.at_once import sqlite_at_once
@@ -73,7 +73,7 @@ def check_schema(settings: Settings) -> None:
         SchemaError: it is at another revision, or at none.
     """
     if settings.storage.database_url:
-        from storage.postgres_schema import check_current_postgres
+        from storage.postgres.schema import check_current_postgres
 
         check_current_postgres(settings.storage.database_url)
     else:
@@ -87,7 +87,7 @@ def in_use(settings: Settings) -> bool:
         DatabaseRefusedError, sqlite3.DatabaseError: it cannot be read.
     """
     if settings.storage.database_url:
-        from storage.postgres_schema import in_use_postgres
+        from storage.postgres.schema import in_use_postgres
 
         return in_use_postgres(settings.storage.database_url)
     return key_check.in_use(settings.storage.database)
@@ -100,7 +100,7 @@ def opens_content(settings: Settings, blob_key: bytes) -> bool:
         DatabaseRefusedError, sqlite3.DatabaseError: it cannot be read.
     """
     if settings.storage.database_url:
-        from storage.postgres_schema import opens_content_postgres
+        from storage.postgres.schema import opens_content_postgres
 
         return opens_content_postgres(settings.storage.database_url, blob_key)
     return key_check.opens_content(settings.storage.database, blob_key)
@@ -114,6 +114,6 @@ def unsafe_settings(settings: Settings) -> list[str]:
     """
     if not settings.storage.database_url:
         return []
-    from storage.postgres_schema import unsafe_settings as unsafe_settings_postgres
+    from storage.postgres.schema import unsafe_settings as unsafe_settings_postgres
 
     return unsafe_settings_postgres(settings.storage.database_url)

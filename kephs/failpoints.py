@@ -31,8 +31,8 @@ from evidence.ports import ByteSource, Sealing, Stamping
 from kephs.domain.relay import Handed, Letter, NotHanded
 from kephs.ports import Blob, BlobStore, Courier, Spool, Store, Tx
 from kephs.ports.objects import ObjectRef, ObjectStore, ProbeReport
-from kephs.usecases.receive import Receive
-from kephs.usecases.results import Arriving, Refused, Taken
+from kephs.usecases.relay.receive import Receive
+from kephs.usecases.submission.results import Arriving, Refused, Taken
 
 T = TypeVar("T")
 

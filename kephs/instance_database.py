@@ -9,7 +9,7 @@ from kephs.bootstrap.opening import open_door, read_certificates
 from kephs.databases import at_once, upgrade_database
 from kephs.instance_keys import read_keys
 from kephs.ports import Tx
-from kephs.usecases.trust_list import Proposal, adopt
+from kephs.usecases.governance.trust_list import Proposal, adopt
 
 INIT: Final = ("kephs init", "--test-pki")
 MIGRATE: Final = ("kephs migrate", "test_pki.enabled")

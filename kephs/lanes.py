@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from kephs.domain.lifecycle import TransferState
 from kephs.domain.messages import StoredEvidence, Submission, Transfer
 from kephs.ports import Store, Tx
-from kephs.usecases.deliver import Deliver
-from kephs.usecases.receipts import FileReceipts
-from kephs.usecases.relay import Relay, Wait
+from kephs.usecases.delivery.deliver import Deliver
+from kephs.usecases.delivery.receipts import FileReceipts
+from kephs.usecases.relay.relay import Relay, Wait
 from kephs.worker import Lane
 
 

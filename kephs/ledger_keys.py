@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from config.settings import LogKey, Settings, SettingsError
 from evidence.ledger.notes import KeyKind, NoteError, NoteSigner, NoteVerifier
-from storage.journal import sync_directory
+from storage.files.journal import sync_directory
 
 _WITNESS: Final = b"kephs witness"
 

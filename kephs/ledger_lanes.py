@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from kephs.ports import Clock, Tx
-from kephs.usecases.anchor_audit import AnchorAudit
-from kephs.usecases.cosignatures import GatherCosignatures
-from kephs.usecases.publish_ledger import LedgerContradictionError, PublishLedger
+from kephs.usecases.governance.anchor_audit import AnchorAudit
+from kephs.usecases.proof.cosignatures import GatherCosignatures
+from kephs.usecases.proof.publish_ledger import LedgerContradictionError, PublishLedger
 from kephs.worker import Lane
 
 _CONTRADICTED_WAIT: Final = timedelta(minutes=5)

@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from evidence.bundle.archive_object import ObjectKind
 from kephs.ports import Tx
-from kephs.usecases.archive import backlog
+from kephs.usecases.archive.seal import backlog
 
 DAMAGED_MOST: Final = 1_000
 _KINDS: Final = (ObjectKind.EVIDENCE, ObjectKind.PROCESS)

@@ -16,7 +16,7 @@ import structlog
 
 from kephs.system import LocalChanges
 from storage.errors import SchemaError
-from storage.postgres_link import Link, connect
+from storage.postgres.link import Link, connect
 
 log = structlog.get_logger()
 

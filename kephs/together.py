@@ -1,4 +1,4 @@
-"""Two things begun in one turn of the event loop; the port stands in `kephs.usecases.reception`."""
+"""Two things begun in one turn of the event loop (`kephs.usecases.submission.reception`)."""
 
 import asyncio
 from collections.abc import Coroutine

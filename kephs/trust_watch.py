@@ -13,8 +13,8 @@ import structlog
 from evidence.x509.certificates import CertificateError
 from evidence.x509.chain import TrustStore
 from kephs.ports import Store
-from kephs.usecases.trust_list import active
-from storage.survey import UNREADABLE
+from kephs.usecases.governance.trust_list import active
+from storage.files.survey import UNREADABLE
 
 EVERY_SECONDS: Final = 30.0
 log = structlog.get_logger()

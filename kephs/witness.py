@@ -11,14 +11,14 @@ import aiohttp
 from evidence.ledger.notes import Checkpoint, Note, NoteError, NoteSigner, NoteVerifier, cosign
 from evidence.ledger.witness_rules import SIZE_TYPE, TEXT_TYPE, AddCheckpoint, Judgement, WitnessStatus, judge
 from kephs.ports import Clock, Store, StoredCheckpoint, Tx
-from kephs.usecases.cosignatures import WitnessAnswer, WitnessUnavailableError
+from kephs.usecases.proof.cosignatures import WitnessAnswer, WitnessUnavailableError
 
 PATH: Final = "/add-checkpoint"
 _ANSWER_MAX: Final = 64 * 1024
 
 
 class HttpWitness:
-    """`kephs.usecases.cosignatures.Witness` that is asked over HTTP.
+    """`kephs.usecases.proof.cosignatures.Witness` that is asked over HTTP.
 
     Args:
         session: of the process.

@@ -28,7 +28,7 @@ class CredentialsUnavailableError(Exception):
 
 
 class Credentials(Protocol):
-    """Who knows passwords (`kephs.usecases.sign_in.SignIn`). It compares in constant time."""
+    """Who knows passwords (`kephs.usecases.people.sign_in.SignIn`). It compares in constant time."""
 
     async def sign_in(self, address: str, password: str) -> Person | None:
         """Return the person, or None after the time that a wrong password takes."""

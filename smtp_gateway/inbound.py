@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 from kephs.domain.refusals import RefusalCode
 from kephs.ports import Spool
-from kephs.usecases.results import Arriving
+from kephs.usecases.submission.results import Arriving
 from smtp_gateway.data_stream import Received
 from smtp_gateway.dialogue import HELLO_FIRST, DialogueSettings, MailDialogue
 from smtp_gateway.replies import Reply, coded, simple

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 import structlog
 
 from kephs.ports import Clock, Spool
-from kephs.usecases.results import Arriving, Refused, Taken
+from kephs.usecases.submission.results import Arriving, Refused, Taken
 from smtp_gateway.data_stream import Received
 from smtp_gateway.inbound import InboundDialogue
 from smtp_gateway.inbound_connection import InboundProtocol

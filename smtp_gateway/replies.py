@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kephs.domain.refusals import TEXTS, RefusalCode
-from kephs.usecases.results import Accepted, Refused, Taken
+from kephs.usecases.submission.results import Accepted, Refused, Taken
 
 _LINE_MAX: Final = 510  # spec: RFC5321#4.5.3.1.5 (512 with CRLF)
 _FOLD: Final = str.maketrans("çğıöşüâîûÇĞİÖŞÜÂÎÛ", "cgiosuaiuCGIOSUAIU")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 import structlog
 
 from kephs.ports import Clock, Spool
-from kephs.usecases.results import Accepted, Incoming, Refused
+from kephs.usecases.submission.results import Accepted, Incoming, Refused
 from smtp_gateway.authenticator import Authenticator
 from smtp_gateway.connection import SubmissionProtocol
 from smtp_gateway.data_stream import Received
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 class Submitting(Protocol):
-    """The use case behind the edge (`kephs.usecases.submit.Submit`)."""
+    """The use case behind the edge (`kephs.usecases.submission.submit.Submit`)."""
 
     async def submit(self, incoming: Incoming) -> Accepted | Refused:
         """Accept or refuse; what it says is durable."""

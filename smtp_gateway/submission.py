@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 from kephs.domain.messages import Person
 from kephs.domain.refusals import RefusalCode
 from kephs.ports import Spool
-from kephs.usecases.results import Incoming
+from kephs.usecases.submission.results import Incoming
 from smtp_gateway.data_stream import Received
 from smtp_gateway.dialogue import HELLO_FIRST, OK, DialogueSettings, MailDialogue
 from smtp_gateway.replies import Reply, coded, simple

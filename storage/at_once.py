@@ -14,9 +14,9 @@ from sqlalchemy.dialects import sqlite as sqlite_dialect
 
 from kephs.ports import Tx
 from storage.crypto import Vault
-from storage.repositories import SqlTx
 from storage.revision import check_current, unreadable
-from storage.statements import Database, Texts
+from storage.rows.repositories import SqlTx
+from storage.rows.statements import Database, Texts
 from storage.unit_of_work import connect, is_outage
 
 T = TypeVar("T")

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kephs.ports.hand_over import PartMissingError, PartsError
 from storage.crypto import KeyMismatchError
-from storage.journal import sync_directory
-from storage.object_crypto import open_object, seal_object
+from storage.files.journal import sync_directory
+from storage.objects.crypto import open_object, seal_object
 
 _PIECE: Final = 1 << 20
 _LEFT_OVER: Final = re.compile(r"\.[0-9a-f]{16}\.new\Z")

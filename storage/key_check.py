@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from storage.crypto import KEY_SIZE, KeyMismatchError, unwrap_key
-from storage.journal import sync_directory
+from storage.files.journal import sync_directory
 
 FILE_NAME: Final = "keys.check"
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from storage.errors import SchemaError
-from storage.postgres_errors import DatabaseRefusedError
+from storage.postgres.errors import DatabaseRefusedError
 from storage.revision import unreadable
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
@@ -96,9 +96,9 @@ def postgres_engine(url: str) -> Engine:
     """Return an engine for one PostgreSQL database, for migrations only.
 
     Args:
-        url: what `storage.postgres_link.connect` takes.
+        url: what `storage.postgres.link.connect` takes.
     """
-    from storage.postgres_link import connect_for_migration  # noqa: PLC0415  # embedded: no psycopg
+    from storage.postgres.link import connect_for_migration  # noqa: PLC0415  # embedded: no psycopg
 
     return create_engine(
         "postgresql+psycopg://", creator=lambda: connect_for_migration(url), poolclass=NullPool
@@ -134,7 +134,7 @@ def _alone(connection: Connection) -> None:
     Raises:
         DatabaseRefusedError: somebody works on it already.
     """
-    from storage.postgres_link import SERVER_LOCK  # noqa: PLC0415  # embedded: no psycopg
+    from storage.postgres.link import SERVER_LOCK  # noqa: PLC0415  # embedded: no psycopg
 
     for _ in range(20):  # a process that ended a moment ago leaves its lock a moment later
         if connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({SERVER_LOCK})").scalar():

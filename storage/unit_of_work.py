@@ -14,9 +14,9 @@ from kephs.ports import StoreUnavailableError, Tx
 from storage.batching import BatchThread, Counters, Job, for_caller
 from storage.crypto import Vault
 from storage.errors import ReadOnlyError
-from storage.repositories import SqlTx
 from storage.revision import check_current
-from storage.statements import Database, Texts
+from storage.rows.repositories import SqlTx
+from storage.rows.statements import Database, Texts
 
 T = TypeVar("T")
 Work = Callable[[Tx], Any]

@@ -57,7 +57,7 @@ class ObjectKind(StrEnum):
 
     EVIDENCE = "delil"
     PROCESS = "surec"
-    RENEWAL = "yenileme"  # made by `kephs.usecases.preserve`
+    RENEWAL = "yenileme"  # made by `kephs.usecases.archive.preserve`
 
 
 class ArchiveObjectError(Exception):

@@ -11,8 +11,8 @@ everything else        sealed under the hand-over's key, each file by itself, un
 =====================  =========================================================================
 
 The manifest binds the lists and the lists bind every file, sealed or not: signature and digests are checked
-without the key. What lies in the folders stands in `kephs.usecases.hand_over`; this module knows the frame
-alone. Judging takes these steps:
+without the key. What lies in the folders stands in `kephs.usecases.ending.hand_over`; this module knows
+the frame alone. Judging takes these steps:
 
 1. form: the manifest is byte for byte what `make_manifest` writes
 2. seal: value, chain, algorithms, stamp (as in `evidence.verify.bundle`)

@@ -21,8 +21,8 @@ from kephs.bench.seaweed import Seaweed, weed
 from kephs.bench.site import Site
 from kephs.bench.turns import Runner, each, take_turns
 from kephs.ports.objects import ObjectStore
-from storage.objects_file import FileObjectStore
-from storage.objects_s3 import S3ObjectStore
+from storage.objects.file import FileObjectStore
+from storage.objects.s3 import S3ObjectStore
 
 SIZE: Final = 12_000_000  # octets: a thousand evidences with their records and proofs
 CALLERS: Final = (

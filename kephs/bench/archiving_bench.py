@@ -29,14 +29,14 @@ from kephs.domain.messages import Recipient, Role, StoredEvidence, Submission
 from kephs.ports import Tx
 from kephs.system import SystemClock, ThreadOffload
 from kephs.together import together
-from kephs.usecases.archive import ArchiveRules, SealArchive
-from kephs.usecases.archive_fixity import CheckArchive
-from kephs.usecases.archive_reading import ReadArchive
-from kephs.usecases.archive_rebuild import RebuildIndex
-from kephs.usecases.publish_ledger import PublishLedger
-from storage.files import FileBlobStore
+from kephs.usecases.archive.fixity import CheckArchive
+from kephs.usecases.archive.reading import ReadArchive
+from kephs.usecases.archive.rebuild import RebuildIndex
+from kephs.usecases.archive.seal import ArchiveRules, SealArchive
+from kephs.usecases.proof.publish_ledger import PublishLedger
+from storage.files.blobs import FileBlobStore
 from storage.migrate import upgrade_sqlite
-from storage.objects_file import FileObjectStore
+from storage.objects.file import FileObjectStore
 from storage.unit_of_work import SqliteStore
 
 PER_SECOND: Final = 200  # evidences made for each second of the benchmark

@@ -32,9 +32,9 @@ from kephs.bench.stage import share_ms
 from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
 from kephs.cli.beside import open_beside
 from kephs.ledger_keys import open_ledger_key
-from kephs.usecases.bundle import MakeBundle, ReadyBundle
-from kephs.usecases.prove import Prove
-from kephs.usecases.publish_ledger import PublishLedger
+from kephs.usecases.proof.bundle import MakeBundle, ReadyBundle
+from kephs.usecases.proof.prove import Prove
+from kephs.usecases.proof.publish_ledger import PublishLedger
 
 WIRE_BYTES: Final = 25_000_000
 DECODED_BYTES: Final = WIRE_BYTES * 57 // 78  # as base64 lines

@@ -24,7 +24,7 @@ from kephs.cli.instance import make_instance
 from kephs.instance_database import make_database
 from kephs.testpki.authority import TestPki
 from kephs.testpki.profiles import make_tckn
-from kephs.usecases.accounts import Opening
+from kephs.usecases.people.accounts import Opening
 
 DOMAIN: Final = "hs91.kep.tr"
 START_SECONDS: Final = 60.0

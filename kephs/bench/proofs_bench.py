@@ -22,7 +22,7 @@ from kephs.bench.figures import BenchError, Figure, own_peak_rss_mb, ticks
 from kephs.bench.site import Site
 from kephs.bench.stage import DOMAIN, share_ms
 from kephs.ports import StoredCheckpoint, Tx
-from kephs.usecases.publish_ledger import stored_tiles
+from kephs.usecases.proof.publish_ledger import stored_tiles
 from storage.migrate import upgrade_sqlite
 from storage.unit_of_work import SqliteStore
 

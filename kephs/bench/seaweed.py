@@ -25,7 +25,7 @@ from minio.error import MinioException
 from minio.objectlockconfig import DAYS, ObjectLockConfig
 
 from kephs.bench.figures import BenchError, ticks
-from storage.object_s3_link import S3Place
+from storage.objects.s3_link import S3Place
 
 REGION: Final = "tr-test-1"
 OWNER: Final = "owner"

@@ -27,16 +27,16 @@ from kephs.ports.objects import (
     ProbeReport,
 )
 from kephs.system import SystemClock
-from kephs.usecases.archive import ArchiveRules, MaterialSilentError, SealArchive
-from kephs.usecases.archive_fixity import CheckArchive
-from kephs.usecases.archive_move import MoveArchive
-from kephs.usecases.archive_reading import ReadArchive
-from kephs.usecases.archive_rows import EvidenceIncompleteError
-from kephs.usecases.prove import Publishing
-from kephs.usecases.publish_ledger import LedgerContradictionError
+from kephs.usecases.archive.fixity import CheckArchive
+from kephs.usecases.archive.move import MoveArchive
+from kephs.usecases.archive.reading import ReadArchive
+from kephs.usecases.archive.rows import EvidenceIncompleteError
+from kephs.usecases.archive.seal import ArchiveRules, MaterialSilentError, SealArchive
+from kephs.usecases.proof.prove import Publishing
+from kephs.usecases.proof.publish_ledger import LedgerContradictionError
 from kephs.worker import Lane
 from storage.crypto import KeyMismatchError
-from storage.object_crypto import open_object, seal_object
+from storage.objects.crypto import open_object, seal_object
 
 log = structlog.get_logger()
 

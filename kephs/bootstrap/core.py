@@ -50,28 +50,28 @@ from kephs.system import (
     TimeOrderedIds,
 )
 from kephs.together import together
-from kephs.usecases.accounts import AccountWork
-from kephs.usecases.deliver import Deliver
-from kephs.usecases.dispatch import DispatchMaker
-from kephs.usecases.fresh import FreshEvidence
-from kephs.usecases.give_up import GiveUp
-from kephs.usecases.kept_evidence import KeptEvidence
-from kephs.usecases.mailbox import MailboxService
-from kephs.usecases.pass_refusal import PassRefusal
-from kephs.usecases.preserve import Preserve
-from kephs.usecases.read import Reader
-from kephs.usecases.receipts import FileReceipts, ReceiptMaker
-from kephs.usecases.receive import Receive
+from kephs.usecases.archive.preserve import Preserve
+from kephs.usecases.delivery.deliver import Deliver
+from kephs.usecases.delivery.dispatch import DispatchMaker
+from kephs.usecases.delivery.fresh import FreshEvidence
+from kephs.usecases.delivery.kept_evidence import KeptEvidence
+from kephs.usecases.delivery.read import Reader
+from kephs.usecases.delivery.receipts import FileReceipts, ReceiptMaker
+from kephs.usecases.mailbox.mailbox import MailboxService
+from kephs.usecases.mailbox.tidy import Tidy
+from kephs.usecases.people.accounts import AccountWork
+from kephs.usecases.people.sign_in import SignIn
 from kephs.usecases.records import RecordMaker
-from kephs.usecases.relay import Relay, Wait
-from kephs.usecases.sign_in import SignIn
-from kephs.usecases.signers import BindingRule
-from kephs.usecases.submit import Submit, SubmitSettings
-from kephs.usecases.take_dispatch import TakeDispatch
-from kephs.usecases.take_receipt import TakeReceipt
-from kephs.usecases.tidy import Tidy
+from kephs.usecases.relay.give_up import GiveUp
+from kephs.usecases.relay.pass_refusal import PassRefusal
+from kephs.usecases.relay.receive import Receive
+from kephs.usecases.relay.relay import Relay, Wait
+from kephs.usecases.relay.take_dispatch import TakeDispatch
+from kephs.usecases.relay.take_receipt import TakeReceipt
+from kephs.usecases.submission.signers import BindingRule
+from kephs.usecases.submission.submit import Submit, SubmitSettings
 from smtp_gateway.inbound_server import Receiving
-from storage.files import FileBlobStore
+from storage.files.blobs import FileBlobStore
 from storage.unit_of_work import SqliteStore
 
 MAIN_NODE: Final = "main"
@@ -242,7 +242,7 @@ async def _open_store(
         stack.push_async_callback(store.close)
         return store, blobs, LocalChanges()
     from kephs.postgres_changes import PostgresChanges  # noqa: PLC0415  # psycopg: the cluster profile's alone
-    from storage.postgres import PostgresStore  # noqa: PLC0415
+    from storage.postgres.store import PostgresStore  # noqa: PLC0415
 
     shared, changes = PostgresStore(url, column_key=keys.columns), PostgresChanges(url)
     await shared.start()

@@ -14,10 +14,10 @@ from kephs.ledger_keys import known_witnesses, open_ledger_key, open_witness_key
 from kephs.ledger_lanes import ledger_lanes
 from kephs.ledger_server import serve_ledger
 from kephs.ports import Clock, Store
-from kephs.usecases.anchor_audit import AnchorAudit
-from kephs.usecases.cosignatures import GatherCosignatures
-from kephs.usecases.prove import Prove
-from kephs.usecases.publish_ledger import PublishLedger
+from kephs.usecases.governance.anchor_audit import AnchorAudit
+from kephs.usecases.proof.cosignatures import GatherCosignatures
+from kephs.usecases.proof.prove import Prove
+from kephs.usecases.proof.publish_ledger import PublishLedger
 from kephs.witness import HttpWitness, OwnWitness
 from kephs.worker import Lane
 

@@ -7,7 +7,7 @@ from typing import Final
 from config.settings import ArchiveSettings, Settings, SettingsError
 from kephs.ports.objects import ObjectStore, ObjectUnavailableError
 from kephs.system import SystemClock
-from storage.objects_file import FileObjectStore
+from storage.objects.file import FileObjectStore
 
 _KEY_MAX: Final = 4096
 
@@ -39,8 +39,8 @@ async def prove_objects(store: ObjectStore) -> None:
 
 
 def _open_s3(settings: Settings, clock: SystemClock) -> ObjectStore:
-    from storage.object_s3_link import S3Place  # noqa: PLC0415  # without S3 nobody loads its client
-    from storage.objects_s3 import S3ObjectStore  # noqa: PLC0415
+    from storage.objects.s3 import S3ObjectStore  # noqa: PLC0415
+    from storage.objects.s3_link import S3Place  # noqa: PLC0415  # without S3 nobody loads its client
 
     archive = settings.archive
     if not archive.endpoint or not archive.bucket:

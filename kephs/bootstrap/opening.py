@@ -21,7 +21,7 @@ from kephs.ports import Scanner
 from kephs.register_seal import read_pins, register_verifier
 from kephs.system import SystemClock, ThreadOffload
 from kephs.testpki.marker import is_test_root
-from kephs.usecases.trust_list import Door, active
+from kephs.usecases.governance.trust_list import Door, active
 from smtp_gateway.relay_client import SmtpCourier
 from smtp_gateway.relay_settings import RelaySettings as CourierSettings
 from smtp_gateway.scanner import ClamdAddress, ClamdScanner
@@ -58,7 +58,7 @@ def read_anchors(settings: Settings) -> list[TrustAnchor]:
     """
     from kephs.databases import at_once  # noqa: PLC0415  # the signer's process loads no database
     from kephs.instance_keys import key_problem, read_keys  # noqa: PLC0415
-    from storage.survey import UNREADABLE  # noqa: PLC0415
+    from storage.files.survey import UNREADABLE  # noqa: PLC0415
 
     keys = read_keys(settings)
     try:

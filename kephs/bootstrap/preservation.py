@@ -13,10 +13,10 @@ from kephs.bootstrap.archive import ArchiveParts
 from kephs.bootstrap.sealing import open_timestamper
 from kephs.ports import Revocation, StoreUnavailableError
 from kephs.ports.objects import ObjectError, ObjectUnavailableError
-from kephs.usecases.archived_proof import ReadProofs
-from kephs.usecases.preserve import MaterialMissingError, PreservationParts, Preserve
-from kephs.usecases.preserve_object import RenewalObjectError
-from kephs.usecases.preserve_records import RenewedRecords
+from kephs.usecases.archive.archived_proof import ReadProofs
+from kephs.usecases.archive.preserve import MaterialMissingError, PreservationParts, Preserve
+from kephs.usecases.archive.preserve_object import RenewalObjectError
+from kephs.usecases.archive.preserve_records import RenewedRecords
 from kephs.worker import Lane
 
 log = structlog.get_logger()

@@ -26,8 +26,15 @@ from kephs.cli.output import (
 )
 from kephs.domain.policy import MIB
 from kephs.ports import Tx
-from kephs.usecases.accounts import BLOCK_MIN, FREE_QUOTA, SHELL, ApplicationError, ApplicationFault, Opening
-from kephs.usecases.sign_in import SELECTOR_LENGTH
+from kephs.usecases.people.accounts import (
+    BLOCK_MIN,
+    FREE_QUOTA,
+    SHELL,
+    ApplicationError,
+    ApplicationFault,
+    Opening,
+)
+from kephs.usecases.people.sign_in import SELECTOR_LENGTH
 from storage.errors import ConflictError
 
 T = TypeVar("T")

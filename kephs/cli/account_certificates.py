@@ -32,8 +32,8 @@ from kephs.cli.output import (
 )
 from kephs.instance_keys import open_keys
 from kephs.system import HmacIdentity, TimeOrderedIds
-from kephs.usecases.binding_challenge import CHALLENGE_MAX
-from kephs.usecases.certificates import (
+from kephs.usecases.people.binding_challenge import CHALLENGE_MAX
+from kephs.usecases.people.certificates import (
     SIGNATURE_MAX,
     BindingError,
     BindingFault,

@@ -24,8 +24,8 @@ from kephs.cli.output import (
 )
 
 if TYPE_CHECKING:  # the archive's weight is loaded by the commands that need it
-    from kephs.usecases.archive_fixity import ArchiveStatus, FixityResult
-    from kephs.usecases.archive_rebuild import RebuildResult
+    from kephs.usecases.archive.fixity import ArchiveStatus, FixityResult
+    from kephs.usecases.archive.rebuild import RebuildResult
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ def status(directory: Path, as_json: bool) -> None:  # noqa: FBT001  # click's w
     Exit status: 0 nobody needs to do anything, 1 an object is damaged or evidence waits for too long.
     """
     from kephs.cli.archive_work import archive_beside
-    from kephs.usecases.archive_fixity import read_status
+    from kephs.usecases.archive.fixity import read_status
 
     async def look() -> tuple["ArchiveStatus", datetime]:
         async with archive_beside(config_settings.load(directory)) as parts:
@@ -215,7 +215,7 @@ def renew(directory: Path, at_once: bool, as_json: bool) -> None:  # noqa: FBT00
     from evidence.ports import TimestampUnavailableError
     from kephs.cli.archive_work import preserving
     from kephs.ports.preservation import RenewalReason
-    from kephs.usecases.preserve import MaterialMissingError
+    from kephs.usecases.archive.preserve import MaterialMissingError
 
     async def work() -> Any:
         async with preserving(config_settings.load(directory)) as preserve:
@@ -250,7 +250,7 @@ def move(directory: Path, target: str | None, as_json: bool) -> None:  # noqa: F
     Each is read back from its new place before its row names it. The old copies stay: stores are write-once.
     """
     from kephs.cli.archive_work import archive_beside
-    from kephs.usecases.archive_move import MoveResult
+    from kephs.usecases.archive.move import MoveResult
 
     show = progress_to_terminal()
 

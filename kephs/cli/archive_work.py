@@ -23,11 +23,11 @@ from kephs.ledger_keys import open_ledger_key
 from kephs.ports.objects import ObjectError, ObjectUnavailableError
 from kephs.system import SystemClock, ThreadOffload
 from kephs.together import together
-from kephs.usecases.archive_rebuild import RebuildIndex
-from kephs.usecases.archived_proof import ReadProofs
-from kephs.usecases.preserve import Preserve
-from kephs.usecases.publish_ledger import PublishLedger
-from storage.files import FileBlobStore
+from kephs.usecases.archive.archived_proof import ReadProofs
+from kephs.usecases.archive.preserve import Preserve
+from kephs.usecases.archive.rebuild import RebuildIndex
+from kephs.usecases.proof.publish_ledger import PublishLedger
+from storage.files.blobs import FileBlobStore
 
 
 @asynccontextmanager

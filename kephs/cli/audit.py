@@ -32,9 +32,9 @@ from kephs.domain.audit_anchor import Anchored, RecordCheck
 from kephs.ledger_keys import open_ledger_key
 from kephs.ports import Tx
 from kephs.system import SystemClock
-from kephs.usecases.anchor_audit import AnchorAudit, published_anchors
-from storage.fsck_scope import CheckedTx
-from storage.survey import UnreadableRow
+from kephs.usecases.governance.anchor_audit import AnchorAudit, published_anchors
+from storage.files.survey import UnreadableRow
+from storage.fsck.scope import CheckedTx
 
 _MOST: Final = 10_000
 _ANCHOR_LATE: Final = timedelta(days=2)

@@ -17,8 +17,8 @@ from kephs.cli.output import ExitError
 from kephs.databases import InstanceStore, check_schema, open_database
 from kephs.instance_keys import open_keys
 from kephs.system import Argon2Passwords, HmacIdentity, SystemClock, ThreadOffload, TimeOrderedIds
-from kephs.usecases.accounts import AccountWork
-from storage.files import FileBlobStore
+from kephs.usecases.people.accounts import AccountWork
+from storage.files.blobs import FileBlobStore
 from storage.revision import DatabaseUnreadableError
 
 

@@ -18,10 +18,10 @@ from kephs.cli.archive_work import proofs_beside
 from kephs.cli.beside import open_beside, shell_user
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
 from kephs.ledger_keys import open_ledger_key
-from kephs.usecases.bundle import BundleFault, BundleUnavailableError, MakeBundle, ReadyBundle
-from kephs.usecases.note_process import MESSAGE_BUNDLED, note_reading
-from kephs.usecases.prove import Prove
-from kephs.usecases.publish_ledger import PublishLedger
+from kephs.usecases.governance.note_process import MESSAGE_BUNDLED, note_reading
+from kephs.usecases.proof.bundle import BundleFault, BundleUnavailableError, MakeBundle, ReadyBundle
+from kephs.usecases.proof.prove import Prove
+from kephs.usecases.proof.publish_ledger import PublishLedger
 
 _CURES = {
     BundleFault.NO_SUCH_MESSAGE: "give the id in the reply to the submission, or the Message-ID",

@@ -9,7 +9,7 @@ from kephs.cli.findings import Finding, error, ok, warning
 from kephs.databases import check_schema, open_database
 from kephs.instance_keys import read_keys
 from kephs.ports import StoreUnavailableError
-from kephs.usecases.archive_fixity import ArchiveStatus, read_status
+from kephs.usecases.archive.fixity import ArchiveStatus, read_status
 from storage.errors import SchemaError
 
 

@@ -12,7 +12,7 @@ from kephs.cli.findings import Finding, error, ok, warning
 from kephs.cli.trust_text import shown
 from kephs.domain.trust_list import AnchorKind, AnchorState, TrustAnchor
 from kephs.testpki.marker import is_test_root
-from kephs.usecases.trust_list import EXPIRY_WARNING
+from kephs.usecases.governance.trust_list import EXPIRY_WARNING
 from storage.errors import SchemaError
 
 _IMPORT: Final = "kephs trust import DIR FILE, then two persons: kephs trust approve DIR FINGERPRINT"

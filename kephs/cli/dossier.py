@@ -25,17 +25,17 @@ from kephs.cli.output import ExitError, guarded, instance_argument, json_option,
 from kephs.dossier.facts import DossierFacts, DossierTooLargeError, Language
 from kephs.dossier.pdf import FONT_FOLDER, FontsMissingError, Printer, PrinterMissingError
 from kephs.ledger_keys import open_ledger_key
-from kephs.usecases.bundle import BundleUnavailableError, MakeBundle
-from kephs.usecases.dossier import (
+from kephs.usecases.governance.note_process import MESSAGE_PRINTED, note_reading
+from kephs.usecases.proof.bundle import BundleUnavailableError, MakeBundle
+from kephs.usecases.proof.dossier import (
     DossierContentGoneError,
     DossierMovingError,
     MakeDossier,
     ReadyDossier,
 )
-from kephs.usecases.note_process import MESSAGE_PRINTED, note_reading
-from kephs.usecases.prove import Prove
-from kephs.usecases.publish_ledger import PublishLedger
-from kephs.usecases.timeline import ShowTimeline
+from kephs.usecases.proof.prove import Prove
+from kephs.usecases.proof.publish_ledger import PublishLedger
+from kephs.usecases.proof.timeline import ShowTimeline
 
 LANGUAGES: Final = {
     "tr": (Language.TURKISH,),

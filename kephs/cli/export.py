@@ -16,8 +16,8 @@ from evidence.xml.reader import format_time
 from kephs.bootstrap import open_seal_policy, open_timestamper, open_trust
 from kephs.cli.beside import open_beside, shell_user
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
-from kephs.usecases.export_evidence import Export, ExportEvidence, ExportFault, ExportUnavailableError
-from kephs.usecases.note_process import EVIDENCE_EXPORTED, note_reading
+from kephs.usecases.governance.note_process import EVIDENCE_EXPORTED, note_reading
+from kephs.usecases.proof.export_evidence import Export, ExportEvidence, ExportFault, ExportUnavailableError
 
 _CURES = {
     ExportFault.NO_SUCH_EVIDENCE: "kephs show DIR MESSAGE names the evidence of a message",

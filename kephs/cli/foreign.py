@@ -20,15 +20,15 @@ from kephs.domain.audit import AuditEntry
 from kephs.instance_keys import open_keys
 from kephs.ports import Blob, Tx
 from kephs.ports.hand_over import PartsError
-from kephs.usecases.bundle import MakeBundle, ReadyBundle
-from kephs.usecases.foreign import ForeignMessage, ForeignReader, open_foreign
-from kephs.usecases.hand_over_check import CheckHandOver
-from kephs.usecases.take_over import KEY_FILE
-from kephs.usecases.timeline import ShowTimeline, Timeline
+from kephs.usecases.ending.foreign import ForeignMessage, ForeignReader, open_foreign
+from kephs.usecases.ending.hand_over_check import CheckHandOver
+from kephs.usecases.ending.take_over import KEY_FILE
+from kephs.usecases.proof.bundle import MakeBundle, ReadyBundle
+from kephs.usecases.proof.timeline import ShowTimeline, Timeline
 from storage.crypto import KeyMismatchError
 from storage.hand_over_parts import FolderParts, KeyCipher
-from storage.memory import MemoryBlobStore, MemoryStore
-from storage.object_crypto import open_object, seal_object
+from storage.memory.store import MemoryBlobStore, MemoryStore
+from storage.objects.crypto import open_object, seal_object
 
 FOLDER: Final = "foreign"
 _KEY_FILE_MAX: Final = 4_096

@@ -24,8 +24,8 @@ from kephs.cli.output import (
 from kephs.ledger_keys import open_ledger_key
 from kephs.ports.archive import ArchivedObject
 from kephs.system import SystemClock
-from storage.fsck import Finding, FindingCode, check
-from storage.fsck_archive import archived_rows, check_objects
+from storage.fsck.archive import archived_rows, check_objects
+from storage.fsck.check import Finding, FindingCode, check
 
 _SHOWN: Final = 1_000  # lines of one run; --json lists all
 

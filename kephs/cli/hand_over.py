@@ -90,7 +90,7 @@ def make(directory: Path, out: Path, key: Path, by: str, bundles: bool, as_json:
 
 async def _make(loaded: Any, out: Path, key: Path, by: str, *, bundles: bool) -> tuple["Manifest", str, int]:
     from kephs.cli.hand_over_work import open_hand_over
-    from kephs.usecases.hand_over_notes import note_handed, note_handing
+    from kephs.usecases.ending.hand_over_notes import note_handed, note_handing
 
     async with open_hand_over(loaded, out, key, by) as handing:
         store, clock = handing.beside.store, handing.beside.clock
@@ -105,7 +105,7 @@ async def _make(loaded: Any, out: Path, key: Path, by: str, *, bundles: bool) ->
 
 async def _bundles(handing: Any) -> int:
     """Seal the bundle of every message that can have one; return how many have theirs now."""
-    from kephs.usecases.bundle import BundleUnavailableError
+    from kephs.usecases.proof.bundle import BundleUnavailableError
 
     ids = await handing.beside.store.read(lambda tx: sorted(one.message_id for one in tx.messages.all()))
     made = 0
@@ -122,8 +122,8 @@ async def _seal(archive: Any) -> str:
     """Seal what waits for the archive; return why not everything could be: it goes along unsealed then."""
     from evidence.ports import SignerUnavailableError, TimestampUnavailableError
     from kephs.ports.objects import ObjectError
-    from kephs.usecases.archive import MaterialSilentError
-    from kephs.usecases.archive_rows import EvidenceIncompleteError
+    from kephs.usecases.archive.rows import EvidenceIncompleteError
+    from kephs.usecases.archive.seal import MaterialSilentError
 
     try:
         await archive.seal.seal_all()
@@ -161,7 +161,7 @@ def verify(
     from kephs.cli.hand_over_work import hand_over_key, progress, read_roots, seal_policy
     from kephs.cli.ledger import print_report
     from kephs.system import SystemClock, ThreadOffload
-    from kephs.usecases.hand_over_check import CheckHandOver
+    from kephs.usecases.ending.hand_over_check import CheckHandOver
     from storage.hand_over_parts import FolderParts
 
     offload = ThreadOffload()
@@ -197,7 +197,7 @@ def destroy_key(directory: Path, by: str, witness: str, yes: bool) -> None:  # n
     """
     from config import settings
     from kephs.cli.hand_over_key import destroy
-    from kephs.usecases.hand_over_notes import KeyStillNeededError
+    from kephs.usecases.ending.hand_over_notes import KeyStillNeededError
 
     if not yes:
         raise ExitError("not-confirmed", "the key would be gone for ever", "add --yes if you mean it")

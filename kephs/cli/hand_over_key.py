@@ -10,8 +10,8 @@ from kephs.cli.hand_over_work import person
 from kephs.cli.output import ExitError
 from kephs.cli.serve import alone
 from kephs.domain.trust_list import folded_name
-from kephs.usecases.hand_over_notes import note_key
-from storage.journal import sync_directory
+from kephs.usecases.ending.hand_over_notes import note_key
+from storage.files.journal import sync_directory
 
 
 async def destroy(settings: Settings, directory: Path, by: str, witness: str) -> str:

@@ -32,13 +32,13 @@ from kephs.ledger_keys import open_ledger_key
 from kephs.ledger_server import published
 from kephs.ports.archive import ArchivedObject
 from kephs.ports.hand_over import PartsError
-from kephs.usecases.bundle import MakeBundle
-from kephs.usecases.hand_over import Handing, HandOver
-from kephs.usecases.hand_over_guide import GUIDE, guide
-from kephs.usecases.prove import Prove
-from kephs.usecases.publish_ledger import PublishLedger
+from kephs.usecases.ending.hand_over import Handing, HandOver
+from kephs.usecases.ending.hand_over_guide import GUIDE, guide
+from kephs.usecases.proof.bundle import MakeBundle
+from kephs.usecases.proof.prove import Prove
+from kephs.usecases.proof.publish_ledger import PublishLedger
+from storage.files.journal import sync_directory
 from storage.hand_over_parts import FolderParts, KeyCipher
-from storage.journal import sync_directory
 
 REGISTER_FILE_MAX: Final = 8 << 20
 _REGISTER_FILES: Final = ("providers.json", "providers.json.p7s")
@@ -191,8 +191,8 @@ def person(name: str) -> str:
 def told(error: Exception) -> ExitError | None:
     """Return the command's end for what hand-over and take-over raise; None for anything else."""
     from kephs.cli.archive_work import told as archive_told
-    from kephs.usecases.hand_over import StoreMovedError
-    from kephs.usecases.hand_over_rows import ContentGoneError
+    from kephs.usecases.ending.hand_over import StoreMovedError
+    from kephs.usecases.ending.hand_over_rows import ContentGoneError
 
     if isinstance(error, StoreMovedError):
         return ExitError("store-moved", str(error), "stop the server, then run the command again: it goes on")

@@ -15,7 +15,7 @@ from kephs.cli.trust_text import shown as printable
 from kephs.databases import InstanceStore
 from kephs.domain.legal_hold import HoldKind, HoldState
 from kephs.system import SystemClock
-from kephs.usecases.legal_hold import HoldFault, HoldRefusedError, LegalHolds, ShownHold
+from kephs.usecases.ending.legal_hold import HoldFault, HoldRefusedError, LegalHolds, ShownHold
 
 T = TypeVar("T")
 

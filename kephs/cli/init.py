@@ -89,6 +89,6 @@ def _check_database(url: str) -> None:
     Raises:
         SchemaError: it cannot be this instance's; the text names the cure.
     """
-    from storage.postgres_schema import check_new
+    from storage.postgres.schema import check_new
 
     check_new(url)

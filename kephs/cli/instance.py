@@ -14,7 +14,7 @@ from kephs.instance_keys import key_check_file, read_keys
 from kephs.ledger_keys import write_ledger_key
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import to_pem
-from storage.journal import sync_directory
+from storage.files.journal import sync_directory
 from storage.key_check import write_key_check
 
 _FOLDERS: Final = ("keys", "peers", "trust", "trust/intermediates", "data", "data/blobs", "run")

@@ -137,7 +137,7 @@ def checkpoint(directory: Path, publish: bool, as_json: bool) -> None:  # noqa: 
 @guarded
 def prove(directory: Path, evidence_id: str, out: Path | None) -> None:
     """Write the proof that an evidence is in the ledger; what is not published yet is published first."""
-    from kephs.usecases.prove import NotInLedgerError
+    from kephs.usecases.proof.prove import NotInLedgerError
 
     try:
         proof = _with_ledger(directory, lambda one: one.prove.one(evidence_id))
@@ -237,7 +237,7 @@ def audit_(
 
 def _with_ledger(directory: Path, work: Callable[["LedgerWork"], Awaitable[T]]) -> T:
     from kephs.cli.ledger_work import open_ledger
-    from kephs.usecases.publish_ledger import LedgerContradictionError
+    from kephs.usecases.proof.publish_ledger import LedgerContradictionError
 
     async def inside() -> T:
         async with open_ledger(config_settings.load(directory)) as ledger:

@@ -10,7 +10,7 @@ from evidence.ledger.tiles import ENTRIES, TileName, tiles_of
 from kephs.cli.output import ExitError
 from kephs.ledger_server import published
 from kephs.ports import Store, StoredCheckpoint
-from storage.journal import sync_directory
+from storage.files.journal import sync_directory
 
 _PAGE: Final = 64  # tiles of one look into the store
 

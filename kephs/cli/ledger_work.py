@@ -10,8 +10,8 @@ from kephs.cli.beside import open_beside
 from kephs.databases import InstanceStore
 from kephs.ledger_keys import open_ledger_key
 from kephs.ports import StoredCheckpoint
-from kephs.usecases.prove import Prove
-from kephs.usecases.publish_ledger import PublishLedger
+from kephs.usecases.proof.prove import Prove
+from kephs.usecases.proof.publish_ledger import PublishLedger
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from kephs.instance_database import MIGRATE, adopt_folder
 from kephs.instance_keys import key_check_file, read_keys
 from kephs.ledger_keys import write_ledger_key
 from kephs.system import SystemClock
-from kephs.usecases.trust_list import Proposal
+from kephs.usecases.governance.trust_list import Proposal
 from storage.errors import SchemaError
 from storage.key_check import write_key_check
 from storage.migrate import current, head, postgres_engine, sqlite_engine, upgrade
-from storage.postgres_errors import DatabaseRefusedError
+from storage.postgres.errors import DatabaseRefusedError
 from storage.revision import DatabaseUnreadableError
 
 _NEWER: Final = "install the version of kephs that made it, or a newer one"

@@ -43,7 +43,7 @@ ACCOUNT_CURES: Final[Mapping[str, str]] = MappingProxyType(
         "blocked-too-short": "wait until the three months are over",
     }
 )
-"""By the stable codes of `kephs.usecases.accounts.AccountFault`."""
+"""By the stable codes of `kephs.usecases.people.accounts.AccountFault`."""
 
 
 class ExitError(click.ClickException):
@@ -160,9 +160,9 @@ def _known(error: BaseException) -> ExitError | None:
     from config.settings import SettingsError
     from evidence.adapters.soft_signer import KeyMaterialError
     from kephs.ports import BlobMissingError, StoreUnavailableError
-    from kephs.usecases.accounts import AccountError
+    from kephs.usecases.people.accounts import AccountError
     from storage.errors import SchemaError
-    from storage.postgres_errors import DatabaseRefusedError
+    from storage.postgres.errors import DatabaseRefusedError
 
     if isinstance(error, AccountError):
         return ExitError(error.fault.value, str(error), ACCOUNT_CURES[error.fault.value])

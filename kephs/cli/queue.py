@@ -29,7 +29,7 @@ from kephs.cli.output import (
 from kephs.domain.lifecycle import TransferState
 from kephs.domain.messages import Delivery, StoredEvidence, Transfer
 from kephs.domain.relay import TROUBLES, RelayTrouble
-from kephs.usecases.queue import (
+from kephs.usecases.relay.queue import (
     Chosen,
     NoSuchTransferError,
     QueueAction,

@@ -37,14 +37,14 @@ from kephs.observability import configure_logging
 from kephs.ports import StoreUnavailableError
 from kephs.system import LocalChanges, SystemClock
 from kephs.trust_watch import TrustWatch
-from kephs.usecases.note_process import note_started, note_stopped
+from kephs.usecases.governance.note_process import note_started, note_stopped
 from kephs.worker import Worker
 from smtp_gateway.authenticator import Authenticator
 from smtp_gateway.inbound_server import InboundServer
 from smtp_gateway.server import SubmissionServer
 from smtp_gateway.settings import EdgeSettings, InboundSettings
 from storage.errors import SchemaError
-from storage.files import is_writer_name
+from storage.files.blobs import is_writer_name
 from storage.revision import HEAD
 
 Up: TypeAlias = Callable[[], None]

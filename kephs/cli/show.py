@@ -21,8 +21,8 @@ from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.domain.refusal_codes import RefusalCode
 from kephs.domain.refusals import TEXTS
 from kephs.domain.relay import TROUBLES, RelayTrouble
-from kephs.usecases.note_process import MESSAGE_SHOWN, note_reading
-from kephs.usecases.timeline import (
+from kephs.usecases.governance.note_process import MESSAGE_SHOWN, note_reading
+from kephs.usecases.proof.timeline import (
     Awaited,
     MessageAmbiguousError,
     MessageUnknownError,

@@ -65,7 +65,7 @@ def make(
     """
     from config import settings
     from kephs.cli.hand_over_work import told
-    from kephs.usecases.take_over import TakeOverError
+    from kephs.usecases.ending.take_over import TakeOverError
 
     try:
         taken = run(_take(settings.load(directory), directory, folder, (trust, key, policies), by))
@@ -97,8 +97,8 @@ async def _take(
     from kephs.cli.hand_over import OWN_FILES
     from kephs.cli.hand_over_work import hand_over_key, person, progress, read_roots, seal_policy
     from kephs.instance_keys import read_key
-    from kephs.usecases.hand_over_check import CheckHandOver
-    from kephs.usecases.take_over import TakeOver
+    from kephs.usecases.ending.hand_over_check import CheckHandOver
+    from kephs.usecases.ending.take_over import TakeOver
     from storage.hand_over_parts import READ_ONLY, FolderParts
 
     trust, key, policies = how
@@ -175,7 +175,7 @@ def consent(directory: Path, foreign: str, own: str, by: str, as_json: bool) -> 
     from config import settings
     from kephs.bootstrap import open_register
     from kephs.cli.beside import open_beside
-    from kephs.usecases.take_over import consent as note
+    from kephs.usecases.ending.take_over import consent as note
 
     async def work() -> Any:
         loaded = settings.load(directory)
@@ -208,8 +208,8 @@ def bundle(directory: Path, message: str, out: Path, as_json: bool) -> None:  # 
     from kephs.cli.beside import open_beside, shell_user
     from kephs.cli.foreign import find_foreign, foreign_bundle
     from kephs.cli.hand_over_work import told
-    from kephs.usecases.bundle import BundleUnavailableError
-    from kephs.usecases.note_process import MESSAGE_BUNDLED, note_reading
+    from kephs.usecases.governance.note_process import MESSAGE_BUNDLED, note_reading
+    from kephs.usecases.proof.bundle import BundleUnavailableError
 
     async def work() -> Any:
         loaded = settings.load(directory)
@@ -275,7 +275,7 @@ def evidence(directory: Path, message: str, out: Path, as_json: bool) -> None:  
     from config import settings
     from kephs.cli.beside import open_beside, shell_user
     from kephs.cli.foreign import find_foreign
-    from kephs.usecases.note_process import EVIDENCE_EXPORTED, note_reading
+    from kephs.usecases.governance.note_process import EVIDENCE_EXPORTED, note_reading
 
     async def work() -> list[str]:
         loaded = settings.load(directory)
@@ -359,7 +359,7 @@ def key(directory: Path, domain: str, out: Path, by: str) -> None:
     from kephs.cli.beside import open_beside
     from kephs.cli.foreign import foreign_folder, open_key
     from kephs.cli.hand_over_work import person
-    from kephs.usecases.take_over import KEY_FILE
+    from kephs.usecases.ending.take_over import KEY_FILE
 
     async def work() -> None:
         loaded = settings.load(directory)

@@ -23,9 +23,9 @@ from kephs.domain.trust_list import AnchorState, TrustAnchor
 from kephs.instance_keys import open_keys
 from kephs.register_seal import read_pins, register_verifier, sign_register
 from kephs.system import SystemClock
-from kephs.usecases.trust_file import MAX_FILE, TrustFileError, parse_trust_file
-from kephs.usecases.trust_list import Proposal, TrustFault, TrustList, TrustRefusedError
-from storage.survey import UNREADABLE
+from kephs.usecases.governance.trust_file import MAX_FILE, TrustFileError, parse_trust_file
+from kephs.usecases.governance.trust_list import Proposal, TrustFault, TrustList, TrustRefusedError
+from storage.files.survey import UNREADABLE
 
 CURES: Final[Mapping[TrustFault, str]] = MappingProxyType(
     {

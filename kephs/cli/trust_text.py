@@ -11,7 +11,7 @@ import click
 from evidence.x509.certificates import CertificateFacts, certificate_facts
 from kephs.cli.output import print_facts
 from kephs.domain.trust_list import AnchorKind, AnchorState, TrustAnchor
-from kephs.usecases.trust_list import EXPIRY_WARNING, Proposal, TrustFault
+from kephs.usecases.governance.trust_list import EXPIRY_WARNING, Proposal, TrustFault
 
 _STATES: Final[Mapping[AnchorState, str]] = MappingProxyType(
     {

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from evidence.model.records import NAMES, REASON_NAMES
 from kephs.dossier.facts import DossierFacts
-from kephs.usecases.timeline import RecipientTimeline, TimelineEvent
+from kephs.usecases.proof.timeline import RecipientTimeline, TimelineEvent
 
 FORMAT: Final = "kephs-dossier-1"
 

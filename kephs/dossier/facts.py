@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from evidence.ports import ByteSource
-from kephs.usecases.timeline import Timeline
+from kephs.usecases.proof.timeline import Timeline
 
 ORIGINAL_NAME: Final = "original.eml"
 BUNDLE_NAME: Final = "delil-paketi.kepdelil"

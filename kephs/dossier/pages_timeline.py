@@ -18,7 +18,7 @@ from kephs.dossier.display import shortened
 from kephs.dossier.markup import Child, el
 from kephs.dossier.texts import MESSAGE_STATES, STAMPS, STATES, Both, said
 from kephs.dossier.writing import Writing, local, named
-from kephs.usecases.timeline import Awaited, RecipientTimeline, TimelineEvent
+from kephs.usecases.proof.timeline import Awaited, RecipientTimeline, TimelineEvent
 
 EVENTS_IN_FULL: Final = 30
 """Up to this many events each is told in full."""

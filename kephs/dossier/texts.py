@@ -7,7 +7,7 @@ from typing import Final
 from evidence.report import Verdict
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.dossier.facts import Language, Relationship
-from kephs.usecases.timeline import Stamp
+from kephs.usecases.proof.timeline import Stamp
 
 Both = tuple[str, str]  # Turkish, English
 

@@ -12,7 +12,7 @@ from kephs.imap.selected import TooManyKeywordsError
 from kephs.imap.states import RefusedError
 from kephs.imap.view import NoSuchNumberError
 from kephs.ports import StoreUnavailableError
-from kephs.usecases.rights import FolderGoneError, MailboxRefusedError, NotPermittedError
+from kephs.usecases.submission.rights import FolderGoneError, MailboxRefusedError, NotPermittedError
 
 FAILURES: Final = (
     RefusedError,

@@ -20,9 +20,9 @@ from kephs.imap.message import WHOLE, Message, place_of
 from kephs.imap.preview import preview_of
 from kephs.imap.view import View
 from kephs.ports import BlobMissingError, StoreUnavailableError
-from kephs.usecases.mailbox import INLINE_MAX, SEEN, MailboxService, Row
-from kephs.usecases.places import Place
-from kephs.usecases.rights import NotPermittedError
+from kephs.usecases.mailbox.mailbox import INLINE_MAX, SEEN, MailboxService, Row
+from kephs.usecases.mailbox.places import Place
+from kephs.usecases.submission.rights import NotPermittedError
 
 BATCH: Final = 50  # messages whose evidence is made, and whose rows are read, together
 PIECE: Final = 512 * 1024  # bytes of a long literal read at once

@@ -12,7 +12,7 @@ from kephs.imap import commands as c
 from kephs.imap import mutf7, render
 from kephs.imap.listing import listed
 from kephs.imap.states import Answer, RefusedError
-from kephs.usecases.mailbox import MailboxService
+from kephs.usecases.mailbox.mailbox import MailboxService
 
 FolderCommand: TypeAlias = (
     c.Listing

@@ -15,7 +15,7 @@ from kephs.imap.gate import shows_content, shows_octets
 from kephs.imap.sections import FilteredHeader, fields_of, locate
 from kephs.imap.stub import stub_message
 from kephs.ports import Blob, BlobMissingError
-from kephs.usecases.mailbox import MailboxService, Row
+from kephs.usecases.mailbox.mailbox import MailboxService, Row
 
 WHOLE: Final = Section((), SectionText.ALL)
 

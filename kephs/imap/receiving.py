@@ -8,8 +8,8 @@ from kephs.imap.commands import Append
 from kephs.imap.cursor import GrammarError
 from kephs.imap.states import Answer
 from kephs.ports import StoreUnavailableError
-from kephs.usecases.filing import Appending
-from kephs.usecases.mailbox import MailboxService
+from kephs.usecases.mailbox.filing import Appending
+from kephs.usecases.mailbox.mailbox import MailboxService
 
 
 class AppendReceiver:

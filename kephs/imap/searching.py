@@ -15,8 +15,8 @@ from kephs.imap.commands import Search, SearchReturn
 from kephs.imap.search import Header, Known, Matcher, text_of
 from kephs.imap.view import View
 from kephs.ports import BlobMissingError, Offload
-from kephs.usecases.mailbox import MailboxService, Row
-from kephs.usecases.places import Place
+from kephs.usecases.mailbox.mailbox import MailboxService, Row
+from kephs.usecases.mailbox.places import Place
 
 _BATCH: Final = 500
 _HEADER_BATCH: Final = 50

@@ -21,10 +21,10 @@ from kephs.imap.searching import Searcher
 from kephs.imap.states import Answer, RefusedError
 from kephs.imap.view import View
 from kephs.ports import Offload, StoreUnavailableError
-from kephs.usecases.folders import DELETED
-from kephs.usecases.mailbox import SEEN, Flags, MailboxService, OpenFolder
-from kephs.usecases.places import Delta, Place
-from kephs.usecases.rights import FolderGoneError, MailboxRefusedError
+from kephs.usecases.mailbox.folders import DELETED
+from kephs.usecases.mailbox.mailbox import SEEN, Flags, MailboxService, OpenFolder
+from kephs.usecases.mailbox.places import Delta, Place
+from kephs.usecases.submission.rights import FolderGoneError, MailboxRefusedError
 
 SYSTEM_FLAGS: Final = ("\\Answered", DELETED, "\\Draft", "\\Flagged", SEEN)
 KEYWORDS_MAX: Final = 100  # flags and keywords of one message

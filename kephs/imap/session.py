@@ -32,7 +32,7 @@ from kephs.imap.states import (
     Waiting,
 )
 from kephs.ports import StoreUnavailableError
-from kephs.usecases.rights import FolderGoneError
+from kephs.usecases.submission.rights import FolderGoneError
 
 __all__ = ["Guard", "Session", "SessionParts", "State", "Waiting"]
 

@@ -13,7 +13,7 @@ from kephs.domain.messages import Person
 from kephs.imap import commands as c
 from kephs.imap.fetch import FetchPolicy
 from kephs.ports import Offload
-from kephs.usecases.mailbox import MailboxService
+from kephs.usecases.mailbox.mailbox import MailboxService
 
 BEFORE_LOGIN: Final = b"IMAP4rev1 LITERAL- SASL-IR AUTH=PLAIN ID"
 AFTER_LOGIN: Final = (
@@ -35,7 +35,7 @@ class Answer:
 
 
 class SignsIn(Protocol):
-    """Checks credentials; `kephs.usecases.sign_in.SignIn` is one."""
+    """Checks credentials; `kephs.usecases.people.sign_in.SignIn` is one."""
 
     async def sign_in(self, address: str, password: str) -> Person | None:
         """Return who that is, or None."""

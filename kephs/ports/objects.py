@@ -1,6 +1,6 @@
 """Objects of the archive: written once, kept for twenty years, read by name and version (KEP-RT-01).
 
-What a store gets is sealed already (`storage.object_crypto`); digests are those of the sealed octets.
+What a store gets is sealed already (`storage.objects.crypto`); digests are those of the sealed octets.
 """
 
 import re

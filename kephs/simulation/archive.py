@@ -42,8 +42,8 @@ from kephs.ports.objects import ObjectDamagedError, ObjectRef
 from kephs.ports.preservation import ArchivedRecord, CoveredEvidence, RenewalRow, StampAuthority
 from kephs.simulation.authorities import DOMAIN, LEGAL_NAME, YEAR, Authorities, MovingClock, Stamping
 from kephs.testpki.issued import Issued
-from storage.object_crypto import open_object, seal_object
-from storage.objects_file import FileObjectStore
+from storage.objects.crypto import open_object, seal_object
+from storage.objects.file import FileObjectStore
 
 T = TypeVar("T")
 

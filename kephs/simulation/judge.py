@@ -29,7 +29,7 @@ from evidence.x509.revocation import revoked_by
 from evidence.x509.role import SealPolicy
 from evidence.xml.reader import format_time
 from kephs.simulation.story import Story
-from kephs.usecases.preserve_due import FIRST_HASH
+from kephs.usecases.archive.preserve_due import FIRST_HASH
 
 TWINS: Final = 3
 """Evidences of which every broken twin is tried."""

@@ -17,7 +17,7 @@ from evidence.stamps.renewal import SPAN, SpanTree
 from kephs.simulation.archive import BATCH, OWN_EVERY, Cipher
 from kephs.simulation.judge import Judge, Judgement
 from kephs.simulation.story import Story, Year
-from kephs.usecases.preserve_object import write_span
+from kephs.usecases.archive.preserve_object import write_span
 
 PAPER: Final = 12_000_000_000
 """Evidences of a provider in twenty years: 600 million a year."""

@@ -1,8 +1,8 @@
 """What happens in the years of the simulation, and when.
 
 Times are years after the start. Time-stamping certificates live five years, transaction certificates three,
-generations of authorities ten. The rounds of renewal are not planned here: `kephs.usecases.preserve` decides
-them by its rules, as it does in a real instance.
+generations of authorities ten. The rounds of renewal are not planned here:
+`kephs.usecases.archive.preserve` decides them by its rules, as it does in a real instance.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,8 +16,8 @@ from typing import Final
 from kephs.ports.preservation import RenewalReason, RenewalRow
 from kephs.simulation.archive import RETENTION, SimulatedArchive
 from kephs.simulation.authorities import DOMAIN, YEAR, Authorities, MovingClock, Stamping
-from kephs.usecases.preserve import PreservationParts, Preserve
-from kephs.usecases.preserve_due import FIRST_HASH, PreservationRules
+from kephs.usecases.archive.preserve import PreservationParts, Preserve
+from kephs.usecases.archive.preserve_due import FIRST_HASH, PreservationRules
 
 START: Final = datetime(2027, 1, 1, tzinfo=UTC)
 ENTERING: Final = 11.9

@@ -9,7 +9,7 @@ import pytest
 from storage.at_once import sqlite_at_once
 from storage.crypto import KeyMismatchError
 from storage.errors import SchemaError
-from storage.postgres_at_once import postgres_at_once
+from storage.postgres.at_once import postgres_at_once
 from tests.support.postgres import running
 from tests.support.stores import COLUMN_KEY, T0, account, new_database
 

@@ -8,9 +8,9 @@ import pytest
 
 from kephs.domain.audit_anchor import Anchored, Statement, anchor_name
 from kephs.ports import DuplicateEvidenceError
-from kephs.usecases.anchor_audit import AnchorAudit, published_anchors
-from storage import fsck
-from storage.memory import MemoryBlobStore
+from kephs.usecases.governance.anchor_audit import AnchorAudit, published_anchors
+from storage.fsck import check as fsck
+from storage.memory.store import MemoryBlobStore
 from tests.support.ledger_world import DAY, HandClock, LedgerWorld
 from tests.support.stores import T0, after, evidence, with_message
 

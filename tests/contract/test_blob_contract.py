@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kephs.ports import Blob, BlobMissingError
-from storage.files import FileBlobStore
-from storage.memory import MemoryBlobStore
+from storage.files.blobs import FileBlobStore
+from storage.memory.store import MemoryBlobStore
 from tests.support.stores import BLOB_STORES, open_blobs
 
 Store = MemoryBlobStore | FileBlobStore

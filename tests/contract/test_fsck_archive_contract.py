@@ -7,10 +7,10 @@ from typing import Any
 from evidence.bundle.archive_object import ObjectKind
 from evidence.model.records import EvidenceKind
 from kephs.ports.objects import ObjectUnavailableError
-from storage.fsck_archive import archived_rows, check_archive, check_objects
-from storage.fsck_scope import Scope
-from storage.memory import MemoryBlobStore
-from storage.objects_memory import MemoryObjectStore
+from storage.fsck.archive import archived_rows, check_archive, check_objects
+from storage.fsck.scope import Scope
+from storage.memory.store import MemoryBlobStore
+from storage.objects.memory import MemoryObjectStore
 from tests.contract.test_store_archive_contract import LATER, row
 from tests.support.stores import T0, after, blob, evidence, with_message
 

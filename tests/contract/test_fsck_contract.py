@@ -11,8 +11,8 @@ from evidence.model.records import EvidenceKind
 from kephs.cli.fsck import SENTENCES
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.ports import Tx
-from storage.fsck import FindingCode
-from storage.memory import MemoryStore
+from storage.fsck.check import FindingCode
+from storage.memory.store import MemoryStore
 from tests.support.fsck_world import World, archive, inbox, sent, to_veli, written
 from tests.support.stores import T0, after, item
 

@@ -9,7 +9,7 @@ import pytest
 
 from evidence.model.records import EvidenceKind
 from kephs.domain.lifecycle import DeliveryState, MessageState
-from storage.fsck import FindingCode
+from storage.fsck.check import FindingCode
 from storage.unit_of_work import SqliteStore
 from tests.support.fsck_world import NOBODY, World, inbox
 from tests.support.stores import T0, after, item, open_store

@@ -12,9 +12,9 @@ import pytest
 
 from directory.certificates import BoundCertificate
 from kephs.domain.trust_list import AnchorState, TrustAnchor
-from kephs.usecases.trust_list import Door, adopt
-from storage.fsck import check
-from storage.memory import MemoryBlobStore, MemoryStore
+from kephs.usecases.governance.trust_list import Door, adopt
+from storage.fsck.check import check
+from storage.memory.store import MemoryBlobStore, MemoryStore
 from tests.support.anchors import authority
 from tests.support.stores import T0, account, after, open_store, operator
 

@@ -41,7 +41,7 @@ from kephs.cli.main import main
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import Issued
 from kephs.testpki.profiles import make_tckn
-from kephs.usecases.accounts import Opening
+from kephs.usecases.people.accounts import Opening
 from tests.support.signers import signed_message
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from directory.accounts import ALL_RIGHTS, AccountKind, Right, ServiceType
 from kephs.cli.beside import open_beside
 from kephs.domain.refusals import RefusalCode
 from kephs.testpki.issued import Issued
-from kephs.usecases.accounts import Opening
+from kephs.usecases.people.accounts import Opening
 from tests.functional.refusal import check_refusal
 from tests.functional.site import DOMAIN, Holder, Site, compose, kephs, sign
 

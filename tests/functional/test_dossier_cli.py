@@ -10,7 +10,7 @@ import pytest
 
 from kephs.cli.bundle import _CURES
 from kephs.dossier.facts import BUNDLE_NAME, DATA_NAME, ORIGINAL_NAME
-from kephs.usecases.bundle import BundleFault
+from kephs.usecases.proof.bundle import BundleFault
 from tests.functional.site import Answer, Site, compose, kephs, sign, until
 from tests.support.pdfa import attachments, pdfa_faults, text_of
 

@@ -10,7 +10,7 @@ import pytest
 
 from evidence.xades.lta import open_archived
 from kephs.cli.export import _CURES
-from kephs.usecases.export_evidence import ExportFault
+from kephs.usecases.proof.export_evidence import ExportFault
 from tests.functional.site import Site, compose, kephs, kephs_process, sign, until
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from config.settings import load
-from kephs.usecases.note_process import settings_digest
+from kephs.usecases.governance.note_process import settings_digest
 from tests.functional.site import Site, compose, kephs, sign, until
 
 pytestmark = pytest.mark.slow

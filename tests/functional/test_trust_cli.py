@@ -20,7 +20,7 @@ from evidence.adapters.trust_folder import certificates_of
 from kephs.bootstrap import open_trust
 from kephs.bootstrap.opening import open_some_trust
 from kephs.testpki.authority import TestPki
-from kephs.usecases.trust_file import make_trust_file
+from kephs.usecases.governance.trust_file import make_trust_file
 from tests.functional.site import Done, Site, kephs
 from tests.support.anchors import authority
 

@@ -12,8 +12,8 @@ import pytest
 
 from kephs.domain.mailboxes import FolderRole
 from kephs.system import ThreadOffload
-from kephs.usecases.mailbox import OpenFolder
-from kephs.usecases.places import Place
+from kephs.usecases.mailbox.mailbox import OpenFolder
+from kephs.usecases.mailbox.places import Place
 from tests.support.imap_server import Running, client_context, running_server, tls_files
 from tests.support.imap_world import ADDRESS, DISPATCH, PASSWORD, PLAIN, World, build_world, notice
 

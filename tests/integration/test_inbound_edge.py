@@ -10,8 +10,8 @@ import pytest
 
 from kephs.domain.refusals import Refusal, RefusalCode
 from kephs.ports import StoreUnavailableError
-from kephs.usecases.results import Refused
-from storage.memory import MemorySpool
+from kephs.usecases.submission.results import Refused
+from storage.memory.store import MemorySpool
 from tests.support.edge import MESSAGE, NOW, PEER_ADDRESS, TO_US, InboundEdge, inbound_edge, until
 
 TO_DATA = (*TO_US, (b"DATA", b"354"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kephs.domain.refusals import Refusal, RefusalCode
-from kephs.usecases.results import Refused
+from kephs.usecases.submission.results import Refused
 from smtp_gateway import protocol
 from smtp_gateway.inbound_server import InboundServer
 from smtp_gateway.settings import InboundSettings

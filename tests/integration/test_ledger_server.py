@@ -18,9 +18,9 @@ from evidence.ledger.tiles import read_entries, tiles_of
 from kephs.ledger_reading import HttpLedger
 from kephs.ledger_server import LedgerLimits, serve_ledger
 from kephs.ports import StoreUnavailableError
-from kephs.usecases.publish_ledger import PublishLedger
-from storage.memory import MemoryStore
-from storage.postgres import PostgresStore
+from kephs.usecases.proof.publish_ledger import PublishLedger
+from storage.memory.store import MemoryStore
+from storage.postgres.store import PostgresStore
 from tests.support.ledger_world import LedgerWorld
 from tests.support.postgres import ThrowAwayStore
 from tests.support.stores import COLUMN_KEY, T0, open_store

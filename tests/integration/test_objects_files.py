@@ -20,8 +20,8 @@ from kephs.ports.objects import (
     ObjectUnavailableError,
     PointState,
 )
-from storage.object_folders import UNKNOWN
-from storage.objects_file import FileObjectStore
+from storage.objects.file import FileObjectStore
+from storage.objects.folders import UNKNOWN
 from tests.support.objects import wall_clock
 
 UNTIL = datetime(2047, 1, 1, tzinfo=UTC)
@@ -33,7 +33,7 @@ import asyncio, os, resource, signal, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from kephs.ports.objects import ObjectError, ObjectUnavailableError
-from storage.objects_file import FileObjectStore
+from storage.objects.file import FileObjectStore
 
 folder, number, limit, octets = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4].encode()
 seen = 0

@@ -13,9 +13,9 @@ from minio.retention import Retention
 from minio.versioningconfig import SUSPENDED, VersioningConfig
 
 from kephs.ports.objects import ObjectDamagedError, ObjectError, ObjectUnavailableError, PointState
-from storage.object_folders import UNKNOWN
-from storage.object_probe_table import POINTS
-from storage.objects_s3 import S3ObjectStore
+from storage.objects.folders import UNKNOWN
+from storage.objects.probe_table import POINTS
+from storage.objects.s3 import S3ObjectStore
 from tests.support import seaweed
 from tests.support.objects import wall_clock
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from kephs.ports.objects import ObjectDamagedError, ObjectError, ObjectRef, ObjectUnavailableError
-from storage.object_s3_link import S3Place
-from storage.objects_s3 import S3ObjectStore
+from storage.objects.s3 import S3ObjectStore
+from storage.objects.s3_link import S3Place
 from tests.support import seaweed
 from tests.support.objects import wall_clock
 from tests.support.s3_proxy import Fault, S3Proxy

@@ -17,8 +17,8 @@ from evidence.model.records import EvidenceKind
 from kephs.domain.messages import Submission
 from kephs.ports import DuplicateEvidenceError, StoreUnavailableError, Tx
 from storage.errors import ConflictError
-from storage.postgres import PostgresStore
-from storage.postgres_link import WRITER_LOCK
+from storage.postgres.link import WRITER_LOCK
+from storage.postgres.store import PostgresStore
 from tests.support.postgres import (
     FaultyConnector,
     PostgresServer,
@@ -295,7 +295,7 @@ async def test_after_a_commit_nobody_can_ask_for_the_same_submission_gives_the_f
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The class's promise: `accepted_with` covers submissions, `add` covers their evidence."""
-    monkeypatch.setattr("storage.postgres._SETTLING_SECONDS", 0.2)
+    monkeypatch.setattr("storage.postgres.store._SETTLING_SECONDS", 0.2)
 
     def submits(message_id: str, evidence_id: str) -> Callable[[Tx], Submission]:
         def work(tx: Tx) -> Submission:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kephs.ports import BlobMissingError, StoreUnavailableError
-from storage.files import FileBlobStore
+from storage.files.blobs import FileBlobStore
 from tests.support.stores import MASTER_KEY
 
 LARGE = b"L" * 700_000

@@ -16,17 +16,17 @@ from config.settings import load
 from kephs.cli.main import main
 from storage.errors import SchemaError
 from storage.migrate import current, head, postgres_engine, upgrade_postgres
-from storage.postgres import PostgresStore
-from storage.postgres_errors import DatabaseRefusedError, DatabaseUrlError
-from storage.postgres_link import conninfo, shown
-from storage.postgres_schema import (
+from storage.postgres.errors import DatabaseRefusedError, DatabaseUrlError
+from storage.postgres.link import conninfo, shown
+from storage.postgres.schema import (
     check_current_postgres,
     check_new,
     in_use_postgres,
     opens_content_postgres,
     unsafe_settings,
 )
-from storage.tables import metadata
+from storage.postgres.store import PostgresStore
+from storage.rows.tables import metadata
 from tests.support.postgres import running
 from tests.support.stores import COLUMN_KEY, with_account
 

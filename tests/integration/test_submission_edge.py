@@ -9,9 +9,9 @@ import pytest
 
 from kephs.domain.refusals import Refusal, RefusalCode
 from kephs.ports import StoreUnavailableError
-from kephs.usecases.results import Refused
+from kephs.usecases.submission.results import Refused
 from smtp_gateway.server import SubmissionServer
-from storage.memory import MemorySpool
+from storage.memory.store import MemorySpool
 from tests.support.edge import (
     ADDRESS,
     BEGIN,

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from evidence.ports import BytesSource
-from kephs.usecases.results import Accepted, Incoming, Refused
+from kephs.usecases.submission.results import Accepted, Incoming, Refused
 from smtp_gateway.authenticator import Authenticator
 from smtp_gateway.server import SubmissionServer
 from smtp_gateway.settings import EdgeSettings

@@ -15,10 +15,10 @@ from evidence.ledger.witness_rules import AddCheckpoint
 from kephs.ledger_lanes import ledger_lanes
 from kephs.ledger_server import serve_ledger
 from kephs.ports import StoreUnavailableError
-from kephs.usecases.cosignatures import GatherCosignatures
+from kephs.usecases.proof.cosignatures import GatherCosignatures
 from kephs.witness import HttpWitness, OwnWitness
 from kephs.worker import Lane
-from storage.memory import MemoryStore
+from storage.memory.store import MemoryStore
 from tests.support.ledger_world import LedgerWorld, signer
 from tests.support.stores import T0
 

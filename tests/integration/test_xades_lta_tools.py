@@ -14,7 +14,7 @@ from evidence.model.records import EvidenceKind, Profile
 from evidence.ports import Stamping
 from evidence.verify.evidence import check_evidence
 from kephs.testpki.issued import to_pem
-from kephs.usecases.export_evidence import Export
+from kephs.usecases.proof.export_evidence import Export
 from tests.support.batches import batched
 from tests.support.erds_samples import full, schemas
 from tests.support.evidence_samples import record

@@ -9,7 +9,7 @@ from kephs.domain.lifecycle import TransferState
 from kephs.domain.refusals import RefusalCode
 from kephs.domain.relay import NotHanded, RelayTrouble
 from kephs.system import LocalChanges
-from kephs.usecases.results import Refused, Taken
+from kephs.usecases.submission.results import Refused, Taken
 from tests.support.pair import (
     Pair,
     dispatch_of,

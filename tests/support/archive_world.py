@@ -8,14 +8,14 @@ from evidence.x509.role import SealPolicy
 from kephs.bootstrap.archive import ObjectCipher
 from kephs.ports.objects import ObjectRef, ObjectStore, ObjectUnavailableError, ProbeReport
 from kephs.together import together
-from kephs.usecases.archive import ArchiveRules, SealArchive
-from kephs.usecases.archive_fixity import CheckArchive
-from kephs.usecases.archive_move import MoveArchive
-from kephs.usecases.archive_reading import ReadArchive
-from kephs.usecases.archive_rebuild import RebuildIndex
-from kephs.usecases.publish_ledger import PublishLedger
-from storage.memory import MemoryBlobStore, MemoryStore
-from storage.objects_memory import MemoryObjectStore
+from kephs.usecases.archive.fixity import CheckArchive
+from kephs.usecases.archive.move import MoveArchive
+from kephs.usecases.archive.reading import ReadArchive
+from kephs.usecases.archive.rebuild import RebuildIndex
+from kephs.usecases.archive.seal import ArchiveRules, SealArchive
+from kephs.usecases.proof.publish_ledger import PublishLedger
+from storage.memory.store import MemoryBlobStore, MemoryStore
+from storage.objects.memory import MemoryObjectStore
 from tests.support.ledger_world import signer
 from tests.support.pki import ayse
 from tests.support.world import AYSE, DOMAIN, MEHMET, Inline, World, compose, new_world, signed

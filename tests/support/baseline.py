@@ -14,7 +14,7 @@ from evidence.seal.sealing import Sealer
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.messages import StoredEvidence, Transfer
 from kephs.usecases.records import receipt_recipient
-from storage.fsck import Finding, check
+from storage.fsck.check import Finding, check
 from tests.support.pair import Pair, new_pair, peer_of
 from tests.support.world import DOMAIN, PEER, World
 

@@ -33,7 +33,7 @@ from kephs.instance_database import make_database
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import Issued
 from kephs.testpki.profiles import make_tckn
-from kephs.usecases.accounts import Opening
+from kephs.usecases.people.accounts import Opening
 
 DOMAIN = "hs91.kep.tr"
 PATIENCE = 60.0  # seconds that anything may take before the test gives up

@@ -12,11 +12,11 @@ from evidence.ports import BytesSource
 from evidence.x509.role import SealPolicy
 from kephs.dossier.facts import DossierFacts, Language
 from kephs.dossier.pdf import Printer
-from kephs.usecases.bundle import MakeBundle
-from kephs.usecases.dossier import MakeDossier, ReadyDossier
-from kephs.usecases.prove import Prove
-from kephs.usecases.publish_ledger import PublishLedger
-from kephs.usecases.timeline import ShowTimeline
+from kephs.usecases.proof.bundle import MakeBundle
+from kephs.usecases.proof.dossier import MakeDossier, ReadyDossier
+from kephs.usecases.proof.prove import Prove
+from kephs.usecases.proof.publish_ledger import PublishLedger
+from kephs.usecases.proof.timeline import ShowTimeline
 from tests.support.world import Inline, World
 
 LOG = NoteSigner("hs91.kep.tr/kephs-ledger", Ed25519PrivateKey.from_private_bytes(bytes(range(32))))

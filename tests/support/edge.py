@@ -12,11 +12,11 @@ from pathlib import Path
 
 from evidence.model.records import Authentication
 from kephs.domain.messages import Person
-from kephs.usecases.results import Accepted, Arriving, Incoming, Refused, Taken
+from kephs.usecases.submission.results import Accepted, Arriving, Incoming, Refused, Taken
 from smtp_gateway.inbound_server import InboundServer
 from smtp_gateway.server import SubmissionServer
 from smtp_gateway.settings import EdgeSettings, InboundSettings
-from storage.memory import MemorySpool
+from storage.memory.store import MemorySpool
 
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 PERSON = Person("a1", "o1", "Ayşe", Authentication(NOW, "urn:x"))

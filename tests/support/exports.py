@@ -18,7 +18,7 @@ from evidence.verify.evidence import EvidenceCheck, check_evidence
 from evidence.x509.revocation import RevocationAnswer
 from evidence.x509.role import SealPolicy
 from kephs.testpki.issued import Issued
-from kephs.usecases.export_evidence import Export, ExportEvidence, ExportFault, ExportUnavailableError
+from kephs.usecases.proof.export_evidence import Export, ExportEvidence, ExportFault, ExportUnavailableError
 from tests.support.batches import batched
 from tests.support.evidence_samples import record
 from tests.support.sealed import LATER, LocalTimestamper, trust

@@ -14,11 +14,11 @@ from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.messages import Delivery, Recipient, Role, StoredEvidence, Submission
 from kephs.ports import Blob, Tx
-from storage import fsck
-from storage.fsck import Finding
-from storage.memory import MemoryBlobStore, MemoryStore
+from storage.fsck import check as fsck
+from storage.fsck.check import Finding
+from storage.memory.store import MemoryBlobStore, MemoryStore
+from storage.rows.values import to_micros
 from storage.unit_of_work import SqliteStore
-from storage.values import to_micros
 from tests.support.evidence_samples import HS91
 from tests.support.postgres import ThrowAwayStore
 from tests.support.proofs import proof_over

@@ -22,13 +22,13 @@ from evidence.bundle.hand_over import (
 )
 from kephs.ledger_server import published
 from kephs.ports.hand_over import PartMissingError, PartsError
-from kephs.usecases.hand_over import Handing, HandOver
-from kephs.usecases.hand_over_check import CheckHandOver, HandOverCheck
-from kephs.usecases.hand_over_notes import note_handing
-from kephs.usecases.publish_ledger import PublishLedger
-from kephs.usecases.take_over import TakenOver, TakeOver
+from kephs.usecases.ending.hand_over import Handing, HandOver
+from kephs.usecases.ending.hand_over_check import CheckHandOver, HandOverCheck
+from kephs.usecases.ending.hand_over_notes import note_handing
+from kephs.usecases.ending.take_over import TakenOver, TakeOver
+from kephs.usecases.proof.publish_ledger import PublishLedger
 from storage.hand_over_parts import KeyCipher
-from storage.memory import MemoryStore
+from storage.memory.store import MemoryStore
 from tests.support.ledger_world import signer
 from tests.support.pki import ayse
 from tests.support.world import AYSE, DOMAIN, KURUM, Inline, World, compose, new_world, signed

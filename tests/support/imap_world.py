@@ -31,8 +31,8 @@ from kephs.imap.session import Session
 from kephs.imap.states import SessionParts, State, Waiting
 from kephs.ports import BlobStore, Store, Tx
 from kephs.system import LocalChanges
-from kephs.usecases.mailbox import MailboxService
-from storage.memory import MemoryBlobStore, MemoryStore
+from kephs.usecases.mailbox.mailbox import MailboxService
+from storage.memory.store import MemoryBlobStore, MemoryStore
 from tests.support.stores import T0, account, delivery, message, operator
 
 ADDRESS = "ayse.yilmaz@hs91.kep.tr"

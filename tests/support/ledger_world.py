@@ -17,14 +17,14 @@ from evidence.ledger.tiles import GrowingTree
 from evidence.model.records import EvidenceKind
 from kephs.domain.messages import StoredEvidence
 from kephs.ports import Blob, StoredCheckpoint, Tx
-from kephs.usecases.prove import Prove
-from kephs.usecases.publish_ledger import PublishLedger, entry_leaf
-from storage.evidences import _link
-from storage.fsck_findings import Finding
-from storage.fsck_ledger import check_ledger
-from storage.fsck_scope import Scope
-from storage.memory import MemoryBlobStore
-from storage.values import to_micros
+from kephs.usecases.proof.prove import Prove
+from kephs.usecases.proof.publish_ledger import PublishLedger, entry_leaf
+from storage.fsck.findings import Finding
+from storage.fsck.ledger import check_ledger
+from storage.fsck.scope import Scope
+from storage.memory.store import MemoryBlobStore
+from storage.rows.evidences import _link
+from storage.rows.values import to_micros
 from tests.support.fsck_world import record_of, written
 from tests.support.stores import T0, account, blob, evidence, operator
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kephs.ports.objects import ObjectStore
-from storage.objects_file import FileObjectStore
-from storage.objects_memory import MemoryObjectStore
-from storage.objects_s3 import S3ObjectStore
+from storage.objects.file import FileObjectStore
+from storage.objects.memory import MemoryObjectStore
+from storage.objects.s3 import S3ObjectStore
 from tests.support import seaweed
 
 OBJECT_STORES = ["memory", "files", "s3"]

@@ -21,8 +21,8 @@ from kephs.domain.relay import Handed, Letter, NotHanded, RelayTrouble
 from kephs.domain.relay_times import RelayTimes
 from kephs.testpki.issued import Issued
 from kephs.testpki.profiles import make_tckn
-from kephs.usecases.accounts import Opening
-from kephs.usecases.results import Accepted, Arriving, Refused, Taken
+from kephs.usecases.people.accounts import Opening
+from kephs.usecases.submission.results import Accepted, Arriving, Refused, Taken
 from tests.support.pki import NOW, ayse, shared_pki
 from tests.support.world import (
     AYSE,

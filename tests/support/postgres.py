@@ -21,9 +21,9 @@ import pytest
 from psycopg import sql
 
 from storage.migrate import upgrade_postgres
-from storage.postgres import PostgresStore
-from storage.postgres_link import Link, connect
-from storage.tables import metadata
+from storage.postgres.link import Link, connect
+from storage.postgres.store import PostgresStore
+from storage.rows.tables import metadata
 
 USER = "kephs"
 TEMPLATE = "kephs_template"

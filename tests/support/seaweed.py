@@ -10,7 +10,7 @@ import pytest
 
 from kephs.bench.figures import BenchError
 from kephs.bench.seaweed import Seaweed
-from storage.object_s3_link import S3Place
+from storage.objects.s3_link import S3Place
 
 OWNER, ARCHIVE = "owner", "archive"
 

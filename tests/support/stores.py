@@ -33,8 +33,8 @@ from kephs.domain.messages import (
     TransferKind,
 )
 from kephs.ports import Blob, Tx
-from storage.files import FileBlobStore
-from storage.memory import MemoryBlobStore, MemoryStore
+from storage.files.blobs import FileBlobStore
+from storage.memory.store import MemoryBlobStore, MemoryStore
 from storage.migrate import upgrade_sqlite
 from storage.unit_of_work import SqliteStore
 from tests.support.postgres import ThrowAwayStore

@@ -34,27 +34,27 @@ from kephs.ports import ScanVerdict
 from kephs.system import LocalChanges
 from kephs.testpki.issued import Issued
 from kephs.together import together
-from kephs.usecases.accounts import AccountWork, Opening
-from kephs.usecases.deliver import Deliver
-from kephs.usecases.dispatch import DispatchMaker
-from kephs.usecases.fresh import FreshEvidence
-from kephs.usecases.give_up import GiveUp
-from kephs.usecases.kept_evidence import KeptEvidence
-from kephs.usecases.pass_refusal import PassRefusal
-from kephs.usecases.read import Reader
-from kephs.usecases.receipts import FileReceipts, ReceiptMaker
-from kephs.usecases.receive import Receive
+from kephs.usecases.delivery.deliver import Deliver
+from kephs.usecases.delivery.dispatch import DispatchMaker
+from kephs.usecases.delivery.fresh import FreshEvidence
+from kephs.usecases.delivery.kept_evidence import KeptEvidence
+from kephs.usecases.delivery.read import Reader
+from kephs.usecases.delivery.receipts import FileReceipts, ReceiptMaker
+from kephs.usecases.mailbox.tidy import Tidy
+from kephs.usecases.people.accounts import AccountWork, Opening
+from kephs.usecases.people.sign_in import PASSWORD_METHOD, SignIn
 from kephs.usecases.records import RecordMaker
-from kephs.usecases.relay import Relay, Wait
-from kephs.usecases.results import Incoming
-from kephs.usecases.sign_in import PASSWORD_METHOD, SignIn
-from kephs.usecases.signers import BindingRule
-from kephs.usecases.submit import Submit, SubmitSettings
-from kephs.usecases.take_dispatch import TakeDispatch
-from kephs.usecases.take_receipt import TakeReceipt
-from kephs.usecases.tidy import Tidy
+from kephs.usecases.relay.give_up import GiveUp
+from kephs.usecases.relay.pass_refusal import PassRefusal
+from kephs.usecases.relay.receive import Receive
+from kephs.usecases.relay.relay import Relay, Wait
+from kephs.usecases.relay.take_dispatch import TakeDispatch
+from kephs.usecases.relay.take_receipt import TakeReceipt
+from kephs.usecases.submission.results import Incoming
+from kephs.usecases.submission.signers import BindingRule
+from kephs.usecases.submission.submit import Submit, SubmitSettings
 from kephs.worker import Worker
-from storage.memory import MemoryBlobStore, MemoryStore
+from storage.memory.store import MemoryBlobStore, MemoryStore
 from tests.support.pki import AYSE_TCKN, MEHMET_TCKN, NOW, shared_pki
 
 DOMAIN = "hs91.kep.tr"

@@ -9,14 +9,14 @@ from directory.accounts import AccountKind, Right, ServiceType, fits
 from directory.addresses import KepAddress
 from kephs.cli.account import APPLICATION_CURES
 from kephs.testpki.profiles import make_tckn
-from kephs.usecases.accounts import (
+from kephs.usecases.people.accounts import (
     AccountError,
     AccountFault,
     ApplicationError,
     ApplicationFault,
     Opening,
 )
-from storage.memory import MemoryStore
+from storage.memory.store import MemoryStore
 from tests.support.pki import AYSE_TCKN
 from tests.support.world import AYSE, KURUM, MEHMET, World
 

@@ -13,8 +13,8 @@ from evidence.ledger.proof import LedgerProof, check_proof
 from evidence.report import Verdict
 from evidence.x509.chain import TrustStore
 from kephs.ports.objects import ObjectUnavailableError
-from kephs.usecases.archive import ArchiveRules, MaterialSilentError, years_after
-from kephs.usecases.archive_material import whole_material
+from kephs.usecases.archive.material import whole_material
+from kephs.usecases.archive.seal import ArchiveRules, MaterialSilentError, years_after
 from tests.support.archive_world import ArchiveWorld, DiedError, archive_world
 
 MINUTE = timedelta(minutes=1)

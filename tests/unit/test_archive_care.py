@@ -6,7 +6,7 @@ import pytest
 
 from kephs.ports.archive import ObjectState
 from kephs.ports.objects import ObjectError, ObjectUnavailableError
-from kephs.usecases.archive_fixity import read_status
+from kephs.usecases.archive.fixity import read_status
 from tests.support.archive_world import ArchiveWorld, DiedError, archive_world
 
 HALF_YEAR = timedelta(days=181)

@@ -8,8 +8,8 @@ import pytest
 
 from evidence.bundle.archive_object import ObjectKind
 from kephs.ports.objects import ObjectUnavailableError
-from storage import fsck
-from storage.memory import MemoryBlobStore, MemoryStore
+from storage.fsck import check as fsck
+from storage.memory.store import MemoryBlobStore, MemoryStore
 from tests.support.archive_world import ArchiveWorld, archive_world
 
 

@@ -13,7 +13,7 @@ from kephs.bootstrap.archive import ArchiveWork
 from kephs.cli.doctor_backlog import _judged
 from kephs.metrics import Metrics
 from kephs.ports.objects import ObjectUnavailableError, PointState, ProbePoint, ProbeReport
-from kephs.usecases.archive_fixity import read_status
+from kephs.usecases.archive.fixity import read_status
 from tests.support.archive_world import ArchiveWorld, archive_world
 
 HOUR = timedelta(hours=1)

@@ -17,12 +17,12 @@ from kephs.cli.audit_files import RECORD, check, export
 from kephs.cli.ledger_work import LedgerWork
 from kephs.domain.audit import AuditEntry, next_entry
 from kephs.domain.audit_anchor import Statement
-from kephs.usecases.anchor_audit import AnchorAudit, published_anchors
-from storage import fsck
+from kephs.usecases.governance.anchor_audit import AnchorAudit, published_anchors
 from storage.crypto import Vault
-from storage.memory import MemoryBlobStore
+from storage.fsck import check as fsck
+from storage.memory.store import MemoryBlobStore
+from storage.rows.values import seal_json, to_micros
 from storage.unit_of_work import SqliteStore
-from storage.values import seal_json, to_micros
 from tests.support.ledger_world import DAY, Cheat, LedgerWorld
 from tests.support.stores import COLUMN_KEY, new_database
 

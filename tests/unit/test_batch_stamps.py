@@ -12,7 +12,7 @@ from evidence.ports import ByteSource, BytesSource
 from evidence.stamps.ers_check import check_record
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.messages import StoredEvidence
-from kephs.usecases.results import Accepted, Refused
+from kephs.usecases.submission.results import Accepted, Refused
 from tests.support.pair import PEER, Pair, new_pair, peer_of
 from tests.support.pki import ayse
 from tests.support.world import AYSE, MEHMET, World, compose, new_world, signed

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kephs.system import HmacIdentity
-from kephs.usecases.binding_challenge import (
+from kephs.usecases.people.binding_challenge import (
     CHALLENGE_LIFE,
     CHALLENGE_MAX,
     Challenge,

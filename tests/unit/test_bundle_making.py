@@ -13,10 +13,10 @@ from evidence.ports import BytesSource, Sealing
 from evidence.verify.bundle import verify_bundle
 from evidence.x509.role import SealPolicy
 from kephs.testpki.issued import Issued
-from kephs.usecases.bundle import BundleFault, BundleUnavailableError, MakeBundle
-from kephs.usecases.prove import Prove
-from kephs.usecases.publish_ledger import PublishLedger
-from kephs.usecases.results import Accepted, Refused
+from kephs.usecases.proof.bundle import BundleFault, BundleUnavailableError, MakeBundle
+from kephs.usecases.proof.prove import Prove
+from kephs.usecases.proof.publish_ledger import PublishLedger
+from kephs.usecases.submission.results import Accepted, Refused
 from tests.support.pair import Pair, new_pair
 from tests.support.pki import AYSE_TCKN, ayse, shared_pki
 from tests.support.sealed import signer_of

@@ -12,11 +12,11 @@ from evidence.stamps.ers import read_record
 from evidence.verify.bundle import verify_bundle
 from kephs.ports.objects import ObjectUnavailableError
 from kephs.ports.preservation import RenewalReason
-from kephs.usecases.archived_proof import ReadProofs
-from kephs.usecases.bundle import BundleFault, BundleUnavailableError, MakeBundle
-from kephs.usecases.preserve import PreservationParts, Preserve
-from kephs.usecases.preserve_records import RenewedRecords
-from kephs.usecases.prove import Prove
+from kephs.usecases.archive.archived_proof import ReadProofs
+from kephs.usecases.archive.preserve import PreservationParts, Preserve
+from kephs.usecases.archive.preserve_records import RenewedRecords
+from kephs.usecases.proof.bundle import BundleFault, BundleUnavailableError, MakeBundle
+from kephs.usecases.proof.prove import Prove
 from tests.support.archive_world import POLICY, ArchiveWorld, archive_world
 from tests.support.world import DOMAIN, Inline
 

@@ -14,15 +14,15 @@ from kephs.cli.account_certificates import BINDING_CURES
 from kephs.system import HmacIdentity
 from kephs.testpki.issued import Issued
 from kephs.testpki.profiles import make_tckn
-from kephs.usecases.accounts import AccountError, AccountFault, AccountWork
-from kephs.usecases.certificates import (
+from kephs.usecases.people.accounts import AccountError, AccountFault, AccountWork
+from kephs.usecases.people.certificates import (
     SIGNATURE_MAX,
     BindingError,
     BindingFault,
     CertificateState,
     CertificateWork,
 )
-from kephs.usecases.signers import BindingRule, judge_signers
+from kephs.usecases.submission.signers import BindingRule, judge_signers
 from tests.support.pki import AYSE_TCKN, MEHMET_TCKN, NOW, ayse, mehmet, shared_pki
 from tests.support.signers import CmsSigner, good_attributes, raw_sign, signed_data, signer_info
 from tests.support.world import AYSE, KURUM, MEHMET, Inline, PlainPasswords, World

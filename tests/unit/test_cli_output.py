@@ -27,11 +27,11 @@ from kephs.cli.output import (
     usage_error,
 )
 from kephs.ports import BlobMissingError, StoreUnavailableError
-from kephs.usecases.accounts import AccountError, AccountFault
-from kephs.usecases.bundle import BundleFault
-from kephs.usecases.sign_in import SELECTOR_LENGTH
+from kephs.usecases.people.accounts import AccountError, AccountFault
+from kephs.usecases.people.sign_in import SELECTOR_LENGTH
+from kephs.usecases.proof.bundle import BundleFault
 from storage.errors import SchemaError
-from storage.fsck import FindingCode
+from storage.fsck.check import FindingCode
 
 
 def _ends(failure: BaseException, *arguments: str):

@@ -34,10 +34,10 @@ from kephs.dossier.guide import GUIDE
 from kephs.dossier.pages_timeline import EVENTS_IN_FULL
 from kephs.dossier.pdf import FontsMissingError, Printer, PrintingError
 from kephs.dossier.texts import MESSAGE_STATES, PURPOSES, STAMPS, STATES, VERDICTS, WORDS
-from kephs.usecases.bundle import BundleFault, BundleUnavailableError
-from kephs.usecases.dossier import DossierMovingError, MakeDossier
-from kephs.usecases.results import Accepted
-from kephs.usecases.timeline import Stamp
+from kephs.usecases.proof.bundle import BundleFault, BundleUnavailableError
+from kephs.usecases.proof.dossier import DossierMovingError, MakeDossier
+from kephs.usecases.proof.timeline import Stamp
+from kephs.usecases.submission.results import Accepted
 from tests.support.dossiers import LOG, NAME, attached, maker, printed, printer
 from tests.support.pair import new_pair
 from tests.support.pdfa import attachments, fonts_of, pdfa_faults, text_of

@@ -15,14 +15,14 @@ from kephs.cli.show import render, to_json
 from kephs.domain.audit import AuditEntry
 from kephs.domain.erasure import ContentPart
 from kephs.ports import Tx
-from kephs.usecases.dossier import DossierContentGoneError
-from kephs.usecases.legal_hold import HoldFault, HoldRefusedError, LegalHolds
-from kephs.usecases.mailbox import MailboxService
-from kephs.usecases.places import Place
-from kephs.usecases.results import Accepted
-from kephs.usecases.timeline import ShowTimeline
-from storage.fsck_scope import Scope
-from storage.fsck_trust import check_trust
+from kephs.usecases.ending.legal_hold import HoldFault, HoldRefusedError, LegalHolds
+from kephs.usecases.mailbox.mailbox import MailboxService
+from kephs.usecases.mailbox.places import Place
+from kephs.usecases.proof.dossier import DossierContentGoneError
+from kephs.usecases.proof.timeline import ShowTimeline
+from kephs.usecases.submission.results import Accepted
+from storage.fsck.scope import Scope
+from storage.fsck.trust import check_trust
 from tests.support.dossiers import maker
 from tests.support.pki import ayse
 from tests.support.world import AYSE, MEHMET, NOW, Inline, World, compose, new_world, signed

@@ -14,7 +14,7 @@ from kephs.domain.mailboxes import FolderRole
 from kephs.domain.policy import Limits
 from kephs.domain.refusals import RefusalCode
 from kephs.domain.relay import NotHanded, RelayTrouble
-from kephs.usecases.results import Refused
+from kephs.usecases.submission.results import Refused
 from tests.support.pair import (
     DENIZ,
     Pair,

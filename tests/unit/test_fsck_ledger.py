@@ -9,9 +9,9 @@ import pytest
 
 from evidence.ledger.merkle import leaf_data, leaf_hash
 from evidence.ledger.notes import Checkpoint, sign_checkpoint
-from storage.fsck_findings import FindingCode
+from storage.fsck.findings import FindingCode
+from storage.rows.values import to_micros
 from storage.unit_of_work import SqliteStore
-from storage.values import to_micros
 from tests.support.ledger_world import DAY, Cheat, LedgerWorld, signer
 from tests.support.stores import COLUMN_KEY, T0, new_database
 

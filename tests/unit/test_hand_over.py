@@ -12,12 +12,12 @@ from evidence.bundle.hand_over import MANIFEST, SEAL, HandOverError
 from evidence.report import Verdict
 from kephs.domain.messages import Delivery, StoredEvidence, Submission
 from kephs.ports.hand_over import ForeignState, PartsError
-from kephs.usecases.accounts import AccountError, AccountFault, Opening
-from kephs.usecases.foreign import open_foreign
-from kephs.usecases.hand_over import StoreMovedError
-from kephs.usecases.hand_over_reading import restored
-from kephs.usecases.hand_over_rows import plain, read_lines
-from kephs.usecases.take_over import KEY_FILE, TakeOverError, TakeOverFault, consent
+from kephs.usecases.ending.foreign import open_foreign
+from kephs.usecases.ending.hand_over import StoreMovedError
+from kephs.usecases.ending.hand_over_reading import restored
+from kephs.usecases.ending.hand_over_rows import plain, read_lines
+from kephs.usecases.ending.take_over import KEY_FILE, TakeOverError, TakeOverFault, consent
+from kephs.usecases.people.accounts import AccountError, AccountFault, Opening
 from storage.hand_over_parts import KeyCipher
 from tests.support.hand_over import (
     KEY,
@@ -274,7 +274,7 @@ async def test_under_a_seal_that_does_not_hold_nothing_more_is_read(old: Ending,
 async def test_evidence_outside_the_archive_is_parted_by_size(
     old: Ending, parts: MemoryParts, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("kephs.usecases.hand_over.TAIL_OCTETS", 1)
+    monkeypatch.setattr("kephs.usecases.ending.hand_over.TAIL_OCTETS", 1)
     small = MemoryParts()
     await old.hand(small)
     names = [sorted(one for one in which.files if one.startswith("delil/")) for which in (parts, small)]

@@ -11,9 +11,9 @@ import pytest
 from kephs.domain.erasure import ContentPart, Destroyed, PendingErasure
 from kephs.domain.legal_hold import HoldKind, new_hold
 from kephs.ports import Tx
-from storage.fsck_scope import Scope
-from storage.fsck_trust import check_trust
-from storage.memory import MemoryBlobStore
+from storage.fsck.scope import Scope
+from storage.fsck.trust import check_trust
+from storage.memory.store import MemoryBlobStore
 from storage.migrate import sqlite_engine, upgrade
 from storage.unit_of_work import SqliteStore
 from tests.contract.test_store_holds_contract import filled

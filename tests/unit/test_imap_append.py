@@ -6,7 +6,7 @@ from directory.accounts import ALL_RIGHTS, Right
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.message_index import decode
 from kephs.ports import StoreUnavailableError
-from kephs.usecases.mailbox import APPEND_MAX
+from kephs.usecases.mailbox.mailbox import APPEND_MAX
 from tests.support.imap_world import DISPATCH, PLAIN, Client, World, build_world, notice
 from tests.support.stores import account, message
 

@@ -6,7 +6,7 @@ import pytest
 
 from directory.accounts import ALL_RIGHTS, Right
 from kephs.domain.mailboxes import FolderRole
-from kephs.usecases import filing
+from kephs.usecases.mailbox import filing
 from tests.support.imap_world import DISPATCH, PLAIN, Client, World, build_world, notice
 from tests.support.stores import account
 

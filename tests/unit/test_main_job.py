@@ -13,8 +13,8 @@ from kephs.domain.lifecycle import MessageState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.refusals import RefusalCode
 from kephs.ports import ScannerUnavailableError
-from kephs.usecases.accounts import Opening
-from kephs.usecases.results import Accepted, Refused
+from kephs.usecases.people.accounts import Opening
+from kephs.usecases.submission.results import Accepted, Refused
 from tests.support.pki import AYSE_TCKN, NOW, ayse, make_pki, mehmet, shared_pki
 from tests.support.signers import opaque_message
 from tests.support.world import AYSE, DOMAIN, KURUM, MEHMET, compose, new_world, password_of, signed

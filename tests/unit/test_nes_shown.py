@@ -13,7 +13,7 @@ from evidence.mail.smime import DEFAULT_SMIME_LIMITS
 from evidence.nes.shown import Protection, compare_headers, fold_address, shown_steps
 from evidence.ports import BytesSource
 from evidence.report import SubIndication, Verdict
-from kephs.usecases.form import _differing_field, _structure
+from kephs.usecases.submission.form import _differing_field, _structure
 from tests.support.mail_shapes import (
     LETTER,
     SHAPES,

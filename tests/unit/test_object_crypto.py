@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.crypto import CHUNK, TAG, KeyMismatchError
-from storage.object_crypto import HEAD, open_object, seal_object
+from storage.objects.crypto import HEAD, open_object, seal_object
 
 KEY = bytes(range(32))
 NAME = "delil/2026/11/22/000000000001-000000001000.kepa"

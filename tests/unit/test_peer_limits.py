@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from kephs.domain.refusals import RefusalCode
-from kephs.usecases.results import Accepted, Refused
+from kephs.usecases.submission.results import Accepted, Refused
 from tests.support.pair import new_pair, peer_of
 from tests.support.pki import ayse
 from tests.support.world import CAN, FATMA, MEHMET, PEER, compose, signed

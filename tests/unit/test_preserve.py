@@ -19,8 +19,8 @@ from kephs.ports.preservation import RenewalReason
 from kephs.simulation.archive import RETENTION, SimulatedArchive
 from kephs.simulation.authorities import DOMAIN, YEAR, Authorities, MovingClock
 from kephs.simulation.story import START
-from kephs.usecases.preserve import MaterialMissingError, PreservationParts, Preserve
-from kephs.usecases.preserve_object import (
+from kephs.usecases.archive.preserve import MaterialMissingError, PreservationParts, Preserve
+from kephs.usecases.archive.preserve_object import (
     RenewalObjectError,
     head_name,
     names_earlier,
@@ -28,8 +28,8 @@ from kephs.usecases.preserve_object import (
     read_span,
     write_span,
 )
-from kephs.usecases.preserve_records import find_object, rebuilt_rounds
-from storage.objects_memory import MemoryObjectStore
+from kephs.usecases.archive.preserve_records import find_object, rebuilt_rounds
+from storage.objects.memory import MemoryObjectStore
 
 DAY = timedelta(days=1)
 

@@ -9,7 +9,7 @@ from evidence.x509.algorithms import AlgorithmPolicy, HashRule
 from evidence.x509.certificates import certificate_facts
 from kephs.ports.objects import ObjectRef
 from kephs.ports.preservation import RenewalReason, RenewalRow
-from kephs.usecases.preserve_due import Due, PreservationRules, Situation, next_round
+from kephs.usecases.archive.preserve_due import Due, PreservationRules, Situation, next_round
 from tests.support.pki import NOW, shared_pki
 
 YEAR, DAY = timedelta(days=365), timedelta(days=1)

@@ -15,15 +15,15 @@ from evidence.ledger.merkle import MemoryTree, consistency_proof, root, verify_c
 from evidence.ledger.notes import open_note
 from evidence.ledger.proof import LedgerProof, check_proof
 from kephs.ports import StoredCheckpoint
-from kephs.usecases.prove import NotInLedgerError
-from kephs.usecases.publish_ledger import (
+from kephs.usecases.proof.prove import NotInLedgerError
+from kephs.usecases.proof.publish_ledger import (
     LedgerContradictionError,
     PublishLedger,
     _enter,
     entry_leaf,
     stored_tiles,
 )
-from storage.memory import MemoryStore
+from storage.memory.store import MemoryStore
 from storage.unit_of_work import SqliteStore
 from tests.support.ledger_world import Cheat, LedgerWorld, signer
 from tests.support.stores import COLUMN_KEY, T0, new_database

@@ -8,8 +8,8 @@ import pytest
 from kephs.domain.lifecycle import TransferState
 from kephs.domain.messages import Transfer, TransferKind
 from kephs.domain.relay import NotHanded, RelayTrouble
-from kephs.usecases import queue as queue_module
-from kephs.usecases.queue import Chosen, NoSuchTransferError, QueueAction, QueueDenial, QueueWork
+from kephs.usecases.relay import queue as queue_module
+from kephs.usecases.relay.queue import Chosen, NoSuchTransferError, QueueAction, QueueDenial, QueueWork
 from tests.support.pair import Pair, new_pair
 from tests.support.world import CAN, FATMA, PEER
 

@@ -20,9 +20,9 @@ from kephs.bootstrap.sealing import _Announcing
 from kephs.domain.refusals import RefusalCode
 from kephs.testpki.profiles import make_tckn
 from kephs.together import together
-from kephs.usecases.material import Material, decode_material
-from kephs.usecases.results import Accepted, Refused
-from kephs.usecases.signers import BindingRule
+from kephs.usecases.submission.material import Material, decode_material
+from kephs.usecases.submission.results import Accepted, Refused
+from kephs.usecases.submission.signers import BindingRule
 from tests.support.nes_zoo import Specimen, make
 from tests.support.nes_zoo_valid import VALID
 from tests.support.pki import AYSE_TCKN, ayse, shared_pki

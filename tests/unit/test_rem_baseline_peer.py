@@ -17,7 +17,7 @@ from kephs.domain.lifecycle import MessageState, TransferState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.relay import NotHanded, RelayTrouble
 from kephs.ports import StoreUnavailableError
-from kephs.usecases.face import LATE, FaceMaker
+from kephs.usecases.delivery.face import LATE, FaceMaker
 from tests.support.baseline import (
     Meeting,
     dispatch_to,

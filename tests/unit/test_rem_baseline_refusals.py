@@ -9,8 +9,8 @@ from evidence.model.records import EvidenceKind, Profile, Reason, ReasonCode
 from kephs.domain.lifecycle import MessageState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.relay import NotHanded, RelayTrouble
-from kephs.usecases.results import Refused, Taken
-from storage.fsck import FindingCode
+from kephs.usecases.submission.results import Refused, Taken
+from storage.fsck.check import FindingCode
 from tests.support.baseline import (
     Meeting,
     baseline_receipt,

@@ -12,8 +12,8 @@ from evidence.nes.verifier import NesPolicy
 from kephs.domain.refusals import RefusalCode
 from kephs.testpki.issued import Issued
 from kephs.testpki.profiles import make_tckn
-from kephs.usecases.results import Accepted, Refused
-from kephs.usecases.signers import BindingRule
+from kephs.usecases.submission.results import Accepted, Refused
+from kephs.usecases.submission.signers import BindingRule
 from tests.support.pki import AYSE_TCKN, ayse, mehmet, shared_pki
 from tests.support.signers import ENTITY, detached_around, good_attributes, sha256, signed_data, signer_info
 from tests.support.world import AYSE, KURUM, World, compose, signed

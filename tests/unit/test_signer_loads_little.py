@@ -5,7 +5,7 @@ import sys
 
 HELD_OFF = (
     "sqlalchemy",
-    "kephs.usecases.submit",
+    "kephs.usecases.submission.submit",
     "kephs.bootstrap.core",
     "smtp_gateway.server",
     "kephs.imap.server",

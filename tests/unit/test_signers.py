@@ -12,7 +12,7 @@ from directory.addresses import KepAddress
 from directory.certificates import BoundCertificate
 from evidence.nes.verifier import SignerIdentity
 from kephs.domain.refusals import RefusalCode
-from kephs.usecases.signers import BindingRule, SignerDecision, judge_signers
+from kephs.usecases.submission.signers import BindingRule, SignerDecision, judge_signers
 
 AT = datetime(2026, 11, 22, 9, tzinfo=UTC)
 DAY = timedelta(days=1)

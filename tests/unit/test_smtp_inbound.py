@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kephs.domain.refusals import Refusal, RefusalCode
-from kephs.usecases.results import Refused, Taken
+from kephs.usecases.submission.results import Refused, Taken
 from smtp_gateway.data_stream import Received
 from smtp_gateway.dialogue import DialogueSettings
 from smtp_gateway.inbound import InboundDialogue
@@ -19,7 +19,7 @@ from smtp_gateway.inbound_connection import InboundProtocol
 from smtp_gateway.inbound_server import InboundServer
 from smtp_gateway.replies import Reply, taken
 from smtp_gateway.settings import InboundSettings
-from storage.memory import MemorySpool
+from storage.memory.store import MemorySpool
 from tests.support.edge import FixedClock, ReceivingTwin
 
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)

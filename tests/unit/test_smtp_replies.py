@@ -3,7 +3,7 @@
 import pytest
 
 from kephs.domain.refusals import TEXTS, Refusal, RefusalCode
-from kephs.usecases.results import Accepted, Refused
+from kephs.usecases.submission.results import Accepted, Refused
 from smtp_gateway.replies import accepted, busy, coded, refused
 
 

@@ -11,7 +11,7 @@ from kephs.domain.messages import Person
 from smtp_gateway.data_stream import Received
 from smtp_gateway.replies import Reply
 from smtp_gateway.submission import OK, Dialogue, DialogueSettings
-from storage.memory import MemorySpool
+from storage.memory.store import MemorySpool
 
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 PERSON = Person("a1", "o1", "Ayşe", Authentication(NOW, "urn:x"))

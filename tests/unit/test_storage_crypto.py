@@ -20,8 +20,8 @@ from storage.crypto import (
     unwrap_key,
     wrap_key,
 )
-from storage.statements import ListStatement
-from storage.values import from_flags, from_micros, seal_json, to_flags, to_micros, unseal_json
+from storage.rows.statements import ListStatement
+from storage.rows.values import from_flags, from_micros, seal_json, to_flags, to_micros, unseal_json
 
 KEY = bytes(range(32))
 

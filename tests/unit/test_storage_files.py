@@ -14,9 +14,9 @@ import pytest
 
 from kephs.ports import Blob, BlobMissingError, StoreUnavailableError
 from storage.crypto import CHUNK, TAG, unwrap_key, wrap_key
-from storage.files import FileBlobStore
-from storage.journal import Journal
-from storage.spool import FILE_HEAD, FileSpool
+from storage.files.blobs import FileBlobStore
+from storage.files.journal import Journal
+from storage.files.spool import FILE_HEAD, FileSpool
 from tests.support.stores import MASTER_KEY
 
 LARGE = 3 * CHUNK + 262_144 + 5
@@ -352,7 +352,7 @@ async def test_a_full_disk_fails_the_spool_and_nothing_is_kept(
 ) -> None:
     spool = blobs.spool()
     await spool.write(content(LARGE))
-    monkeypatch.setattr("storage.spool.write_all", _disk_full)
+    monkeypatch.setattr("storage.files.spool.write_all", _disk_full)
     with pytest.raises(StoreUnavailableError):
         await _write_and_keep(blobs, spool)
     monkeypatch.undo()

@@ -17,13 +17,13 @@ from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.ports import Tx
 from storage.crypto import Vault
 from storage.errors import SchemaError
-from storage.mailboxes import Filed
-from storage.messages import _place, _to_json
 from storage.migrate import current, head, sqlite_engine, upgrade, upgrade_sqlite
 from storage.revision import HEAD, check_current
-from storage.tables import metadata
+from storage.rows.mailboxes import Filed
+from storage.rows.messages import _place, _to_json
+from storage.rows.tables import metadata
+from storage.rows.values import seal_json, to_micros
 from storage.unit_of_work import SqliteStore
-from storage.values import seal_json, to_micros
 from tests.support.stores import COLUMN_KEY, T0, account, after, blob, delivery, evidence, message
 
 

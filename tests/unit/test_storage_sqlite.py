@@ -12,11 +12,12 @@ from sqlalchemy.sql import ClauseElement
 
 from kephs.domain.mailboxes import FolderRole
 from kephs.ports import StoreUnavailableError, Tx
-from storage import blob_rows, deliveries, evidences, folders, mailboxes, messages, transfers
 from storage.crypto import Vault
 from storage.errors import ConflictError, SchemaError
-from storage.repositories import SqlTx
-from storage.statements import Database, Params, Row, Texts
+from storage.rows import blobs as blob_rows
+from storage.rows import deliveries, evidences, folders, mailboxes, messages, transfers
+from storage.rows.repositories import SqlTx
+from storage.rows.statements import Database, Params, Row, Texts
 from storage.unit_of_work import SqliteStore, connect
 from tests.support.stores import (
     COLUMN_KEY,

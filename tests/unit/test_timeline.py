@@ -11,8 +11,7 @@ from kephs.cli.show import WIDTH, _reason, _Speaker, render, to_json
 from kephs.domain.evidence_meaning import MEANINGS
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferEvent, advance_transfer
 from kephs.domain.relay import NotHanded, RelayTrouble
-from kephs.usecases.results import Accepted, Refused
-from kephs.usecases.timeline import (
+from kephs.usecases.proof.timeline import (
     MessageAmbiguousError,
     MessageUnknownError,
     RecipientTimeline,
@@ -21,6 +20,7 @@ from kephs.usecases.timeline import (
     Timeline,
     find_message,
 )
+from kephs.usecases.submission.results import Accepted, Refused
 from tests.support.pair import Pair, new_pair
 from tests.support.pki import ayse, mehmet
 from tests.support.world import AYSE, CAN, FATMA, MEHMET, Inline, World, compose, new_world, signed

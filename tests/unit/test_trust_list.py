@@ -28,8 +28,8 @@ from kephs.domain.trust_list import (
     step,
 )
 from kephs.testpki.marker import is_test_root
-from kephs.usecases.trust_file import TrustFileError, make_trust_file, parse_trust_file
-from kephs.usecases.trust_list import (
+from kephs.usecases.governance.trust_file import TrustFileError, make_trust_file, parse_trust_file
+from kephs.usecases.governance.trust_list import (
     Door,
     TrustFault,
     TrustList,
@@ -38,7 +38,7 @@ from kephs.usecases.trust_list import (
     adopt,
     read_fingerprint,
 )
-from storage.memory import MemoryStore
+from storage.memory.store import MemoryStore
 from tests.support.anchors import OTHER_KEY, ROOT_KEY, START, authority
 from tests.support.pki import shared_pki
 

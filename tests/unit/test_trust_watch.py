@@ -16,7 +16,7 @@ from kephs.ports import StoreUnavailableError, Tx
 from kephs.trust_watch import TrustWatch
 from kephs.trust_wire import MAGIC, TrustWireError, pack_trust, receive_trust
 from storage.crypto import KeyMismatchError
-from storage.memory import MemoryStore
+from storage.memory.store import MemoryStore
 from tests.support.anchors import OTHER_KEY, START, authority
 
 ROOT, SECOND = authority(), authority("İkinci Kök", key=OTHER_KEY)

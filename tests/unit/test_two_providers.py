@@ -9,7 +9,7 @@ from kephs.domain.lifecycle import MessageState, TransferState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.relay import NotHanded, RelayTrouble
 from kephs.domain.relay_times import RelayTimes
-from kephs.usecases.results import Taken
+from kephs.usecases.submission.results import Taken
 from tests.support.pair import Pair, Seen, new_pair, seen
 from tests.support.pki import mehmet
 from tests.support.world import AYSE, CAN, FATMA, MEHMET, World, compose, signed

@@ -13,7 +13,7 @@ from kephs.domain.lifecycle import MessageState, TransferState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.refusals import RefusalCode
 from kephs.domain.relay import TROUBLES, NotHanded, RelayTrouble
-from kephs.usecases.results import Accepted, Refused
+from kephs.usecases.submission.results import Accepted, Refused
 from tests.support.pair import (
     Pair,
     Seen,

@@ -16,7 +16,7 @@ from evidence.verify.message import check_kep_message
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.refusals import RefusalCode
 from kephs.ports import ScannerUnavailableError
-from kephs.usecases.results import Refused, Taken
+from kephs.usecases.submission.results import Refused, Taken
 from tests.support.pair import (
     DENIZ,
     Pair,

@@ -10,8 +10,8 @@ from kephs.domain.lifecycle import TransferState
 from kephs.domain.messages import TransferKind
 from kephs.domain.refusals import RefusalCode
 from kephs.domain.relay import NotHanded, RelayTrouble
-from kephs.usecases.queue import Chosen, QueueAction, QueueChange, QueueDenial, QueueWork
-from kephs.usecases.results import Accepted, Refused, Taken
+from kephs.usecases.relay.queue import Chosen, QueueAction, QueueChange, QueueDenial, QueueWork
+from kephs.usecases.submission.results import Accepted, Refused, Taken
 from tests.support.pair import Pair, Seen, go_stale, new_pair, peer_of, seen, untouched
 from tests.support.pki import ayse
 from tests.support.world import AYSE, CAN, FATMA, PEER, signed

@@ -17,7 +17,7 @@ from kephs.domain.lifecycle import DECIDED, DeliveryState, MessageState, Transfe
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.relay import NotHanded, RelayTrouble
 from kephs.domain.relay_times import RelayTimes
-from kephs.usecases.results import Accepted, Taken
+from kephs.usecases.submission.results import Accepted, Taken
 from tests.support.pair import Pair, Seen, Wire, arrive_from, dispatch_of, new_pair, peer_of, receipt_of, seen
 from tests.support.pki import ayse
 from tests.support.world import AYSE, CAN, DOMAIN, FATMA, PEER, World, compose, signed

@@ -14,8 +14,8 @@ from kephs.domain.lifecycle import MessageState, TransferState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.refusals import RefusalCode
 from kephs.testpki.issued import Issued
-from kephs.usecases.results import Accepted, Refused, Taken
-from kephs.usecases.take_receipt import KEPT_PER_RECIPIENT
+from kephs.usecases.relay.take_receipt import KEPT_PER_RECIPIENT
+from kephs.usecases.submission.results import Accepted, Refused, Taken
 from tests.support.pair import (
     DENIZ,
     Pair,

@@ -6,7 +6,7 @@ from directory.accounts import AccountState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.policy import Limits
 from kephs.domain.refusals import RefusalCode
-from kephs.usecases.results import Refused, Taken
+from kephs.usecases.submission.results import Refused, Taken
 from tests.support.pair import (
     DENIZ,
     MIB,

@@ -12,7 +12,7 @@ from evidence.ports import TimestampUnavailableError
 from kephs.ports import StoreUnavailableError
 from kephs.system import LocalChanges
 from kephs.worker import Lane, Worker, backoff
-from storage.memory import MemoryStore
+from storage.memory.store import MemoryStore
 from tests.support.world import Clock
 
 

@@ -22,7 +22,7 @@ from evidence.xades.check import open_signature
 from evidence.xades.lta import Values, open_archived, with_stamp
 from evidence.xml.canonical import XadesError
 from kephs.ports import BlobMissingError
-from kephs.usecases.export_evidence import ExportFault, ExportUnavailableError
+from kephs.usecases.proof.export_evidence import ExportFault, ExportUnavailableError
 from tests.support.batches import LocalBatcher, batched
 from tests.support.erds_samples import full
 from tests.support.evidence_samples import AT, record

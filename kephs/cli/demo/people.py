@@ -15,7 +15,7 @@ from kephs.cli.account import new_app_password
 from kephs.cli.instance import Ports, make_instance
 from kephs.instance_database import make_database
 from kephs.testpki.authority import TestPki
-from kephs.usecases.accounts import Opening
+from kephs.usecases.people.accounts import Opening
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Twenty years: sealing into objects, fixity, moving, rebuilding, renewing."""

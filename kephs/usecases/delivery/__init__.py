@@ -1,0 +1,1 @@
+"""Delivery here: KEP message, mailbox, reading, receipts, and evidence kept at hand."""

@@ -1,0 +1,1 @@
+"""Whom we believe, and the record of who did what."""

@@ -1,0 +1,1 @@
+"""What mail programs see: folders, items, changes; and tidying up."""

@@ -1,0 +1,1 @@
+"""Accounts, who acts for them, their certificates, and signing in."""

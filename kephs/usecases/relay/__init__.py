@@ -1,0 +1,1 @@
+"""Between providers: handing over, taking in, giving up, the queue."""

@@ -1,0 +1,216 @@
+"""Reading the form of a message: header, recipients, sizes, the place of the signature. Plain functions.
+
+spec: R-01, KEP-MS-01, KEP-MS-07, D15.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from directory.addresses import AddressError
+from directory.providers import ProviderRegister, Served
+from evidence.asn1.der import DerError
+from evidence.mail.headers import AddressSyntaxError, Mailbox, addresses, decode_text, unfold
+from evidence.mail.mime import MimeLimitError, Part, decoded_size, scan
+from evidence.mail.smime import SmimeError, SmimeLimits, locate, read_signed
+from evidence.nes.shown import compare_headers
+from evidence.ports import ByteSource, BytesSource
+from kephs.domain.messages import Recipient, Role
+from kephs.domain.policy import Destination, FormFacts, RecipientFacts
+from kephs.usecases.submission.results import Incoming
+
+_ONCE: Final = (
+    "from", "to", "cc", "subject", "date", "message-id",
+    "mime-version", "content-type", "content-transfer-encoding",
+)  # fmt: skip
+_IDENTITY: Final = frozenset({"7bit", "8bit", "binary"})  # spec: RFC2045#6.4, all a multipart may have
+_DESTINATIONS: Final[Mapping[Served, Destination]] = MappingProxyType(
+    {
+        Served.HERE: Destination.HERE,
+        Served.PEER: Destination.PEER,
+        Served.NOWHERE: Destination.UNKNOWN_PROVIDER,
+    }
+)
+
+_ADDRESS_IN_NAME: Final = re.compile(r"[^\s\"'(),:;<>@\\]+@[^\s\"'(),:;<>@\\]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a message says of itself. ``root`` is None where it cannot be parsed."""
+
+    root: Part | None
+    facts: FormFacts
+    subject: str
+    user_message_id: str | None
+    recipients: tuple[Recipient, ...]
+
+
+def read_form(
+    incoming: Incoming, source: ByteSource, register: ProviderRegister, limits: SmimeLimits
+) -> Form:
+    """Read all that policy needs except the signature's verdict. Never raises for bad input."""
+    root, signed, size = _structure(source, limits)
+    header = _Header(root, register)
+    folded = header.folded
+    facts = FormFacts(
+        nul=incoming.nul,
+        line_too_long=incoming.line_too_long,
+        well_formed=root is not None and header.has_mime and _is_multipart_plain(root),
+        header_valid=header.valid,
+        envelope_from=folded(incoming.envelope_from),
+        header_from=_agreed(folded(header.sender_address), folded(header.shown_as)),
+        attempted=frozenset(folded(a) for a in incoming.attempted),
+        any_refused=incoming.any_refused,
+        named=frozenset(folded(written) for written, _ in header.recipients),
+        has_to=any(role is Role.TO for _, role in header.recipients),
+        bcc_present=header.bcc,
+        recipients=tuple(_recipient_facts(written, register) for written, _ in header.recipients),
+        decoded_size=size,
+        signed=root is not None and is_signed(root),
+        inner_differs=_differing_field(root, signed),
+    )
+    return Form(
+        root,
+        facts,
+        header.subject,
+        header.user_message_id,
+        _parsed(header.recipients, register),
+    )
+
+
+def _agreed(address: str, shown: str) -> str:
+    """Return the sender's address; where people are shown another one beside it, both, which is nobody's."""
+    return address if shown == address else f"{shown} <{address}>"
+
+
+def _differing_field(root: Part | None, signed: Part | None) -> str:
+    """Return the field whose outer value the signed content contradicts, or ""."""
+    if root is None or signed is None:
+        return ""
+    return compare_headers(root, signed).differing_field
+
+
+def _structure(source: ByteSource, limits: SmimeLimits) -> tuple[Part | None, Part | None, int]:
+    """Return the part tree, the signed content's own part, and the decoded size a person sees (D15)."""
+    try:
+        root = scan(source)
+        if root.children:
+            return root, root.children[0], decoded_size(source, root)
+        inside = _opaque_content(source, root, limits)
+        if inside is None:
+            return root, None, decoded_size(source, root)
+        content = scan(inside)
+        return root, content, decoded_size(inside, content)
+    except MimeLimitError:
+        return None, None, 0
+
+
+def _opaque_content(source: ByteSource, root: Part, limits: SmimeLimits) -> ByteSource | None:
+    """Return what an opaque signature carries; None for anything else, and where it cannot be read."""
+    if not is_signed(root):
+        return None
+    try:
+        content = read_signed(locate(source, root, limits=limits)).content
+    except (SmimeError, DerError):
+        return None  # the verifier says why
+    return None if content is None else BytesSource(content)
+
+
+def _is_multipart_plain(root: Part) -> bool:
+    return root.type != "multipart" or root.encoding in _IDENTITY
+
+
+def is_signed(root: Part) -> bool:
+    """Say whether the outermost body claims to be the sender's signature (its truth comes later)."""
+    kind = f"{root.type}/{root.subtype}"
+    if kind == "multipart/signed":
+        return True
+    return kind in ("application/pkcs7-mime", "application/x-pkcs7-mime")
+
+
+class _Header:
+    """The fields of the outer header that policy and evidence name."""
+
+    def __init__(self, root: Part | None, register: ProviderRegister) -> None:
+        self._register = register
+        fields: dict[str, list[bytes]] = {}
+        for field in root.fields if root is not None else ():
+            fields.setdefault(field.name, []).append(field.raw)
+        self._fields = fields
+        self.valid = all(len(fields.get(name, ())) <= 1 for name in _ONCE)
+        self.has_mime = root is not None and "mime-version" in fields and bool(fields)
+        self.bcc = not fields.keys().isdisjoint({"bcc", "resent-bcc"})
+        self.subject = decode_text(self._first("subject")).strip()
+        self.user_message_id = self._message_id()
+        self.sender_address, self.shown_as = self._sender()
+        self.recipients = self._recipients()
+
+    def folded(self, text: str) -> str:
+        """Return the comparable form: a KEP address folded, anything else in lower-case as written."""
+        try:
+            return str(self._register.parse(text))
+        except AddressError:
+            return text.strip().lower()
+
+    def _first(self, name: str) -> bytes:
+        return next(iter(self._fields.get(name, ())), b"")
+
+    def _message_id(self) -> str | None:
+        text = unfold(self._first("message-id")).strip().decode("utf-8", "replace")
+        if not text:
+            return None
+        if len(text) > 998 or not (text.startswith("<") and text.endswith(">")) or " " in text:
+            self.valid = False
+            return None
+        return text
+
+    def _mailboxes(self, name: str) -> Sequence[Mailbox]:
+        try:
+            return addresses(self._first(name)) if name in self._fields else ()
+        except AddressSyntaxError:
+            self.valid = False
+            return ()
+
+    def _sender(self) -> tuple[str, str]:
+        """Return the sender's address, and the one that people see: the name beside it may hold another."""
+        found = self._mailboxes("from")
+        if len(found) != 1:
+            self.valid = False
+            return "", ""
+        shown = _ADDRESS_IN_NAME.search(found[0].name)
+        return found[0].address, shown[0] if shown is not None else found[0].address
+
+    def _recipients(self) -> list[tuple[str, Role]]:
+        seen: set[str] = set()
+        listed: list[tuple[str, Role]] = []
+        for name, role in (("to", Role.TO), ("cc", Role.CC)):
+            for address in (mailbox.address for mailbox in self._mailboxes(name)):
+                key = self.folded(address)
+                if key not in seen:
+                    seen.add(key)
+                    listed.append((address, role))
+        return listed
+
+
+def _recipient_facts(written: str, register: ProviderRegister) -> RecipientFacts:
+    try:
+        address = register.parse(written)
+    except AddressError:
+        return RecipientFacts(written, Destination.NOT_KEP)
+    peer = register.peers.get(address.provider)
+    size = peer.max_message if peer is not None else None
+    return RecipientFacts(written, _DESTINATIONS[register.served(address)], size)
+
+
+def _parsed(listed: Sequence[tuple[str, Role]], register: ProviderRegister) -> tuple[Recipient, ...]:
+    recipients = []
+    for written, role in listed:
+        try:
+            # no name: what the sender wrote beside an address is nobody's name to us
+            recipients.append(Recipient(register.parse(written), None, role))
+        except AddressError:
+            continue
+    return tuple(recipients)

@@ -1,0 +1,1 @@
+"""Content in files: journal, large files, spool, survey."""
