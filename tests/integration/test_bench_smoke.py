@@ -82,7 +82,7 @@ def test_an_unknown_name_is_a_usage_error_that_names_those_there_are(tmp_path):
         name in done.stderr
         for name in (
             "submit", "life", "inbound", "fetch", "first-read", "idle", "seal", "seal-memory", "pkcs11",
-            "verify", "ers", "proof", "nes", "bundle", "big-in", "big-out",
+            "verify", "ers", "proof", "nes", "bundle", "big-in", "big-out", "archive", "archive-put", "archive-s3",
         )
     )  # fmt: skip
 
@@ -91,7 +91,8 @@ def test_an_unknown_name_is_a_usage_error_that_names_those_there_are(tmp_path):
 def test_crypto_benchmarks_print_one_line_for_each_form_beside_the_raw_operation(tmp_path):
     figures = figures_of(bench("seal", "verify", "ers", "nes", "--json", "--seconds", "1", folder=tmp_path))
     assert list(figures) == [
-        "seal", "seal-single", "seal-own", "verify", "verify-batch", "verify-own", "ers", "ers-alone", "nes", "nes-cold"
+        "seal", "seal-single", "seal-own", "verify", "verify-batch", "verify-own", "ers", "ers-alone",
+        "nes", "nes-message", "nes-cold", "nes-cold-p384",
     ]  # fmt: skip
     assert all(figure["baseline_name"].startswith("raw P-256") for figure in figures.values())
     assert figures["nes"]["value"] > figures["nes-cold"]["value"]
