@@ -66,12 +66,14 @@ def _short(value: object) -> str:
 
 
 def _print_steps(report: Report, indent: str) -> None:
+    told: set[str] = set()  # the same finding on several certificates has one cure
     for step in report.steps:
         detail = f": {clean(step.detail)}" if step.detail else ""
         mark = "??  " if step.verdict is Verdict.INDETERMINATE and step.ok is False else _MARKS[step.ok]
         click.echo(f"{indent}{mark} {step.number:<7} {clean(step.name)}{detail}")
-        for sentence in _sentences(step):
+        for sentence in () if step.code in told else _sentences(step):
             click.echo(f"{indent}             {sentence}")
+        told.add(step.code)
     for part in report.parts:
         sub = f" ({part.sub_indication.value})" if part.sub_indication else ""
         click.echo(f"{indent}- {clean(part.subject)}: {part.verdict.value}{sub}")
