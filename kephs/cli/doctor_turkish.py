@@ -8,6 +8,9 @@ TURKISH: Final[Mapping[str, str]] = MappingProxyType(
     {
         "archive-files": "arşiv dosyalarda duruyor, diskin sahibi silebilir: nesne kilitli S3 kullanın",
         "archive-settings": "arşiv ayarları eksik ya da hatalı: kephs.toml'da [archive] bölümünü düzeltin",
+        "archive-behind": "arşiv geride kalıyor: günlükte archive.* satırlarına bakın; kephs archive seal",
+        "archive-damaged": "arşivde bozuk nesne var: kopyasını aynı adla geri getirin; kephs archive verify",
+        "archive-unchecked": "arşivin bütünlük denetimi gecikti: kephs archive verify çalıştırın",
         "archive-silent": "arşiv deposu yanıt vermiyor: diski, ağı, anahtarı, S3 sunucusunu denetleyin",
         "archive-store": "arşiv deposu saklaması gerekeni korumuyor: başka depo kullanın, arşivlemeyin",
         "clock": "sistem saati yanlış: saati ayarlayın, NTP ile eşitli tutun",
