@@ -10,6 +10,7 @@ from kephs.databases import check_schema, open_database
 from kephs.instance_keys import read_keys
 from kephs.ports import StoreUnavailableError
 from kephs.usecases.archive.fixity import ArchiveStatus, read_status
+from storage.crypto import KeyMismatchError
 from storage.errors import SchemaError
 
 
@@ -27,7 +28,7 @@ async def check_backlog(settings: Settings, now: datetime) -> list[Finding]:
             found = await store.read(lambda tx: read_status(tx, now, rules.alarm_after))
         finally:
             await store.close()
-    except (StoreUnavailableError, SchemaError, sqlite3.Error):
+    except (StoreUnavailableError, SchemaError, KeyMismatchError, sqlite3.Error):
         return []  # said elsewhere
     return _judged(found, now)
 
