@@ -148,7 +148,9 @@ def _revocation(
         text = why if chain else "it cannot be asked without the issuing certificate"
         return warning(
             "revocation", f"whether the certificate is revoked is unknown: {text}",
-            "try again; the provider refuses for the moment while nobody answers",
+            "try again; the provider refuses for the moment while nobody answers"
+            if chain
+            else "give the issuing certificates with --chain",
         )  # fmt: skip
     if answer.status is RevocationStatus.REVOKED:
         since = f" since {answer.revoked_at:%Y-%m-%d %H:%M} UTC" if answer.revoked_at else ""
