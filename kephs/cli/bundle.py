@@ -14,7 +14,6 @@ from config.settings import Settings
 from evidence.ports import SignerUnavailableError, TimestampUnavailableError
 from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
 from kephs.bootstrap.sealing import open_revocation
-from kephs.cli.archive_work import proofs_beside
 from kephs.cli.beside import open_beside, shell_user
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
 from kephs.ledger_keys import open_ledger_key
@@ -82,7 +81,7 @@ async def _make(loaded: Settings, message: str, out: Path) -> ReadyBundle:
         work = MakeBundle(
             store=beside.store, blobs=beside.blobs, sealer=sealer, revocation=revocation, trust=trust,
             policy=open_seal_policy(loaded), offload=beside.offload, clock=clock,
-            ledger=Prove(beside.store, publishing), renewed=await proofs_beside(beside, trust, stack),
+            ledger=Prove(beside.store, publishing),
         )  # fmt: skip
         made = await work.make(message)
         await note_reading(beside.store, clock, MESSAGE_BUNDLED, made.message_id, shell_user())

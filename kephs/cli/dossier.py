@@ -18,7 +18,6 @@ from config.settings import Settings
 from evidence.ports import ByteSource, BytesSource, SignerUnavailableError, TimestampUnavailableError
 from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
 from kephs.bootstrap.sealing import open_revocation
-from kephs.cli.archive_work import proofs_beside
 from kephs.cli.beside import open_beside, shell_user
 from kephs.cli.bundle import _CURES as BUNDLE_CURES
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
@@ -134,7 +133,7 @@ async def _make(
             store=beside.store, blobs=beside.blobs, sealer=sealer,
             revocation=open_revocation(loaded, session, trust), trust=trust,
             policy=open_seal_policy(loaded), offload=beside.offload, clock=clock,
-            ledger=Prove(beside.store, publishing), renewed=await proofs_beside(beside, trust, stack),
+            ledger=Prove(beside.store, publishing),
         )  # fmt: skip
         timelines = ShowTimeline(beside.store, beside.blobs, beside.offload, clock, loaded.provider.domain)
         work = MakeDossier(

@@ -22,7 +22,6 @@ from evidence.x509.role import SealPolicy
 from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
 from kephs.bootstrap.archive import ArchiveParts, ArchiveWork, open_archive, open_sealing_work
 from kephs.bootstrap.objects import prove_objects
-from kephs.bootstrap.preservation import open_proofs
 from kephs.bootstrap.sealing import open_revocation
 from kephs.cli.beside import Beside, open_beside
 from kephs.cli.output import ExitError, progress_to_terminal, usage_error
@@ -96,7 +95,7 @@ async def open_hand_over(settings: Settings, out: Path, key: Path, by: str) -> A
             store=beside.store, blobs=beside.blobs, sealer=sealer,
             revocation=open_revocation(settings, session, trust), trust=trust,
             policy=open_seal_policy(settings), offload=beside.offload, clock=beside.clock,
-            ledger=Prove(beside.store, publish), renewed=open_proofs(parts),
+            ledger=Prove(beside.store, publish),
         )  # fmt: skip
         yield HandingWork(
             beside, archive, publish, work, Handing(handed, log.name, log.vkey, public), bundles

@@ -6,7 +6,7 @@ yesterday's message needs no object store.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from evidence.bundle.archive_object import ObjectKind
 from kephs.ports import Store, Tx
@@ -23,6 +23,14 @@ class ArchivedProof:
 
     ers: bytes | None
     revocation: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class RenewedProofs(Protocol):
+    """Whoever joins records with the rounds that renewed them."""
+
+    async def of(self, number: int, xml: bytes, ers: bytes | None) -> ArchivedProof:
+        """Return what goes out with an evidence; see `ReadProofs.of`."""
+        ...
 
 
 class ReadProofs:

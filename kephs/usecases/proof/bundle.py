@@ -36,7 +36,7 @@ from evidence.x509.role import SealPolicy
 from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Offload, Revocation, Store, Tx
 from kephs.ports.objects import ObjectError
-from kephs.usecases.archive.archived_proof import ReadProofs
+from kephs.usecases.archive.archived_proof import RenewedProofs
 from kephs.usecases.archive.preserve_object import RenewalObjectError
 from kephs.usecases.mailbox.source_range import SourceRange
 from kephs.usecases.proof.appendix import Appendix, AppendixError
@@ -124,7 +124,7 @@ class MakeBundle:
     def __init__(
         self, *, store: Store, blobs: BlobStore, sealer: Sealing, revocation: Revocation, trust: TrustStore,
         policy: SealPolicy, offload: Offload, clock: Clock, ledger: LedgerProofs | None = None,
-        renewed: ReadProofs | None = None,
+        renewed: RenewedProofs | None = None,
     ) -> None:  # fmt: skip
         self._store, self._blobs, self._sealer = store, blobs, sealer
         self._revocation, self._trust, self._policy = revocation, trust, policy
@@ -145,14 +145,14 @@ class MakeBundle:
             raise BundleUnavailableError(
                 BundleFault.LEDGER_BROKEN, "the ledger lacks evidence of the message"
             )
-        contents = await self._stored(rows)
+        contents, archived = await self._stored(rows)
         inputs = rows.inputs(root.der for root in self._trust.roots)
         kept = _kept(rows.appendix, inputs)
         if kept is not None and (kept.checkpoint is not None or self._ledger is None):
             ready = await self._ready(rows, contents, kept)
             if ready.plan.digest == kept.manifest_sha256:
                 return ready
-        plan, made = await self._seal(contents)
+        plan, made = await self._seal(contents, archived)
         message_id = rows.message.message_id
         kept = await self._keep(message_id, inputs, made, replacing=rows.appendix)
         if kept is made:
@@ -174,8 +174,12 @@ class MakeBundle:
         )
         return await self._offload.run(lambda: plan_bundle(whole, created_at=appendix.created_at))
 
-    async def _seal(self, contents: BundleContents) -> tuple[BundlePlan, Appendix]:
-        revocation = await self._current(contents)
+    async def _seal(
+        self, contents: BundleContents, archived: Sequence[RevocationFile]
+    ) -> tuple[BundlePlan, Appendix]:
+        """Seal it; what the archive collected is kept with it: it can be made again anywhere."""
+        known = replace(contents, revocation=[*contents.revocation, *archived])
+        revocation = [*archived, *await self._current(known)]
         appendix = Appendix(self._clock.now(), tuple(revocation))
         if self._ledger is not None:
             proven = await self._proven(self._ledger, contents.ledger)
@@ -210,8 +214,8 @@ class MakeBundle:
 
     # --- contents -----------------------------------------------------------------------------
 
-    async def _stored(self, rows: _Rows) -> BundleContents:
-        """Return everything that the store itself has for the bundle."""
+    async def _stored(self, rows: _Rows) -> tuple[BundleContents, list[RevocationFile]]:
+        """Return what the store itself has for the bundle, and what the archive collected."""
         sealed = [await self._evidence(*one) for one in rows.evidences]
         sealed, archived = await self._archived(sealed, rows.ledger)
         original, dispatch, carried = await self._contents(rows)
@@ -221,13 +225,13 @@ class MakeBundle:
         signature, exact = (
             (None, True) if original is None else await self._offload.run(_sender_signature, original)
         )
-        return BundleContents(
+        contents = BundleContents(
             original=original,
             evidences=sealed,
             dispatch=dispatch,
-            revocation=archived if material is None else [*archived, *await self._offload.run(
+            revocation=[] if material is None else await self._offload.run(
                 _sender_files, material, rows.message.submitted_at, self._trust
-            )],
+            ),
             sender_signature=signature,
             sender_report=None if material is None else report_file(material),
             sender_record=None if material is None or signature is None else material.record,
@@ -237,6 +241,7 @@ class MakeBundle:
             ledger=rows.ledger,
             destroyed=_destroyed(rows) if original is None else None,
         )  # fmt: skip
+        return contents, archived
 
     async def _evidence(
         self, evidence: StoredEvidence, blob: Blob | None, ers: bytes | None
