@@ -9,13 +9,12 @@ from pathlib import Path
 import aiohttp
 
 from config.settings import Settings, SettingsError
-from evidence.x509.chain import TrustStore
 from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
 from kephs.bootstrap.archive import ArchiveParts, ArchiveWork, open_archive, open_sealing_work
 from kephs.bootstrap.objects import prove_objects
-from kephs.bootstrap.preservation import open_preservation, open_proofs
+from kephs.bootstrap.preservation import open_preservation
 from kephs.bootstrap.sealing import open_revocation
-from kephs.cli.beside import Beside, open_beside, unreadable_database_named
+from kephs.cli.beside import open_beside, unreadable_database_named
 from kephs.cli.output import ExitError
 from kephs.databases import check_schema, open_database
 from kephs.instance_keys import open_keys
@@ -23,7 +22,6 @@ from kephs.ledger_keys import open_ledger_key
 from kephs.ports.objects import ObjectError, ObjectUnavailableError
 from kephs.system import SystemClock, ThreadOffload
 from kephs.together import together
-from kephs.usecases.archive.archived_proof import ReadProofs
 from kephs.usecases.archive.preserve import Preserve
 from kephs.usecases.archive.rebuild import RebuildIndex
 from kephs.usecases.proof.publish_ledger import PublishLedger
@@ -42,19 +40,6 @@ async def archive_beside(settings: Settings) -> AsyncIterator[ArchiveParts]:
         yield await open_archive(
             settings, beside.store, keys.objects, trust, beside.offload, stack, clock=beside.clock
         )
-
-
-async def proofs_beside(beside: Beside, trust: TrustStore, stack: AsyncExitStack) -> ReadProofs:
-    """Return what renewed the proofs of archived evidence, for commands that give evidence out.
-
-    Raises:
-        SettingsError: the archive's store cannot be had.
-    """
-    parts = await open_archive(
-        beside.settings, beside.store, open_keys(beside.settings).objects, trust, beside.offload, stack,
-        clock=beside.clock,
-    )  # fmt: skip
-    return open_proofs(parts)
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -70,7 +69,6 @@ async def _make(loaded: Settings, message: str, out: Path) -> ReadyBundle:
         open_beside(loaded) as beside,
         open_sealing(loaded) as sealer,
         aiohttp.ClientSession(auto_decompress=False) as session,
-        AsyncExitStack() as stack,
     ):
         clock = beside.clock
         revocation = open_revocation(loaded, session, trust)

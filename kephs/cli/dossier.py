@@ -4,7 +4,7 @@ import mmap
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from hashlib import file_digest
 from pathlib import Path
@@ -122,7 +122,6 @@ async def _make(
         open_beside(loaded) as beside,
         open_sealing(loaded) as sealer,
         aiohttp.ClientSession(auto_decompress=False) as session,
-        AsyncExitStack() as stack,
     ):
         clock = beside.clock
         publishing = PublishLedger(
