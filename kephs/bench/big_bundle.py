@@ -31,7 +31,7 @@ from kephs.bench.site import Site
 from kephs.bench.stage import share_ms
 from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
 from kephs.cli.beside import open_beside
-from kephs.ledger_keys import open_ledger_key
+from kephs.ledger.keys import open_ledger_key
 from kephs.usecases.proof.bundle import MakeBundle, ReadyBundle
 from kephs.usecases.proof.prove import Prove
 from kephs.usecases.proof.publish_ledger import PublishLedger

@@ -21,7 +21,7 @@ from kephs.bench.wire import SERVER_NAME, Login, Place
 from kephs.bootstrap.core import Core, open_core
 from kephs.cli.account import new_app_password
 from kephs.cli.instance import make_instance
-from kephs.instance_database import make_database
+from kephs.instances.schema import make_database
 from kephs.testpki.authority import TestPki
 from kephs.testpki.profiles import make_tckn
 from kephs.usecases.people.accounts import Opening

@@ -13,7 +13,6 @@ import structlog
 from config.settings import Settings, SettingsError
 from evidence.ports import Sealing, SignerUnavailableError, TimestampUnavailableError
 from evidence.x509.chain import TrustStore
-from kephs.archive_lanes import SEAL, archive_lane
 from kephs.bootstrap.objects import open_objects, prove_objects
 from kephs.bootstrap.sealing import open_seal_policy
 from kephs.failpoints import Failpoint, failing_objects
@@ -34,7 +33,8 @@ from kephs.usecases.archive.rows import EvidenceIncompleteError
 from kephs.usecases.archive.seal import ArchiveRules, MaterialSilentError, SealArchive
 from kephs.usecases.proof.prove import Publishing
 from kephs.usecases.proof.publish_ledger import LedgerContradictionError
-from kephs.worker import Lane
+from kephs.worker.archive_lanes import SEAL, archive_lane
+from kephs.worker.run import Lane
 from storage.crypto import KeyMismatchError
 from storage.objects.crypto import open_object, seal_object
 
@@ -198,7 +198,7 @@ async def open_archive(
     Args:
         settings: of the instance.
         store: the rows.
-        key: of objects (`kephs.instance_keys.Keys.objects`).
+        key: of objects (`kephs.instances.keys.Keys.objects`).
         trust: roots.
         offload: for reading and encrypting.
         stack: closes the stores.

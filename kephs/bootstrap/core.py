@@ -38,8 +38,8 @@ from kephs.failpoints import (
     failing_courier,
     failing_receive,
 )
-from kephs.instance_keys import Keys, open_keys
-from kephs.metered import Meter, MeteredCourier, MeteredSealing
+from kephs.instances.keys import Keys, open_keys
+from kephs.observability.metered import Meter, MeteredCourier, MeteredSealing
 from kephs.ports import BlobStore, Courier, Store
 from kephs.system import (
     Argon2Passwords,
@@ -241,7 +241,7 @@ async def _open_store(
         await store.start()
         stack.push_async_callback(store.close)
         return store, blobs, LocalChanges()
-    from kephs.postgres_changes import PostgresChanges  # noqa: PLC0415  # psycopg: the cluster profile's alone
+    from kephs.instances.postgres_changes import PostgresChanges  # noqa: PLC0415  # psycopg: the cluster profile's alone
     from storage.postgres.store import PostgresStore  # noqa: PLC0415
 
     shared, changes = PostgresStore(url, column_key=keys.columns), PostgresChanges(url)

@@ -10,16 +10,16 @@ import structlog
 
 from config.settings import Settings
 from evidence.ledger.notes import NoteVerifier
-from kephs.ledger_keys import known_witnesses, open_ledger_key, open_witness_key, witnessed_logs
-from kephs.ledger_lanes import ledger_lanes
-from kephs.ledger_server import serve_ledger
+from kephs.ledger.keys import known_witnesses, open_ledger_key, open_witness_key, witnessed_logs
+from kephs.ledger.lanes import ledger_lanes
+from kephs.ledger.server import serve_ledger
+from kephs.ledger.witness import HttpWitness, OwnWitness
 from kephs.ports import Clock, Store
 from kephs.usecases.governance.anchor_audit import AnchorAudit
 from kephs.usecases.proof.cosignatures import GatherCosignatures
 from kephs.usecases.proof.prove import Prove
 from kephs.usecases.proof.publish_ledger import PublishLedger
-from kephs.witness import HttpWitness, OwnWitness
-from kephs.worker import Lane
+from kephs.worker.run import Lane
 
 log = structlog.get_logger()
 

@@ -56,8 +56,8 @@ def read_anchors(settings: Settings) -> list[TrustAnchor]:
         SettingsError: it cannot be read with the instance's key.
         SchemaError: the database is missing, unreadable, or not at this program's revision.
     """
-    from kephs.databases import at_once  # noqa: PLC0415  # the signer's process loads no database
-    from kephs.instance_keys import key_problem, read_keys  # noqa: PLC0415
+    from kephs.instances.databases import at_once  # noqa: PLC0415  # the signer's process loads no database
+    from kephs.instances.keys import key_problem, read_keys  # noqa: PLC0415
     from storage.files.survey import UNREADABLE  # noqa: PLC0415
 
     keys = read_keys(settings)

@@ -8,7 +8,6 @@ import structlog
 from config.settings import Settings
 from evidence.ports import SignerUnavailableError, TimestampUnavailableError
 from evidence.x509.chain import TrustStore
-from kephs.archive_lanes import RENEW, archive_lane
 from kephs.bootstrap.archive import ArchiveParts
 from kephs.bootstrap.sealing import open_timestamper
 from kephs.ports import Revocation, StoreUnavailableError
@@ -17,7 +16,8 @@ from kephs.usecases.archive.archived_proof import ReadProofs
 from kephs.usecases.archive.preserve import MaterialMissingError, PreservationParts, Preserve
 from kephs.usecases.archive.preserve_object import RenewalObjectError
 from kephs.usecases.archive.preserve_records import RenewedRecords
-from kephs.worker import Lane
+from kephs.worker.archive_lanes import RENEW, archive_lane
+from kephs.worker.run import Lane
 
 log = structlog.get_logger()
 

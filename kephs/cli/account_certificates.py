@@ -30,7 +30,7 @@ from kephs.cli.output import (
     print_table,
     run,
 )
-from kephs.instance_keys import open_keys
+from kephs.instances.keys import open_keys
 from kephs.system import HmacIdentity, TimeOrderedIds
 from kephs.usecases.people.binding_challenge import CHALLENGE_MAX
 from kephs.usecases.people.certificates import (

@@ -16,9 +16,9 @@ from kephs.bootstrap.preservation import open_preservation
 from kephs.bootstrap.sealing import open_revocation
 from kephs.cli.beside import open_beside, unreadable_database_named
 from kephs.cli.output import ExitError
-from kephs.databases import check_schema, open_database
-from kephs.instance_keys import open_keys
-from kephs.ledger_keys import open_ledger_key
+from kephs.instances.databases import check_schema, open_database
+from kephs.instances.keys import open_keys
+from kephs.ledger.keys import open_ledger_key
 from kephs.ports.objects import ObjectError, ObjectUnavailableError
 from kephs.system import SystemClock, ThreadOffload
 from kephs.together import together

@@ -29,7 +29,7 @@ from kephs.cli.trust import opened
 from kephs.cli.trust_text import shown
 from kephs.domain.audit import GENESIS, AuditEntry
 from kephs.domain.audit_anchor import Anchored, RecordCheck
-from kephs.ledger_keys import open_ledger_key
+from kephs.ledger.keys import open_ledger_key
 from kephs.ports import Tx
 from kephs.system import SystemClock
 from kephs.usecases.governance.anchor_audit import AnchorAudit, published_anchors

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from config.settings import Settings
 from kephs.bootstrap import open_register
 from kephs.cli.output import ExitError
-from kephs.databases import InstanceStore, check_schema, open_database
-from kephs.instance_keys import open_keys
+from kephs.instances.databases import InstanceStore, check_schema, open_database
+from kephs.instances.keys import open_keys
 from kephs.system import Argon2Passwords, HmacIdentity, SystemClock, ThreadOffload, TimeOrderedIds
 from kephs.usecases.people.accounts import AccountWork
 from storage.files.blobs import FileBlobStore

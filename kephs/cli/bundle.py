@@ -15,7 +15,7 @@ from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
 from kephs.bootstrap.sealing import open_revocation
 from kephs.cli.beside import open_beside, shell_user
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
-from kephs.ledger_keys import open_ledger_key
+from kephs.ledger.keys import open_ledger_key
 from kephs.usecases.governance.note_process import MESSAGE_BUNDLED, note_reading
 from kephs.usecases.proof.bundle import BundleFault, BundleUnavailableError, MakeBundle, ReadyBundle
 from kephs.usecases.proof.prove import Prove

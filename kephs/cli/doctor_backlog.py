@@ -6,8 +6,8 @@ from datetime import datetime
 from config.settings import Settings, SettingsError
 from kephs.bootstrap.archive import open_rules
 from kephs.cli.findings import Finding, error, ok, warning
-from kephs.databases import check_schema, open_database
-from kephs.instance_keys import read_keys
+from kephs.instances.databases import check_schema, open_database
+from kephs.instances.keys import read_keys
 from kephs.ports import StoreUnavailableError
 from kephs.usecases.archive.fixity import ArchiveStatus, read_status
 from storage.crypto import KeyMismatchError

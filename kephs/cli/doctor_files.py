@@ -20,8 +20,8 @@ from kephs.bootstrap import (
     read_seal,
 )
 from kephs.cli.findings import Finding, error, ok, warning
-from kephs.databases import check_schema, in_use, unsafe_settings
-from kephs.instance_keys import key_check_file, key_problem, read_keys
+from kephs.instances.databases import check_schema, in_use, unsafe_settings
+from kephs.instances.keys import key_check_file, key_problem, read_keys
 from storage.errors import SchemaError
 from storage.postgres.errors import DatabaseRefusedError
 from storage.revision import HEAD, DatabaseUnreadableError

@@ -7,10 +7,10 @@ from typing import Final
 
 from config.settings import Settings, SettingsError
 from kephs.cli.findings import Finding, error, ok, warning
-from kephs.databases import check_schema, open_database
 from kephs.domain.lifecycle import TransferState
 from kephs.domain.messages import TransferKind
-from kephs.instance_keys import read_keys
+from kephs.instances.databases import check_schema, open_database
+from kephs.instances.keys import read_keys
 from kephs.ports import StoreUnavailableError, Tx
 from storage.errors import SchemaError
 

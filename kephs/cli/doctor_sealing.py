@@ -8,7 +8,7 @@ from evidence.stamps.token_budget import CreditLine, CreditState
 from evidence.x509.chain import TrustStore
 from kephs.bootstrap import credits_file, open_key, open_tsa_endpoints, read_signer
 from kephs.cli.findings import Finding, error, ok, warning
-from kephs.ledger_keys import known_witnesses, open_ledger_key, origin_of, witnessed_logs
+from kephs.ledger.keys import known_witnesses, open_ledger_key, origin_of, witnessed_logs
 
 _BUY = "buy time stamps and raise credits in seal.tsa_accounts"
 

@@ -23,7 +23,7 @@ from kephs.cli.bundle import _CURES as BUNDLE_CURES
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
 from kephs.dossier.facts import DossierFacts, DossierTooLargeError, Language
 from kephs.dossier.pdf import FONT_FOLDER, FontsMissingError, Printer, PrinterMissingError
-from kephs.ledger_keys import open_ledger_key
+from kephs.ledger.keys import open_ledger_key
 from kephs.usecases.governance.note_process import MESSAGE_PRINTED, note_reading
 from kephs.usecases.proof.bundle import BundleUnavailableError, MakeBundle
 from kephs.usecases.proof.dossier import (

@@ -18,7 +18,7 @@ from kephs.bootstrap import open_seal_policy
 from kephs.cli.beside import Beside
 from kephs.cli.hand_over_work import seal_policy
 from kephs.domain.audit import AuditEntry
-from kephs.instance_keys import open_keys
+from kephs.instances.keys import open_keys
 from kephs.ports import Blob, Tx
 from kephs.ports.hand_over import PartsError
 from kephs.usecases.ending.foreign import ForeignMessage, ForeignReader, open_foreign

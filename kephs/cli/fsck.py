@@ -21,7 +21,7 @@ from kephs.cli.output import (
     progress_to_terminal,
     run,
 )
-from kephs.ledger_keys import open_ledger_key
+from kephs.ledger.keys import open_ledger_key
 from kephs.ports.archive import ArchivedObject
 from kephs.system import SystemClock
 from storage.fsck.archive import archived_rows, check_objects

@@ -26,9 +26,9 @@ from kephs.bootstrap.sealing import open_revocation
 from kephs.cli.beside import Beside, open_beside
 from kephs.cli.output import ExitError, progress_to_terminal, usage_error
 from kephs.domain.trust_list import TrustListError, checked_name
-from kephs.instance_keys import open_keys, read_key
-from kephs.ledger_keys import open_ledger_key
-from kephs.ledger_server import published
+from kephs.instances.keys import open_keys, read_key
+from kephs.ledger.keys import open_ledger_key
+from kephs.ledger.server import published
 from kephs.ports.archive import ArchivedObject
 from kephs.ports.hand_over import PartsError
 from kephs.usecases.ending.hand_over import Handing, HandOver

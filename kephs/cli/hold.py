@@ -12,8 +12,8 @@ from kephs.bootstrap.opening import open_register
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_json, run
 from kephs.cli.trust import opened
 from kephs.cli.trust_text import shown as printable
-from kephs.databases import InstanceStore
 from kephs.domain.legal_hold import HoldKind, HoldState
+from kephs.instances.databases import InstanceStore
 from kephs.system import SystemClock
 from kephs.usecases.ending.legal_hold import HoldFault, HoldRefusedError, LegalHolds, ShownHold
 

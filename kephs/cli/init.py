@@ -8,7 +8,7 @@ import click
 
 from config.settings import FILE_NAME, PORT_MAX, SettingsError
 from kephs.cli.instance import InstanceError, Ports, make_instance
-from kephs.instance_database import make_database
+from kephs.instances.schema import make_database
 from kephs.system import SystemClock
 from storage.errors import SchemaError
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from config import settings as config_settings
 from directory.addresses import AddressError, KepAddress
-from kephs.instance_keys import key_check_file, read_keys
-from kephs.ledger_keys import write_ledger_key
+from kephs.instances.keys import key_check_file, read_keys
+from kephs.ledger.keys import write_ledger_key
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import to_pem
 from storage.files.journal import sync_directory

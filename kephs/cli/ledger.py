@@ -28,7 +28,7 @@ from kephs.cli.output import (
     run,
     usage_error,
 )
-from kephs.ledger_reading import FolderLedger, HttpLedger, LedgerAddressError
+from kephs.ledger.reading import FolderLedger, HttpLedger, LedgerAddressError
 from kephs.system import SystemClock
 
 if TYPE_CHECKING:  # `audit` starts without the server's weight
@@ -83,7 +83,7 @@ def command() -> None:
 @guarded
 def key(directory: Path, make: bool, as_json: bool) -> None:  # noqa: FBT001  # click hands options by name
     """Print the public keys that others check this ledger, and cosignatures made here, by."""
-    from kephs.ledger_keys import open_ledger_key, open_witness_key, write_ledger_key
+    from kephs.ledger.keys import open_ledger_key, open_witness_key, write_ledger_key
 
     settings = config_settings.load(directory)
     if make:

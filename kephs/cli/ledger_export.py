@@ -8,7 +8,7 @@ from typing import Final
 from evidence.ledger.notes import Checkpoint, Note, NoteError, NoteVerifier
 from evidence.ledger.tiles import ENTRIES, TileName, tiles_of
 from kephs.cli.output import ExitError
-from kephs.ledger_server import published
+from kephs.ledger.server import published
 from kephs.ports import Store, StoredCheckpoint
 from storage.files.journal import sync_directory
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from config.settings import Settings
 from kephs.cli.beside import open_beside
-from kephs.databases import InstanceStore
-from kephs.ledger_keys import open_ledger_key
+from kephs.instances.databases import InstanceStore
+from kephs.ledger.keys import open_ledger_key
 from kephs.ports import StoredCheckpoint
 from kephs.usecases.proof.prove import Prove
 from kephs.usecases.proof.publish_ledger import PublishLedger

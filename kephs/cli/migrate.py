@@ -10,11 +10,11 @@ from sqlalchemy import Engine
 from config.settings import Settings, StorageSettings, load
 from kephs.cli.beside import unreadable_database_named
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_json
-from kephs.databases import opens_content
 from kephs.domain.trust_list import AnchorState
-from kephs.instance_database import MIGRATE, adopt_folder
-from kephs.instance_keys import key_check_file, read_keys
-from kephs.ledger_keys import write_ledger_key
+from kephs.instances.databases import opens_content
+from kephs.instances.keys import key_check_file, read_keys
+from kephs.instances.schema import MIGRATE, adopt_folder
+from kephs.ledger.keys import write_ledger_key
 from kephs.system import SystemClock
 from kephs.usecases.governance.trust_list import Proposal
 from storage.errors import SchemaError

@@ -1,6 +1,7 @@
 """``kephs queue``: what is on its way to other providers: see it, hold it, release it, send it now.
 
-Works while the server runs, which sees a change within seconds (`kephs.worker.IDLE`). Addresses are shown:
+Works while the server runs, which sees a change within seconds
+(`kephs.worker.run.IDLE`). Addresses are shown:
 this is the operator's terminal, not a log.
 """
 

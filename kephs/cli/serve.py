@@ -24,21 +24,21 @@ from kephs.bootstrap.preservation import preservation_lane
 from kephs.cli.output import first_of
 from kephs.cli.pki_child import pki_beside
 from kephs.cli.signer_child import signer_beside
-from kephs.databases import at_once
 from kephs.imap.fetch import FetchPolicy
 from kephs.imap.server import ImapServer, ServerLimits
 from kephs.imap.session import SessionParts
-from kephs.instance_keys import open_keys
-from kephs.lanes import QueuedPeers, lanes, take_over
-from kephs.metrics import Metrics
-from kephs.metrics_server import HOST as METRICS_HOST
-from kephs.metrics_server import serve_metrics
-from kephs.observability import configure_logging
+from kephs.instances.databases import at_once
+from kephs.instances.keys import open_keys
+from kephs.observability.logs import configure_logging
+from kephs.observability.metrics import Metrics
+from kephs.observability.server import HOST as METRICS_HOST
+from kephs.observability.server import serve_metrics
 from kephs.ports import StoreUnavailableError
 from kephs.system import LocalChanges, SystemClock
-from kephs.trust_watch import TrustWatch
+from kephs.trust.watch import TrustWatch
 from kephs.usecases.governance.note_process import note_started, note_stopped
-from kephs.worker import Worker
+from kephs.worker.lanes import QueuedPeers, lanes, take_over
+from kephs.worker.run import Worker
 from smtp_gateway.authenticator import Authenticator
 from smtp_gateway.inbound_server import InboundServer
 from smtp_gateway.server import SubmissionServer

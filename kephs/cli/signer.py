@@ -14,10 +14,10 @@ import click
 from config.settings import Settings, SettingsError, load
 from evidence.x509.chain import TrustStore
 from kephs.bootstrap import open_issuer, open_sealing
-from kephs.observability import configure_logging
+from kephs.observability.logs import configure_logging
 from kephs.signer.server import SignerRules, SignerServer
 from kephs.system import SystemClock
-from kephs.trust_wire import TrustWireError, receive_trust
+from kephs.trust.wire import TrustWireError, receive_trust
 
 _START_SECONDS: Final = 60
 _LEAVE_SECONDS: Final = 5

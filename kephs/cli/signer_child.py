@@ -2,7 +2,7 @@
 
 Parent and child are joined by a pair of Unix sockets; the child's end is its standard input. It is the
 child's lifeline too: the child ends when the parent's end is closed, however that happens. The first octets
-on it are the trusted certificates (`kephs.trust_wire`); when those change, another child takes the first
+on it are the trusted certificates (`kephs.trust.wire`); when those change, another child takes the first
 one's place.
 """
 
@@ -24,7 +24,7 @@ from evidence.ports import SignerUnavailableError
 from evidence.x509.chain import TrustStore
 from kephs.signer.client import RemoteSealer
 from kephs.signer.link import FrameLink
-from kephs.trust_wire import pack_trust
+from kephs.trust.wire import pack_trust
 
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 10.0

@@ -96,7 +96,7 @@ async def _take(
     from kephs.cli.foreign import foreign_folder, seal_key
     from kephs.cli.hand_over import OWN_FILES
     from kephs.cli.hand_over_work import hand_over_key, person, progress, read_roots, seal_policy
-    from kephs.instance_keys import read_key
+    from kephs.instances.keys import read_key
     from kephs.usecases.ending.hand_over_check import CheckHandOver
     from kephs.usecases.ending.take_over import TakeOver
     from storage.hand_over_parts import READ_ONLY, FolderParts

@@ -18,9 +18,9 @@ from evidence.x509.certificates import CertificateError, certificate_facts
 from kephs.bootstrap.opening import open_door
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
 from kephs.cli.trust_text import anchor_facts, print_anchor, print_proposals, proposal_facts, shown
-from kephs.databases import InstanceStore, check_schema, open_database
 from kephs.domain.trust_list import AnchorState, TrustAnchor
-from kephs.instance_keys import open_keys
+from kephs.instances.databases import InstanceStore, check_schema, open_database
+from kephs.instances.keys import open_keys
 from kephs.register_seal import read_pins, register_verifier, sign_register
 from kephs.system import SystemClock
 from kephs.usecases.governance.trust_file import MAX_FILE, TrustFileError, parse_trust_file

@@ -17,9 +17,9 @@ import pytest
 from config import settings as config_settings
 from evidence.ledger.notes import KeyKind, NoteVerifier, cosign, open_note
 from evidence.ledger.proof import LedgerProof
-from kephs.instance_keys import open_keys
-from kephs.ledger_keys import open_ledger_key, open_witness_key
-from kephs.ledger_server import serve_ledger
+from kephs.instances.keys import open_keys
+from kephs.ledger.keys import open_ledger_key, open_witness_key
+from kephs.ledger.server import serve_ledger
 from storage.unit_of_work import SqliteStore
 from tests.functional.site import Done, kephs
 from tests.support.ledger_world import Cheat, LedgerWorld, signer

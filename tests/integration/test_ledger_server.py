@@ -15,8 +15,8 @@ from evidence.ledger.audit import audit
 from evidence.ledger.merkle import leaf_data, leaf_hash
 from evidence.ledger.notes import NoteVerifier, open_note
 from evidence.ledger.tiles import read_entries, tiles_of
-from kephs.ledger_reading import HttpLedger
-from kephs.ledger_server import LedgerLimits, serve_ledger
+from kephs.ledger.reading import HttpLedger
+from kephs.ledger.server import LedgerLimits, serve_ledger
 from kephs.ports import StoreUnavailableError
 from kephs.usecases.proof.publish_ledger import PublishLedger
 from storage.memory.store import MemoryStore

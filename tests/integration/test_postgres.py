@@ -177,7 +177,7 @@ async def test_a_closed_store_takes_nothing_and_leaves_no_connection(url: str) -
 
 async def test_embedded_instances_never_load_psycopg() -> None:
     code = (
-        "import sys, kephs.cli.main, kephs.databases, kephs.instance_keys, storage.migrate, storage.unit_of_work;"
+        "import sys, kephs.cli.main, kephs.instances.databases, kephs.instances.keys, storage.migrate, storage.unit_of_work;"
         "sys.exit('psycopg' in sys.modules)"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kephs.postgres_changes import PostgresChanges, payloads
+from kephs.instances.postgres_changes import PostgresChanges, payloads
 from kephs.system import LocalChanges, LocalSubscription
 from tests.support.postgres import FaultyConnector, running
 

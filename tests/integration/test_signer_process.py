@@ -24,7 +24,7 @@ from evidence.x509.role import SealPolicy
 from kephs.bootstrap import open_issuer, open_trust
 from kephs.cli.instance import make_instance
 from kephs.cli.signer_child import signer_beside
-from kephs.instance_database import make_database
+from kephs.instances.schema import make_database
 from kephs.testpki.oids import TEST_TRANSACTION_POLICY
 from tests.support.evidence_samples import record
 from tests.support.softhsm import MODULE, PIN, SoftHsm, empty_hsm

@@ -12,12 +12,12 @@ import pytest
 
 from evidence.ledger.notes import KeyKind, Note, NoteVerifier, cosign, open_note
 from evidence.ledger.witness_rules import AddCheckpoint
-from kephs.ledger_lanes import ledger_lanes
-from kephs.ledger_server import serve_ledger
+from kephs.ledger.lanes import ledger_lanes
+from kephs.ledger.server import serve_ledger
+from kephs.ledger.witness import HttpWitness, OwnWitness
 from kephs.ports import StoreUnavailableError
 from kephs.usecases.proof.cosignatures import GatherCosignatures
-from kephs.witness import HttpWitness, OwnWitness
-from kephs.worker import Lane
+from kephs.worker.run import Lane
 from storage.memory.store import MemoryStore
 from tests.support.ledger_world import LedgerWorld, signer
 from tests.support.stores import T0

@@ -7,7 +7,7 @@ import sys
 
 _PROGRAM = """
 import structlog
-from kephs.observability import configure_logging
+from kephs.observability.logs import configure_logging
 configure_logging(verbose=False)
 for number in range(3):
     structlog.get_logger().info("test.event", number=number, filler="x" * 250)

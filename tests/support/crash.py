@@ -29,7 +29,7 @@ from directory.accounts import AccountKind, ServiceType
 from kephs.bootstrap.core import Core, open_core
 from kephs.cli.account import new_app_password
 from kephs.cli.instance import Ports, make_instance
-from kephs.instance_database import make_database
+from kephs.instances.schema import make_database
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import Issued
 from kephs.testpki.profiles import make_tckn

@@ -20,7 +20,7 @@ from evidence.bundle.hand_over import (
     make_manifest,
     read_manifest,
 )
-from kephs.ledger_server import published
+from kephs.ledger.server import published
 from kephs.ports.hand_over import PartMissingError, PartsError
 from kephs.usecases.ending.hand_over import Handing, HandOver
 from kephs.usecases.ending.hand_over_check import CheckHandOver, HandOverCheck

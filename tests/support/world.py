@@ -29,7 +29,6 @@ from kephs.domain.messages import Person
 from kephs.domain.policy import Limits
 from kephs.domain.relay import NotHanded, RelayTrouble
 from kephs.domain.relay_times import RelayTimes
-from kephs.lanes import lanes, take_over
 from kephs.ports import ScanVerdict
 from kephs.system import LocalChanges
 from kephs.testpki.issued import Issued
@@ -53,7 +52,8 @@ from kephs.usecases.relay.take_receipt import TakeReceipt
 from kephs.usecases.submission.results import Incoming
 from kephs.usecases.submission.signers import BindingRule
 from kephs.usecases.submission.submit import Submit, SubmitSettings
-from kephs.worker import Worker
+from kephs.worker.lanes import lanes, take_over
+from kephs.worker.run import Worker
 from storage.memory.store import MemoryBlobStore, MemoryStore
 from tests.support.pki import AYSE_TCKN, MEHMET_TCKN, NOW, shared_pki
 

@@ -8,12 +8,12 @@ import pytest
 import structlog
 
 from config.settings import SettingsError
-from kephs.archive_lanes import SEAL, archive_lane
 from kephs.bootstrap.archive import ArchiveWork
 from kephs.cli.doctor_backlog import _judged
-from kephs.metrics import Metrics
+from kephs.observability.metrics import Metrics
 from kephs.ports.objects import ObjectUnavailableError, PointState, ProbePoint, ProbeReport
 from kephs.usecases.archive.fixity import read_status
+from kephs.worker.archive_lanes import SEAL, archive_lane
 from tests.support.archive_world import ArchiveWorld, archive_world
 
 HOUR = timedelta(hours=1)

@@ -11,8 +11,8 @@ from config.settings import SettingsError as Refusal
 from kephs.bootstrap import open_register, open_signer
 from kephs.bootstrap.core import open_core
 from kephs.cli.instance import make_instance
-from kephs.databases import upgrade_database
-from kephs.instance_database import make_database
+from kephs.instances.databases import upgrade_database
+from kephs.instances.schema import make_database
 from kephs.testpki.authority import TestPki
 from storage.errors import SchemaError
 from tests.support.pki import make_pki

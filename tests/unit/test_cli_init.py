@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from config.settings import FILE_NAME, SettingsError, load
 from kephs.cli.main import main
-from kephs.instance_keys import key_check_file, open_keys, read_keys
+from kephs.instances.keys import key_check_file, open_keys, read_keys
 from storage.revision import DatabaseUnreadableError, check_current
 
 

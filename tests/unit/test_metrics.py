@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from evidence.model.records import EvidenceKind
 from evidence.ports import BytesSource, TimestampUnavailableError
 from kephs.domain.relay import Handed, Letter, NotHanded, RelayTrouble
-from kephs.metered import MeteredCourier, MeteredSealing
-from kephs.metrics import Metrics
+from kephs.observability.metered import MeteredCourier, MeteredSealing
+from kephs.observability.metrics import Metrics
 from kephs.ports import StoreUnavailableError
 from tests.support.pair import Pair, new_pair, peer_of
 from tests.support.world import AYSE, PEER, Clock, new_world

@@ -10,7 +10,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kephs.observability import (
+from kephs.observability.logs import (
     LONGEST,
     LibraryFormatter,
     configure_logging,

@@ -12,7 +12,7 @@ from config.settings import LogKey, Settings, SettingsError
 from evidence.ledger.notes import KeyKind
 from kephs.bootstrap.ledger import open_public_ledger
 from kephs.cli.instance import free_port, make_instance
-from kephs.ledger_keys import known_witnesses, open_ledger_key, open_witness_key, witnessed_logs
+from kephs.ledger.keys import known_witnesses, open_ledger_key, open_witness_key, witnessed_logs
 from kephs.system import SystemClock
 from storage.memory.store import MemoryStore
 from tests.support.ledger_world import signer

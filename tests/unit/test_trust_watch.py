@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from evidence.x509.chain import TrustStore
 from kephs.domain.trust_list import AnchorKind, AnchorState, TrustAnchor
 from kephs.ports import StoreUnavailableError, Tx
-from kephs.trust_watch import TrustWatch
-from kephs.trust_wire import MAGIC, TrustWireError, pack_trust, receive_trust
+from kephs.trust.watch import TrustWatch
+from kephs.trust.wire import MAGIC, TrustWireError, pack_trust, receive_trust
 from storage.crypto import KeyMismatchError
 from storage.memory.store import MemoryStore
 from tests.support.anchors import OTHER_KEY, START, authority

@@ -11,7 +11,7 @@ import pytest
 from evidence.ports import TimestampUnavailableError
 from kephs.ports import StoreUnavailableError
 from kephs.system import LocalChanges
-from kephs.worker import Lane, Worker, backoff
+from kephs.worker.run import Lane, Worker, backoff
 from storage.memory.store import MemoryStore
 from tests.support.world import Clock
 

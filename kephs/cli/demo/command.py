@@ -27,7 +27,7 @@ from kephs.cli.demo.servers import running
 from kephs.cli.demo.story import Outcome, Scene, tell
 from kephs.cli.demo.witnesses import introduced
 from kephs.cli.instance import InstanceError, Ports
-from kephs.ledger_keys import open_ledger_key
+from kephs.ledger.keys import open_ledger_key
 from kephs.system import SystemClock
 from storage.errors import SchemaError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from config.settings import FILE_NAME, load, save
 from kephs.cli.demo.people import Stage
-from kephs.ledger_keys import open_ledger_key, open_witness_key
+from kephs.ledger.keys import open_ledger_key, open_witness_key
 
 
 def introduced(stages: Sequence[Stage]) -> list[Stage]:

@@ -13,7 +13,7 @@ from kephs.ports import Clock, Tx
 from kephs.usecases.governance.anchor_audit import AnchorAudit
 from kephs.usecases.proof.cosignatures import GatherCosignatures
 from kephs.usecases.proof.publish_ledger import LedgerContradictionError, PublishLedger
-from kephs.worker import Lane
+from kephs.worker.run import Lane
 
 _CONTRADICTED_WAIT: Final = timedelta(minutes=5)
 

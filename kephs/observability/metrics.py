@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from evidence.model.records import EvidenceKind
 from kephs.domain.lifecycle import TransferState
-from kephs.metrics_archive import ArchiveFigures, archive_figures, archive_gauges
+from kephs.observability.archive import ArchiveFigures, archive_figures, archive_gauges
 from kephs.ports import Clock, Store, StoreUnavailableError, Tx
 
 log = structlog.get_logger()
@@ -87,7 +87,7 @@ class StoreFigures:
 
 
 class Metrics:
-    """All figures of one process. A `kephs.metered.Meter`, and a structlog processor (`count_event`)."""
+    """All figures of one process: a `Meter` (`kephs.observability.metered`), a structlog processor (`count_event`)."""
 
     def __init__(self, *, version: str, schema: str) -> None:
         """Make an empty registry, our own: nothing of the process's default one is shown.

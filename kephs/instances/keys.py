@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from config.settings import Settings, SettingsError
-from kephs.databases import check_schema, in_use
+from kephs.instances.databases import check_schema, in_use
 from storage.key_check import FILE_NAME as KEY_CHECK_FILE
 from storage.key_check import KeyCheckError, write_key_check, wrong_keys
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from config.settings import Settings
 from kephs.bootstrap.opening import open_door, read_certificates
-from kephs.databases import at_once, upgrade_database
-from kephs.instance_keys import read_keys
+from kephs.instances.databases import at_once, upgrade_database
+from kephs.instances.keys import read_keys
 from kephs.ports import Tx
 from kephs.usecases.governance.trust_list import Proposal, adopt
 

@@ -30,9 +30,9 @@ from evidence.ledger.merkle import HASH_SIZE, leaf_data
 from evidence.ledger.notes import NoteVerifier
 from evidence.ledger.tiles import ENTRIES, WIDTH, TileName, encode_entries, width_at
 from evidence.ledger.witness_rules import MAX_REQUEST
+from kephs.ledger.witness import PATH as ADD_CHECKPOINT
+from kephs.ledger.witness import OwnWitness
 from kephs.ports import Store, StoreUnavailableError, Tx
-from kephs.witness import PATH as ADD_CHECKPOINT
-from kephs.witness import OwnWitness
 
 log = structlog.get_logger()
 

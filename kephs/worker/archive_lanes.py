@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from kephs.ports import Clock, Tx
-from kephs.worker import Lane, backoff
+from kephs.worker.run import Lane, backoff
 
 SEAL: Final = "archive"
 RENEW: Final = "renewal"

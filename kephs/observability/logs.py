@@ -43,7 +43,7 @@ def configure_logging(*, verbose: bool, watch: Processor | None = None) -> None:
 
     Args:
         verbose: debug events too.
-        watch: sees every event before it is masked and returns it unchanged (`kephs.metrics`).
+        watch: sees every event before it is masked and returns it unchanged (`kephs.observability.metrics`).
     """
     terminal = sys.stderr.isatty()
     render = (

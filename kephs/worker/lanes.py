@@ -10,7 +10,7 @@ from kephs.ports import Store, Tx
 from kephs.usecases.delivery.deliver import Deliver
 from kephs.usecases.delivery.receipts import FileReceipts
 from kephs.usecases.relay.relay import Relay, Wait
-from kephs.worker import Lane
+from kephs.worker.run import Lane
 
 
 def lanes(

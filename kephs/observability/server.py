@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from kephs.metrics import CONTENT_TYPE, Metrics
+from kephs.observability.metrics import CONTENT_TYPE, Metrics
 from kephs.ports import Clock
 
 HOST: Final = "127.0.0.1"

@@ -1,6 +1,6 @@
 """Ports that count what passes through them. They change nothing else; who counts is the `Meter`'s business.
 
-Apart from `kephs.metrics`, so that commands which open an instance need not load the metrics library.
+Apart from `kephs.observability.metrics`: commands which open an instance need not load the metrics library.
 """
 
 import time

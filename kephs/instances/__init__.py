@@ -1,0 +1,1 @@
+"""What an instance stands on: its database, its keys, news from other processes."""

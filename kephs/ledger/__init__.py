@@ -1,0 +1,1 @@
+"""The public ledger: its keys, its server, its lanes, and witnesses."""

@@ -1,0 +1,1 @@
+"""Work that is due: the lanes, and the loop that runs them."""
