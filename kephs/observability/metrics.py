@@ -87,7 +87,7 @@ class StoreFigures:
 
 
 class Metrics:
-    """All figures of one process: a `Meter` (`kephs.observability.metered`), a structlog processor (`count_event`)."""
+    """All figures of one process: a `Meter` (`kephs.observability.metered`) and a structlog processor."""
 
     def __init__(self, *, version: str, schema: str) -> None:
         """Make an empty registry, our own: nothing of the process's default one is shown.
