@@ -57,6 +57,7 @@ def _authentication_pattern(element: str) -> str:
 
 
 _TEXT: Final = f"({_PLACE})"
+_SHA256: Final = "([A-Za-z0-9+/]{43}=)"  # base64 of 32 octets
 _BODY: Final = re.compile(
     r'<([A-Za-z]++) xmlns="[^"]*+" Id="[^"]*+" version="[^"]*+"><EventCode>[^<#]*+#([^<]*+)</EventCode>'
     f"(?:<EventReasons>((?:{_reason_pattern(_PLACE)})++)</EventReasons>)?+"
@@ -73,7 +74,7 @@ _BODY: Final = re.compile(
     f'<SenderMessageDetails isNotification="false"><MessageSubject>{_TEXT}</MessageSubject>'
     f"(?:<UAMessageIdentifier>{_TEXT}</UAMessageIdentifier>)?+"
     f"<MessageIdentifierByREMMD>{_TEXT}</MessageIdentifierByREMMD>"
-    f"<ds:DigestMethod [^>]*+></ds:DigestMethod><ds:DigestValue [^>]*+>{_TEXT}</ds:DigestValue>"
+    f"<ds:DigestMethod [^>]*+></ds:DigestMethod><ds:DigestValue [^>]*+>{_SHA256}</ds:DigestValue>"
     "</SenderMessageDetails>"
     f"(?:<ForwardedToExternalSystem>{_TEXT}</ForwardedToExternalSystem>)?+</[A-Za-z]++>",
 ).fullmatch

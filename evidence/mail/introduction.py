@@ -7,6 +7,7 @@ The word is "Delil", a state has one word (user expectations §1), and "Gönderi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from html import escape
 from types import MappingProxyType
 from typing import Final
@@ -242,6 +243,12 @@ def for_receipt(record: EvidenceRecord) -> Introduction:
     )
 
 
+@lru_cache(maxsize=256)
+def _fixed(text: str) -> str:
+    """Return one of our own sentences escaped; they come again and again."""
+    return escape(text)
+
+
 def _named(address: str, name: str | None) -> str:
     return f"{name} <{address}>" if name else address
 
@@ -253,10 +260,10 @@ def _render(
     plain = "\n".join(
         [title, "", *turkish, "", *(f"{label}: {value}" for label, value in clean), "", *english, ""]
     )
-    rows = "".join(f"<tr><th>{escape(label)}</th><td>{escape(value)}</td></tr>\n" for label, value in clean)
+    rows = "".join(f"<tr><th>{_fixed(label)}</th><td>{escape(value)}</td></tr>\n" for label, value in clean)
 
     def paragraphs(lines: Sequence[str], language: str) -> str:
-        return "".join(f'<p lang="{language}">{escape(line)}</p>\n' for line in lines)
+        return "".join(f'<p lang="{language}">{_fixed(line)}</p>\n' for line in lines)
 
     html = (
         f'<!DOCTYPE html>\n<html lang="tr"><head><meta charset="UTF-8">'

@@ -33,6 +33,7 @@ __all__ = [
     "decoded_size", "from_json", "scan", "to_json",
 ]  # fmt: skip
 
+_JSON: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 READ_SIZE: Final = 512 * 1024
 PADDING_MAX: Final = 1000  # blanks read after a boundary; a line holds 998 characters
 _EMBEDDED: Final = frozenset({"rfc822", "global"})  # spec: RFC6532#3.7
@@ -344,7 +345,7 @@ def _quoted_printable_size(source: ByteSource, body: Range) -> int:
 
 def to_json(part: Part) -> str:
     """Return the whole tree as compact JSON; `from_json` gives an equal tree back."""
-    return json.dumps(_packed(part), separators=(",", ":"))
+    return _JSON.encode(_packed(part))
 
 
 def from_json(text: str | bytes) -> Part:

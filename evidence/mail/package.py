@@ -17,7 +17,9 @@ from itertools import pairwise
 from typing import Final
 
 from evidence.mail import introduction
+from evidence.mail.entity import Entity, Streamed, lay_out, octets
 from evidence.mail.mime_write import CRLF, base64_body, checked, quoted_printable
+from evidence.mail.parts import Part
 from evidence.mail.rem_headers import (
     FORMS,
     Envelope,
@@ -45,6 +47,7 @@ __all__ = [
     "plan_dispatch",
     "plan_receipt",
     "record_file_name",
+    "signature_end",
     "transfer_label",
 ]
 
@@ -57,6 +60,11 @@ SIGNATURE_HEAD: Final = (
     b"Content-Transfer-Encoding: base64\r\n"
     b'Content-Disposition: attachment; filename="smime.p7s"\r\n\r\n'
 )
+
+
+_TEXT_END: Final = b"Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+_PLAIN_HEAD: Final = b"Content-Type: text/plain; charset=UTF-8\r\n" + _TEXT_END
+_HTML_HEAD: Final = b"Content-Type: text/html; charset=UTF-8\r\n" + _TEXT_END
 
 
 class BoundaryError(Exception):
@@ -108,12 +116,24 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class MessagePlan:
-    """A KEP message without its signature, and without the original where it has one."""
+    """A KEP message without its signature, and without the original where it has one.
 
+    ``header`` is the outer one, ``signed`` the entity that the signature covers; the four texts are what is
+    streamed, in this order, with the original and the signature between them.
+    """
+
+    header: bytes
+    signed: Entity
+    boundary: str
     prefix: bytes
     entity_head: bytes
     entity_tail: bytes
-    boundary: str
+
+    @classmethod
+    def of(cls, header: bytes, signed: Entity, boundary: str) -> "MessagePlan":
+        """Write everything but original and signature."""
+        head, tail = octets(signed)
+        return cls(header, signed, boundary, header + f"--{boundary}\r\n".encode(), head, tail)
 
     def digest(self) -> bytes:
         """Return the SHA-256 of the signed entity of a message without an original."""
@@ -121,21 +141,16 @@ class MessagePlan:
 
     def suffix(self, p7s: bytes) -> bytes:
         """Return everything after the signed entity: the signature part and the final delimiter."""
-        delimiter = f"\r\n--{self.boundary}".encode()
-        return b"".join(
-            (
-                delimiter,
-                CRLF,
-                SIGNATURE_HEAD,
-                base64_body(p7s),
-                delimiter,
-                b"--\r\n",
-            )
-        )
+        return signature_end(self.boundary, p7s)
 
     def finish(self, p7s: bytes) -> bytes:
         """Return a whole message without an original (a receipt)."""
         return b"".join((self.prefix, self.entity_head, self.entity_tail, self.suffix(p7s)))
+
+    def parts(self, p7s: bytes, original: Streamed | None = None) -> Part:
+        """Return where the parts of the finished message lie, without reading it."""
+        signature = Entity(SIGNATURE_HEAD, base64_body(p7s))
+        return lay_out(Entity(self.header, b"", self.boundary, (self.signed, signature)), original)
 
     def size(self, original: int, p7s: int) -> int:
         """Return the octets of the finished message for an original and signature of these sizes."""
@@ -146,6 +161,12 @@ class MessagePlan:
             + len(self.entity_tail)
             + len(self.suffix(bytes(p7s)))
         )
+
+
+def signature_end(boundary: str, p7s: bytes) -> bytes:
+    """Return what follows the signed entity of every message of ours."""
+    delimiter = f"\r\n--{boundary}".encode()
+    return b"".join((delimiter, CRLF, SIGNATURE_HEAD, base64_body(p7s), delimiter, b"--\r\n"))
 
 
 def transfer_label(*, has_8bit: bool, is_binary: bool) -> TransferLabel:
@@ -184,21 +205,20 @@ def plan_dispatch(
     profile = form_of(evidence.xml)
     form = FORMS[profile]
     label = form.label or label
-    opening = _opening(introduction.for_dispatch(evidence.record), boundaries, label, form)
-    files = _files(evidence, extensions, boundaries.mixed, profile)
-    original = (
-        f'\r\n--{boundaries.mixed}\r\nContent-Type: message/rfc822; name="AttachedMimeMessage"\r\n'
-        f"Content-Transfer-Encoding: {label}\r\n"
-        'Content-Disposition: attachment; filename="AttachedMimeMessage.eml"\r\n'
-        f"{form.section}: {ORIGINAL}\r\n\r\n"
-    ).encode()
-    before, after = ([], files) if form.original_first else (files, [])
-    return MessagePlan(
-        prefix=dispatch_header(envelope, evidence.record, boundaries.signed, label, profile),
-        entity_head=b"".join((opening, *before, original)),
-        entity_tail=b"".join((*after, _closing(boundaries.mixed))),
-        boundary=boundaries.signed,
+    opening = _opening(introduction.for_dispatch(evidence.record), boundaries, form)
+    files = _files(evidence, extensions, profile)
+    original = Entity(
+        (
+            'Content-Type: message/rfc822; name="AttachedMimeMessage"\r\n'
+            f"Content-Transfer-Encoding: {label}\r\n"
+            'Content-Disposition: attachment; filename="AttachedMimeMessage.eml"\r\n'
+            f"{form.section}: {ORIGINAL}\r\n\r\n"
+        ).encode(),
+        None,
     )
+    parts = (opening, original, *files) if form.original_first else (opening, *files, original)
+    header = dispatch_header(envelope, evidence.record, boundaries.signed, label, profile)
+    return MessagePlan.of(header, _mixed(parts, boundaries.mixed, label), boundaries.signed)
 
 
 def plan_receipt(
@@ -215,38 +235,28 @@ def plan_receipt(
         evidence.mail.mime_write.HeaderTextError: an address or id that cannot stand in a header.
     """
     profile = form_of(evidence.xml)
-    opening = _opening(introduction.for_receipt(evidence.record), boundaries, "7bit", FORMS[profile])
-    files = _files(evidence, extensions, boundaries.mixed, profile)
-    prefix = receipt_header(envelope, evidence.record, boundaries.signed, profile)
-    return MessagePlan(prefix, opening + b"".join(files), _closing(boundaries.mixed), boundaries.signed)
+    opening = _opening(introduction.for_receipt(evidence.record), boundaries, FORMS[profile])
+    signed = _mixed((opening, *_files(evidence, extensions, profile)), boundaries.mixed, "7bit")
+    header = receipt_header(envelope, evidence.record, boundaries.signed, profile)
+    return MessagePlan.of(header, signed, boundaries.signed)
 
 
-def _opening(
-    text: introduction.Introduction, boundaries: Boundaries, label: TransferLabel, form: MessageForm
-) -> bytes:
-    """Return the head of the multipart/mixed and its first part, the introduction."""
+def _mixed(parts: tuple[Entity, ...], boundary: str, label: TransferLabel) -> Entity:
+    head = (
+        f'Content-Type: multipart/mixed; boundary="{boundary}"\r\nContent-Transfer-Encoding: {label}\r\n\r\n'
+    )
+    return Entity(head.encode(), b"", boundary, parts)
+
+
+def _opening(text: introduction.Introduction, boundaries: Boundaries, form: MessageForm) -> Entity:
+    """Return the first part, the introduction in two formats."""
     plain, html = quoted_printable(text.plain), quoted_printable(text.html)
     boundaries.check(plain, html)
     inner = boundaries.alternative
-    head = "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
-    return b"".join(
-        (
-            f'Content-Type: multipart/mixed; boundary="{boundaries.mixed}"\r\n'
-            f"Content-Transfer-Encoding: {label}\r\n\r\n"
-            f"--{boundaries.mixed}\r\n"
-            f'Content-Type: multipart/alternative; boundary="{inner}"\r\n'
-            f"{form.section}: {INTRODUCTION}\r\n\r\n"
-            f"--{inner}\r\nContent-Type: text/plain; charset=UTF-8\r\n{head}".encode(),
-            plain,
-            f"\r\n--{inner}\r\nContent-Type: text/html; charset=UTF-8\r\n{head}".encode(),
-            html,
-            f"\r\n--{inner}--\r\n".encode(),
-        )
+    head = (
+        f'Content-Type: multipart/alternative; boundary="{inner}"\r\n{form.section}: {INTRODUCTION}\r\n\r\n'
     )
-
-
-def _closing(boundary: str) -> bytes:
-    return f"\r\n--{boundary}--\r\n".encode()
+    return Entity(head.encode(), b"", inner, (Entity(_PLAIN_HEAD, plain), Entity(_HTML_HEAD, html)))
 
 
 def evidence_file_name(kind: EvidenceKind, profile: Profile = Profile.KEP) -> str:
@@ -260,8 +270,8 @@ def record_file_name(kind: EvidenceKind, profile: Profile = Profile.KEP) -> str:
 
 
 def _files(
-    evidence: SealedEvidence, extensions: Sequence[Attachment], boundary: str, profile: Profile
-) -> list[bytes]:
+    evidence: SealedEvidence, extensions: Sequence[Attachment], profile: Profile
+) -> tuple[Entity, ...]:
     """Return the evidence, the proof of time that travels beside it in a batch, and other parts.
 
     In the order of the profile: evidence first in ``kep-ts102640``, last in ``rem-baseline``.
@@ -269,17 +279,17 @@ def _files(
     form, kind = FORMS[profile], evidence.record.kind
     beside = () if evidence.ers is None else (Attachment(record_file_name(kind, profile), evidence.ers),)
     name = evidence_file_name(kind, profile)
-    xml = Attachment(name, evidence.xml, "application/xml; charset=UTF-8")
-    parts = [_part(part, EXTENSION, boundary, form) for part in (*beside, *extensions)]
-    own = _part(xml, XML_EVIDENCE, boundary, form)
-    return [*parts, own] if form.original_first else [own, *parts]
+    parts = [_part(part, EXTENSION, form) for part in (*beside, *extensions)]
+    own = _part(Attachment(name, evidence.xml, "application/xml; charset=UTF-8"), XML_EVIDENCE, form)
+    return (*parts, own) if form.original_first else (own, *parts)
 
 
-def _part(part: Attachment, section: str, boundary: str, form: MessageForm) -> bytes:
+def _part(part: Attachment, section: str, form: MessageForm) -> Entity:
     name = checked(part.file_name).replace('"', "")
-    return (
-        f'\r\n--{boundary}\r\nContent-Type: {part.content_type}; name="{name}"\r\n'
+    head = (
+        f'Content-Type: {part.content_type}; name="{name}"\r\n'
         "Content-Transfer-Encoding: base64\r\n"
         f'Content-Disposition: attachment; filename="{name}"\r\n'
         f"{form.section}: {section}\r\n\r\n"
-    ).encode() + base64_body(part.content)
+    )
+    return Entity(head.encode(), base64_body(part.content))

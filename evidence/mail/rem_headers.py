@@ -83,7 +83,7 @@ def dispatch_header(
     label: TransferLabel,
     profile: Profile = Profile.KEP,
 ) -> bytes:
-    """Return the outer header of a dispatch up to and with the first delimiter line.
+    """Return the outer header of a dispatch, with its blank line.
 
     Raises:
         evidence.mail.mime_write.HeaderTextError: an address or id that cannot stand in a header.
@@ -107,7 +107,7 @@ def dispatch_header(
 def receipt_header(
     envelope: Envelope, record: EvidenceRecord, boundary: str, profile: Profile = Profile.KEP
 ) -> bytes:
-    """Return the outer header of a receipt up to and with the first delimiter line.
+    """Return the outer header of a receipt, with its blank line.
 
     Raises:
         evidence.mail.mime_write.HeaderTextError: an address or id that cannot stand in a header.
@@ -201,5 +201,4 @@ def _signed_head(boundary: str, label: TransferLabel) -> bytes:
         'Content-Type: multipart/signed; protocol="application/pkcs7-signature";\r\n'
         f' micalg=sha-256; boundary="{boundary}"\r\n'
         f"Content-Transfer-Encoding: {label}\r\n\r\n"
-        f"--{boundary}\r\n"
     ).encode()

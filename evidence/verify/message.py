@@ -35,7 +35,7 @@ from evidence.mail.kep_message import (
 )
 from evidence.mail.mime import Part
 from evidence.mail.outer_headers import outer_steps
-from evidence.mail.package import MessagePlan
+from evidence.mail.package import signature_end
 from evidence.model.records import NAMES, EvidenceKind, EvidenceRecord
 from evidence.ports import ByteSource
 from evidence.report import Report, Step, SubIndication, conclude
@@ -278,7 +278,7 @@ def _identity_step(
     """Check what no signature covers, in a message that our own software made."""
     name = "byte identity"
     problem = uncovered_problem(seal)
-    expected = MessagePlan(b"", b"", b"", message.root.boundary or "").suffix(message.p7s)
+    expected = signature_end(message.root.boundary or "", message.p7s)
     if problem is None and source.read(message.signed_entity.end, len(expected)) != expected:
         problem = "the signature part is not written as we write it"
     return Step("10", name, ok=True) if problem is None else failed("10", name, problem)

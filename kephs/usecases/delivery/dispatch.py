@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from evidence.mail.mime import scan
+from evidence.mail.entity import Streamed
+from evidence.mail.mime import Part, scan
 from evidence.mail.package import Boundaries, Envelope, MessagePlan, plan_dispatch, transfer_label
 from evidence.model.records import EvidenceKind, Profile, SealedEvidence
 from evidence.ports import ByteSource, Sealing
@@ -26,6 +27,16 @@ class Built:
 
     blob: Blob
     index: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A finished KEP message in its spool, and what it was made of."""
+
+    spool: Spool
+    plan: MessagePlan
+    p7s: bytes
+    newlines: int  # line ends in the original
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +85,22 @@ class DispatchMaker:
         if parts is None:  # content is gone; and what a peer sealed is never made anew
             raise BlobMissingError(message.message_id)
         evidence = await self.kept.open(parts.accepted)
-        async with self.rendered(message, evidence, parts.original) as spool:
-            source = spool.source()
-            root = await run_sized(self.offload, source.size, scan, source)
-            index = encode_index(source, root)
-            return Built(await self.blobs.keep(spool), index)
+        async with self.rendered(message, evidence, parts.original) as made:
+            original = Streamed(await self._tree(parts.original), parts.original.size, made.newlines)
+            index = encode_index(made.spool.source(), made.plan.parts(made.p7s, original))
+            return Built(await self.blobs.keep(made.spool), index)
+
+    async def _tree(self, original: Blob) -> Part:
+        """Return the parts of the original: those that submission found, as long as they are known."""
+        fresh = self.kept.fresh.tree(original.sha256)
+        if fresh is not None:
+            return fresh
+        return await run_sized(self.offload, original.size, scan, self.blobs.open(original))
 
     @asynccontextmanager
     async def rendered(
         self, message: Submission, evidence: SealedEvidence, original: Blob
-    ) -> AsyncIterator[Spool]:
+    ) -> AsyncIterator[Rendered]:
         """Give the KEP message around an original, signed, in the form of its evidence 10.
 
         Raises:
@@ -94,8 +111,7 @@ class DispatchMaker:
         plan = self._plan(message, evidence, await run_sized(self.offload, content.size, label_of, content))
         spool = self.blobs.spool()
         try:
-            await self._write(plan, content, spool)
-            yield spool
+            yield await self._write(plan, content, spool)
         finally:
             await spool.discard()
 
@@ -114,16 +130,18 @@ class DispatchMaker:
             boundaries=boundaries,
         )
 
-    async def _write(self, plan: MessagePlan, original: ByteSource, spool: Spool) -> None:
-        digest = sha256(plan.entity_head)
+    async def _write(self, plan: MessagePlan, original: ByteSource, spool: Spool) -> Rendered:
+        digest, newlines = sha256(plan.entity_head), 0
         await spool.write(plan.prefix + plan.entity_head)
         for start in range(0, original.size, PIECE):
             piece = await run_sized(self.offload, original.size, original.read, start, PIECE)
             await run_sized(self.offload, len(piece), digest.update, piece)
+            newlines += piece.count(b"\n")
             await spool.write(piece)
         digest.update(plan.entity_tail)
         p7s = await self.sealer.sign_entity(digest.digest(), self.clock.now())
         await spool.write(plan.entity_tail + plan.suffix(p7s))
+        return Rendered(spool, plan, p7s, newlines)
 
 
 def label_of(original: ByteSource) -> str:

@@ -75,8 +75,8 @@ class FaceMaker:
             raise BlobMissingError(message.message_id)
         sealed = await self._evidence(message, rows.accepted, rows.evidence)
         (xml,) = await maker.blobs.put_many([sealed.xml])
-        async with maker.rendered(message, sealed, rows.original) as spool:
-            blob = await maker.blobs.keep(spool)
+        async with maker.rendered(message, sealed, rows.original) as rendered:
+            blob = await maker.blobs.keep(rendered.spool)
 
         def commit(tx: Tx) -> Blob | None:
             return _name(tx, message, transfer, sealed, xml, blob)

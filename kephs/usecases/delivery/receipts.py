@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from directory.providers import ProviderRegister
-from evidence.mail.mime import scan
 from evidence.mail.package import Boundaries, Envelope, plan_receipt
 from evidence.model.records import SealedEvidence
 from evidence.ports import BytesSource, Sealing
@@ -52,9 +51,9 @@ class ReceiptMaker:
             whom = receipt_recipient(record.kind, whom, peer.service_address if peer else whom)
         envelope = Envelope(service_address=self.records.issuer.address, to=(whom,))
         plan = plan_receipt(envelope, sealed, boundaries=Boundaries.of(self.ids.token()))
-        content = plan.finish(await self.sealer.sign_entity(plan.digest(), now))
-        source = BytesSource(content)
-        return Receipt(content, encode_index(source, scan(source)))
+        p7s = await self.sealer.sign_entity(plan.digest(), now)
+        content = plan.finish(p7s)
+        return Receipt(content, encode_index(BytesSource(content), plan.parts(p7s)))
 
 
 @dataclass(frozen=True, slots=True)

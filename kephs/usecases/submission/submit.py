@@ -247,6 +247,7 @@ class Submit:
 
         if not evidence.unstamped:
             self._fresh.remember(sealed)
+        self._fresh.remember_tree(draft.blob.sha256, draft.form.root)
         outcome = await self._store.write(commit)
         if not isinstance(outcome, Accepted):  # the same message came twice at the same moment
             return await self._answer_again(draft, outcome)
