@@ -1,11 +1,15 @@
 """SMTP replies: the refusal table as two lines, English then Turkish, each with our stable code.
 
+Where the sender's signature is why, each of the two is followed by a line with the verifier's finding, its
+stable code and one sentence: their mail program's window is all that many senders see.
+
 A reply here has no final CRLF; lines inside are separated by CRLF.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
+from evidence.nes.sentences import SENTENCES
 from kephs.domain.refusals import TEXTS, RefusalCode
 from kephs.usecases.submission.results import Accepted, Refused, Taken
 
@@ -45,23 +49,45 @@ def failed() -> Reply:
 def refused(outcome: Refused, *, utf8: bool) -> Reply:
     """Return the reply for a refused message: texts by code, the evidence id, recipients if any."""
     refusal = outcome.refusal
-    return coded(refusal.code, utf8=utf8, evidence_id=outcome.evidence_id, recipients=refusal.recipients)
+    return coded(
+        refusal.code, utf8=utf8, evidence_id=outcome.evidence_id, recipients=refusal.recipients,
+        finding=refusal.finding,
+    )  # fmt: skip
 
 
 def coded(
-    code: RefusalCode, *, utf8: bool, evidence_id: str | None = None, recipients: tuple[str, ...] = ()
+    code: RefusalCode,
+    *,
+    utf8: bool,
+    evidence_id: str | None = None,
+    recipients: tuple[str, ...] = (),
+    finding: str = "",
 ) -> Reply:
-    """Return the two lines of one refusal code.
+    """Return the lines of one refusal code: English, Turkish, each with the finding behind it, if any.
 
     Turkish letters are folded to ASCII unless the client asked for SMTPUTF8. 421 and 521 end the session.
+
+    Args:
+        code: why.
+        utf8: the client asked for SMTPUTF8.
+        evidence_id: of the evidence 11.
+        recipients: whom it is about, named to the sender.
+        finding: the verifier's stable code; one that has no sentence is not told.
     """
     public = TEXTS[code]
     mark = f"[{code}]" + (f" evidence={evidence_id}" if evidence_id else "")
     named = " ".join(recipients)
-    lines: list[bytes] = []
-    for separator, text in (("-", public.english), (" ", public.turkish)):
-        line = f"{public.smtp}{separator}{public.enhanced} {mark} {text}" + (f" {named}" if named else "")
-        lines.append(_line(line, utf8=utf8))
+    turkish, english = SENTENCES.get(finding, ("", ""))
+    texts: list[str] = []
+    for text, found in ((public.english, english), (public.turkish, turkish)):
+        texts.append(f"{mark} {text}" + (f" {named}" if named else ""))
+        if found:
+            texts.append(f"{finding}: {found}")
+    last = len(texts) - 1
+    lines = [
+        _line(f"{public.smtp}{' ' if number == last else '-'}{public.enhanced} {text}", utf8=utf8)
+        for number, text in enumerate(texts)
+    ]
     return Reply(b"\r\n".join(lines), close=public.smtp in {421, 521}, refusal=code)
 
 

@@ -390,8 +390,8 @@ _REVOCATION: Final[Mapping[str, Pair]] = MappingProxyType(
             "The certificate of a counter-signer is revoked.",
         ),
         "no-revocation-answer": (
-            "OCSP ya da SİL yanıtı yok; daha sonra deneyin, çevrimdışıysa yanıtları dosya olarak verin.",
-            "There is no answer by OCSP or CRL; try again later, or offline give the answers as files.",
+            "OCSP ya da SİL yanıtı yok; daha sonra yeniden deneyin.",
+            "There is no answer by OCSP or CRL; try again later.",
         ),
         "revocation-unknown": (
             "OCSP yanıtlayıcısı sertifikayı tanımıyor; daha sonra yeniden deneyin.",

@@ -79,7 +79,7 @@ BINDING_CURES: Final[Mapping[BindingFault, tuple[str, str]]] = MappingProxyType(
             "yazılan dosyayı olduğu gibi, baytı baytına imzalayın",
         ),
         BindingFault.SIGNATURE_NOT_VALID: (
-            "sign as CAdES with a qualified certificate: kephs sign --detached",
+            "sign as CAdES with a qualified certificate: kephs sign --p7s TEXT OUT.p7s",
             "nitelikli sertifikayla CAdES olarak imzalayın",
         ),
         BindingFault.REVOCATION_UNKNOWN: (

@@ -1,6 +1,7 @@
 """``kephs sign``: sign messages or files with a key file or a card, or say why it would not pass."""
 
 import itertools
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -145,12 +146,30 @@ def _jobs(files: Sequence[Path], out_dir: Path | None, how: How) -> list[Job]:
 @contextmanager
 def _signer(key: _Key) -> Iterator[Signer]:
     if key.p12 is not None and key.password_file is not None:
+        _warn_of(key.password_file)
         yield SoftSigner.from_p12(key.p12, read_secret(key.password_file))
         return
     from kephs.cli.sign_card import card_signer  # the PKCS#11 library is loaded only where a card is meant
 
     with card_signer(_card(key), SystemClock().now()) as signer:
         yield signer
+
+
+def _warn_of(file: Path) -> None:
+    """Say on standard error that others can read a password's file; it is used all the same."""
+    from kephs.cli.sign_turkish import cure_by_code, told_by_code
+
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+    except OSError:
+        return  # reading it says why
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        code = "password-file-open"
+        text = told_by_code(code, f"{file} has mode {mode:04o}: others may read the password")
+        click.echo(
+            f"kephs: warning / uyarı: {text} [{code}]\n       {cure_by_code(code, f'chmod 600 {file}')}",
+            err=True,
+        )
 
 
 def _card(key: _Key) -> Any:
@@ -168,6 +187,7 @@ def _diagnose(key: _Key) -> list[Finding]:
 
     with quiet():  # again: what logs was imported only now
         if key.p12 is not None and key.password_file is not None:
+            _warn_of(key.password_file)
             findings = run(diagnose_holder(key.p12, read_secret(key.password_file), SystemClock()))
         else:
             findings = run(diagnose_card(_card(key), SystemClock()))
@@ -187,6 +207,12 @@ def _teller(count: int) -> Callable[[Result], None]:
     return tell
 
 
+def _plain(one: Result) -> dict[str, Any]:
+    from kephs.cli.sign_turkish import FILE_CURES, both
+
+    return {**asdict(one), "cure": "" if one.ok else both(one.code, FILE_CURES[one.code])}
+
+
 def _report(results: Sequence[Result], *, as_json: bool) -> None:
     """Say what became of each file; exit 1 where one failed."""
     from kephs.cli.sign_turkish import FILE_CURES, both
@@ -195,7 +221,7 @@ def _report(results: Sequence[Result], *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "files": [asdict(one) for one in results],
+                "files": [_plain(one) for one in results],
                 "signed": len(results) - len(failed),
                 "failed": len(failed),
             }

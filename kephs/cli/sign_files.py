@@ -17,6 +17,7 @@ from typing import Final
 
 from evidence.mail.smime_sign import UnsignableError, sign_content, sign_message
 from evidence.ports import Signer, SignerUnavailableError, Timestamper, TimestampUnavailableError
+from kephs.cli.sign_letter import letter_problem
 
 _BOUNDARY_OCTETS: Final = 24  # random, so neither the message nor an inner boundary can begin with it
 _HELD_MAX: Final = 256 * 1024 * 1024
@@ -141,7 +142,10 @@ def _exists(target: Path) -> _FileError:
 
 async def _message(source: Path, signer: Signer, how: How, at: datetime) -> bytes:
     boundary = f"kephs-{secrets.token_hex(_BOUNDARY_OCTETS)}"
-    return await sign_message(_content(source), signer, at, boundary=boundary, stamper=how.stamper)
+    letter = _content(source)
+    if problem := letter_problem(letter):  # before the key is used: it is no letter yet
+        raise _FileError("letter-incomplete", problem)
+    return await sign_message(letter, signer, at, boundary=boundary, stamper=how.stamper)
 
 
 async def _bare(source: Path, signer: Signer, how: How, at: datetime) -> bytes:

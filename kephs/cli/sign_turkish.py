@@ -1,4 +1,4 @@
-"""What `kephs sign` says of a card or a file that is not well: cures in English and in Turkish, by code."""
+"""What `kephs sign` says of a card or a file that is not well: English and Turkish, by code."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,6 +37,7 @@ CARD_CURES: Final[Mapping[CardFault, str]] = MappingProxyType(
 
 TURKISH: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "password-file-open": "parola dosyasını başkaları okuyabilir: yalnızca sahibine açın (chmod 600)",
         "module-missing": "kart sürücüsü yok: üreticinin sürücüsünü kurun, PKCS#11 kitaplığını gösterin",
         "module-foreign": "sürücü bu bilgisayar için değil: bu sisteme ve bit sayısına uygun olanı kurun",
         "module-invalid": "bu dosya PKCS#11 sürücüsü değil ya da eksiği var: doğrusunu gösterin, pcscd kurun",
@@ -75,9 +76,10 @@ TURKISH: Final[Mapping[str, str]] = MappingProxyType(
         "policies": "sertifikanın ilkeleri NES'e uymuyor (Mali Mühür NES değildir): NES ile imzalayın",
         "key-type": "anahtarın türü ya da boyu artık yeterli değil: sertifikayı yenileyin",
         "chain": "üst sertifikalar yok: --chain ile verin ya da anahtarı bütün zinciriyle dışa aktarın",
-        "revocation": "iptal edilmiş ya da durumu bilinmiyor: edilmişse yenisini alın, yanıt yoksa ağa bakın",
+        "revocation": "iptalli ya da durumu bilinmiyor: iptal edilmişse yenisini alın, değilse ağa bakın",
         "clock": "bilgisayarın saati yanlış ya da karşılaştırılamadı: saati ayarlayın",
         "unsignable": "ileti bu haliyle imzalanamaz: eksiksiz, imzasız bir ileti (RFC 5322) verin",
+        "letter-incomplete": "Kimden (From) ya da Tarih (Date) eksik ya da hatalı: ikisini birer kez yazın",
         "output-exists": "sonuç dosyası zaten var: --force üzerine yazar",
         "output-is-input": "sonuç, imzalanacak bir dosyanın üzerine yazılırdı: başka bir ad verin",
         "name-taken": "aynı adlı iki dosya var: ayrı klasörlere imzalayın",
@@ -91,6 +93,7 @@ TURKISH: Final[Mapping[str, str]] = MappingProxyType(
 FILE_CURES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "unsignable": "give a complete, unsigned RFC 5322 message",
+        "letter-incomplete": "write From (the KEP address that sends) and Date once each, then sign again",
         "output-exists": "--force replaces it",
         "output-is-input": "give another name or folder",
         "name-taken": "sign them into different folders",
@@ -108,8 +111,23 @@ def both(code: str, cure: str) -> str:
     return f"{cure} / {TURKISH[code]}"
 
 
+def told(english: str, turkish: str) -> str:
+    """Return what was found, in English and in Turkish."""
+    return f"{english} / {turkish}"
+
+
+def told_by_code(code: str, english: str) -> str:
+    """Return what was found in both languages where the code's own Turkish says it all."""
+    return told(english, TURKISH[code].partition(": ")[0])
+
+
+def cure_by_code(code: str, english: str) -> str:
+    """Return a cure in both languages; the Turkish is what stands behind the colon of the code's sentence."""
+    return told(english, TURKISH[code].partition(": ")[2])
+
+
 def in_both_languages(finding: Finding) -> Finding:
-    """Return a finding whose cure is told in Turkish too; good ones have none."""
+    """Return a finding whose cure is told in Turkish too; good ones have none. Its text has both already."""
     if finding.level is Level.OK:
         return finding
-    return replace(finding, cure=both(finding.code, finding.cure))
+    return replace(finding, cure=cure_by_code(finding.code, finding.cure))

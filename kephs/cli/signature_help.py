@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import aiohttp
@@ -13,16 +14,27 @@ from evidence.adapters.soft_signer import KeyMaterialError, SoftSigner
 from evidence.asn1.der import oid
 from evidence.nes.policy import DEFAULT_NES_POLICY
 from evidence.nes.qualified import qualified_steps
+from evidence.nes.sentences import sentence
+from evidence.report import Step
 from evidence.x509.algorithms import Role, SignatureAlgorithm
 from evidence.x509.certificates import CertificateFacts, certificate_facts
 from evidence.x509.chain import TrustStore
 from evidence.x509.revocation import RevocationAnswer, RevocationSource, RevocationStatus
 from kephs.cli.findings import Finding, error, ok, warning
+from kephs.cli.sign_turkish import told, told_by_code
 from kephs.system import SystemClock
 
 _SOON: Final = timedelta(days=30)
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)  # what providers allow a signing time to lie ahead
 _PATIENCE: Final = 10.0  # seconds
+_QUALIFIED: Final = MappingProxyType(
+    {
+        "qualified": "nitelikli sertifika beyanı",
+        "key-usage": "anahtar kullanımı",
+        "policies": "sertifika ilkeleri",
+    }
+)
+"""The verifier's three questions by our codes, in its order."""
 _RENEW: Final = "renew the certificate at your certificate provider (ESHS)"
 
 
@@ -37,9 +49,10 @@ async def diagnose_holder(p12: Path, password: str, clock: SystemClock) -> list[
     try:
         signer = SoftSigner.from_p12(p12, password)
     except KeyMaterialError as failure:
-        return [error("key-file", str(failure), "check the file and its password")]
+        found = told_by_code("key-file", str(failure))
+        return [error("key-file", found, "check the file and its password")]
     return [
-        ok("key-file", "key and certificate belong together"),
+        ok("key-file", told("key and certificate belong together", "anahtar ve sertifika birbirinin")),
         *await certificate_findings(certificate_facts(signer.certificate), signer.chain, clock),
     ]
 
@@ -70,36 +83,47 @@ async def certificate_findings(
 def _identity(facts: CertificateFacts) -> Finding:
     name = facts.common_name or facts.subject_text
     if facts.tckn is None:
-        return error(
-            "identity", f"the certificate of {name} names no T.C. Kimlik No",
-            "sign with a certificate issued to a person",
-        )  # fmt: skip
-    return ok("identity", f"{name}, T.C. Kimlik No ends in {facts.tckn[-2:]}")
+        found = told_by_code("identity", f"the certificate of {name} names no T.C. Kimlik No")
+        return error("identity", found, "sign with a certificate issued to a person")
+    end = facts.tckn[-2:]
+    return ok(
+        "identity",
+        told(f"{name}, T.C. Kimlik No ends in {end}", f"T.C. Kimlik No'nun son iki rakamı {end}"),
+    )
 
 
 def _validity(facts: CertificateFacts, now: datetime) -> Finding:
     if now < facts.not_before:
-        return error(
-            "validity", f"the certificate is valid only from {facts.not_before:%Y-%m-%d %H:%M} UTC on",
-            "wait, or correct this machine's clock",
-        )  # fmt: skip
+        begin = f"{facts.not_before:%Y-%m-%d %H:%M} UTC"
+        found = told(
+            f"the certificate is valid only from {begin} on", f"sertifika ancak {begin} itibarıyla geçerli"
+        )
+        return error("validity", found, "wait, or correct this machine's clock")
+    end = f"{facts.not_after:%Y-%m-%d}"
     if now > facts.not_after:
-        return error("validity", f"the certificate expired on {facts.not_after:%Y-%m-%d}", _RENEW)
-    left = facts.not_after - now
-    if left < _SOON:
-        return warning("validity", f"the certificate expires in {left.days} days", _RENEW)
-    return ok("validity", f"valid until {facts.not_after:%Y-%m-%d}")
+        found = told(f"the certificate expired on {end}", f"sertifikanın süresi dolmuş: {end}")
+        return error("validity", found, _RENEW)
+    left = (facts.not_after - now).days
+    if facts.not_after - now < _SOON:
+        found = told(
+            f"the certificate expires in {left} days", f"sertifikanın süresi {left} gün sonra doluyor"
+        )
+        return warning("validity", found, _RENEW)
+    return ok("validity", told(f"valid until {end}", f"geçerlilik sonu {end}"))
 
 
 def _qualified(facts: CertificateFacts) -> list[Finding]:
-    codes = ("qualified", "key-usage", "policies")
     steps = qualified_steps(facts, DEFAULT_NES_POLICY, number="1", first=1)
-    return [
-        ok(code, f"{step.name}: as law 5070 demands")
-        if step.ok
-        else error(code, step.detail, "sign with a qualified certificate (NES) under law 5070")
-        for code, step in zip(codes, steps, strict=True)
-    ]
+    return [_judged(code, step) for code, step in zip(_QUALIFIED, steps, strict=True)]
+
+
+def _judged(code: str, step: Step) -> Finding:
+    turkish, english = sentence(step)
+    if not step.ok:
+        found = told(f"{english} ({step.detail})", turkish)
+        return error(code, found, "sign with a qualified certificate (NES) under law 5070")
+    name = _QUALIFIED[code]
+    return ok(code, told(f"{step.name}: as law 5070 demands", f"{name}: 5070 sayılı Kanuna uygun"))
 
 
 def _algorithm(facts: CertificateFacts, now: datetime) -> Finding:
@@ -109,17 +133,17 @@ def _algorithm(facts: CertificateFacts, now: datetime) -> Finding:
         algorithm = SignatureAlgorithm(family, "sha256")
         refusal = DEFAULT_NES_POLICY.algorithms.refusal(Role.SIGNER, algorithm, "sha256", size, now)
     if refusal is not None:
-        return error("key-type", f"the key cannot be used: {refusal}", _RENEW)
-    return ok("key-type", f"{family} {size}")
+        return error("key-type", told_by_code("key-type", f"the key cannot be used: {refusal}"), _RENEW)
+    return ok("key-type", told(f"the key is {family} {size}", f"anahtar {family} {size}"))
 
 
 def _chain(chain: list[CertificateFacts]) -> Finding:
     if not chain:
-        return warning(
-            "chain", "there is no issuing certificate, so the signature carries none",
-            "export the key with its whole chain, or give it with --chain",
-        )  # fmt: skip
-    return ok("chain", " <- ".join(one.common_name or one.subject_text for one in chain))
+        found = told_by_code("chain", "there is no issuing certificate, so the signature carries none")
+        cure = "export the key with its whole chain, or give it with --chain"
+        return warning("chain", found, cure)
+    names = " <- ".join(one.common_name or one.subject_text for one in chain)
+    return ok("chain", told(f"issued by {names}", f"sertifikayı veren {names}"))
 
 
 async def _ask(
@@ -143,35 +167,56 @@ def _revocation(
     facts: CertificateFacts, chain: list[CertificateFacts], answer: RevocationAnswer | None
 ) -> Finding:
     if answer is None:
-        asked = ", ".join((*facts.extensions.ocsp_urls, *facts.extensions.crl_urls))
-        why = f"no answer from {asked or 'any service: the certificate names none'}"
-        text = why if chain else "it cannot be asked without the issuing certificate"
-        return warning(
-            "revocation", f"whether the certificate is revoked is unknown: {text}",
-            "try again; the provider refuses for the moment while nobody answers"
-            if chain
-            else "give the issuing certificates with --chain",
-        )  # fmt: skip
+        return _unknown(facts, asked=bool(chain))
     if answer.status is RevocationStatus.REVOKED:
-        since = f" since {answer.revoked_at:%Y-%m-%d %H:%M} UTC" if answer.revoked_at else ""
-        return error("revocation", f"the certificate is revoked{since}", "get a new certificate")
-    if answer.status is RevocationStatus.UNKNOWN:
-        return error(
-            "revocation", "the issuer does not know this certificate", "ask your certificate provider"
+        since = f"{answer.revoked_at:%Y-%m-%d %H:%M} UTC" if answer.revoked_at else ""
+        found = told(
+            f"the certificate is revoked since {since}" if since else "the certificate is revoked",
+            f"sertifika iptal edilmiş: {since}" if since else "sertifika iptal edilmiş",
         )
-    return ok("revocation", f"not revoked ({answer.source.value.upper()})")
+        return error("revocation", found, "get a new certificate")
+    if answer.status is RevocationStatus.UNKNOWN:
+        found = told(
+            "the issuer does not know this certificate", "sertifikayı veren bu sertifikayı tanımıyor"
+        )
+        return error("revocation", found, "ask your certificate provider")
+    source = answer.source.value.upper()
+    return ok("revocation", told(f"not revoked ({source})", f"iptal edilmemiş ({source})"))
+
+
+def _unknown(facts: CertificateFacts, *, asked: bool) -> Finding:
+    """Tell that nobody answered, or that nobody could be asked without the issuing certificate."""
+    urls = ", ".join((*facts.extensions.ocsp_urls, *facts.extensions.crl_urls))
+    english, turkish = (
+        "it cannot be asked without the issuing certificate",
+        "veren sertifika olmadan sorulamaz",
+    )
+    cure = "give the issuing certificates with --chain"
+    if asked:
+        english = f"no answer from {urls or 'any service: the certificate names none'}"
+        turkish = f"yanıt yok: {urls or 'sertifika bir adres göstermiyor'}"
+        cure = "try again; the provider refuses for the moment while nobody answers"
+    found = told(
+        f"whether the certificate is revoked is unknown: {english}",
+        f"sertifikanın iptal edilip edilmediği bilinmiyor: {turkish}",
+    )
+    return warning("revocation", found, cure)
 
 
 def _clock(answer: RevocationAnswer | None, now: datetime) -> Finding:
     """Compare with the responder's clock; a revocation list says nothing about this moment."""
     if answer is None or answer.source is not RevocationSource.OCSP:
-        return warning(
-            "clock", "this machine's clock could not be compared with anybody's", "check it yourself"
+        found = told(
+            "this machine's clock could not be compared with anybody's",
+            "bilgisayarın saati hiçbir saatle karşılaştırılamadı",
         )
+        return warning("clock", found, "check it yourself")
     apart = abs(answer.at - now)
     if apart > _CLOCK_TOLERANCE:
-        return error(
-            "clock", f"this machine's clock and the OCSP responder's are {apart.total_seconds():.0f} s apart",
-            "set the clock: signatures claim the time they are made",
-        )  # fmt: skip
-    return ok("clock", "agrees with the OCSP responder's")
+        seconds = f"{apart.total_seconds():.0f}"
+        found = told(
+            f"this machine's clock and the OCSP responder's are {seconds} s apart",
+            f"bilgisayarın saatiyle OCSP sunucusunun saati arasında {seconds} sn fark var",
+        )
+        return error("clock", found, "set the clock: signatures claim the time they are made")
+    return ok("clock", told("agrees with the OCSP responder's", "OCSP sunucusunun saatiyle uyuşuyor"))

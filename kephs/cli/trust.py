@@ -1,10 +1,8 @@
 """``kephs trust``: whom the server believes. Two persons let a certificate in, one takes it out."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import MappingProxyType
-from typing import Final
 
 import click
 
@@ -17,7 +15,9 @@ from evidence.adapters.trust_folder import ders_of
 from evidence.x509.certificates import CertificateError, certificate_facts
 from kephs.bootstrap.opening import open_door
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
+from kephs.cli.trust_keys import limit_facts
 from kephs.cli.trust_text import anchor_facts, print_anchor, print_proposals, proposal_facts, shown
+from kephs.cli.trust_words import cure_of
 from kephs.domain.trust_list import AnchorState, TrustAnchor
 from kephs.instances.databases import InstanceStore, check_schema, open_database
 from kephs.instances.keys import open_keys
@@ -26,21 +26,6 @@ from kephs.system import SystemClock
 from kephs.usecases.governance.trust_file import MAX_FILE, TrustFileError, parse_trust_file
 from kephs.usecases.governance.trust_list import Proposal, TrustFault, TrustList, TrustRefusedError
 from storage.files.survey import UNREADABLE
-
-CURES: Final[Mapping[TrustFault, str]] = MappingProxyType(
-    {
-        TrustFault.UNREADABLE: "give a certificate as PEM or DER",
-        TrustFault.NOT_A_CA: "give the root of the certificate provider, not a person's certificate",
-        TrustFault.SELF_SIGNATURE: "get the file again from the provider itself: this one was altered",
-        TrustFault.UNUSABLE: "ask the provider for a root with an RSA or elliptic-curve key",
-        TrustFault.EXPIRED: "import the provider's current root",
-        TrustFault.TEST: "never trust TEST certificates in production; make TEST instances with --test-pki",
-        TrustFault.TOO_MANY: "import fewer files at a time",
-        TrustFault.FINGERPRINT: "type all 64 digits as the provider itself published them",
-        TrustFault.UNKNOWN: "see kephs trust list DIR --all",
-        TrustFault.STEP: "see its state: kephs trust list DIR --all",
-    }
-)
 
 _by = click.option("--by", required=True, metavar="NAME", help="The person who does it; kept in the record.")
 _file = click.Path(path_type=Path, dir_okay=False)
@@ -89,9 +74,10 @@ def import_(directory: Path, files: tuple[Path, ...], by: str, as_json: bool) ->
     proposals = run(_import(directory, files, by))
     refused = any(one.anchor is None for one in proposals)
     if as_json:
-        print_json({"proposals": [proposal_facts(one) for one in proposals]})
+        told = [proposal_facts(one, SystemClock().now()) for one in proposals]
+        print_json({"proposals": told, "limits": limit_facts()})
     else:
-        print_proposals(proposals, CURES)
+        print_proposals(proposals, SystemClock().now())
     raise click.exceptions.Exit(1 if refused else 0)
 
 
@@ -135,11 +121,11 @@ def sign(file: Path, key: Path, certificate: Path, as_json: bool) -> None:  # no
     try:
         count = len(parse_trust_file(content).certificates)
     except TrustFileError as error:
-        raise ExitError("list-content", f"{file}: {error}", "correct the file, then sign it") from None
+        raise _exit("list-content", f"{file}: {error}") from None
     signer = SoftSigner.from_pem(certificate, key)
     facts = certificate_facts(signer.certificate)
     if not facts.valid_at(now):
-        raise ExitError("key-unusable", f"{certificate} is not valid now", "sign with a valid certificate")
+        raise _exit("key-unusable", f"{certificate} is not valid now")
     target = file.with_name(file.name + SIGNATURE_SUFFIX)
     target.write_bytes(sign_register(content, signer, now))
     told = {"file": str(target), "certificates": count, "signer_sha256": facts.sha256.hex()}
@@ -175,9 +161,7 @@ async def opened(directory: Path) -> AsyncIterator[tuple[Settings, InstanceStore
     try:
         yield settings, store
     except UNREADABLE as error:
-        raise ExitError(
-            "row-unreadable", f"a row was not written by kephs ({type(error).__name__})", "run kephs fsck DIR"
-        ) from None
+        raise _exit("row-unreadable", f"a row was not written by kephs ({type(error).__name__})") from None
     finally:
         await store.close()
 
@@ -192,7 +176,7 @@ async def _step(directory: Path, step: Callable[[TrustList], Awaitable[TrustAnch
         try:
             return await step(_list_of(settings, store))
         except TrustRefusedError as error:
-            raise _exit(error) from None
+            raise _exit(error.fault.value, str(error)) from None
 
 
 async def _import(directory: Path, files: Sequence[Path], by: str) -> list[Proposal]:
@@ -204,7 +188,7 @@ async def _import(directory: Path, files: Sequence[Path], by: str) -> list[Propo
             try:
                 proposals += await _list_of(settings, store).propose(ders, by, f"file {path.name[:200]}")
             except TrustRefusedError as error:
-                raise _exit(error) from None
+                raise _exit(error.fault.value, str(error)) from None
     return proposals
 
 
@@ -220,7 +204,7 @@ def _certificates(settings: Settings, path: Path) -> list[bytes]:
     try:
         return ders_of(content)
     except CertificateError as error:
-        raise ExitError("certificate-unreadable", f"{path}: {error}", CURES[TrustFault.UNREADABLE]) from None
+        raise _exit(TrustFault.UNREADABLE.value, f"{path}: {error}") from None
 
 
 def _signed(settings: Settings, path: Path, content: bytes) -> tuple[bytes, ...]:
@@ -230,23 +214,19 @@ def _signed(settings: Settings, path: Path, content: bytes) -> tuple[bytes, ...]
         register_verifier(pins)(content, _read(path.with_name(path.name + SIGNATURE_SUFFIX)))
         return parse_trust_file(content).certificates
     except RegisterSignatureError as error:
-        raise ExitError(
-            "list-signature", f"{path}: {error}", "get list and .p7s again from whoever signs them"
-        ) from None
+        raise _exit("list-signature", f"{path}: {error}") from None
     except TrustFileError as error:
-        raise ExitError("list-content", f"{path}: {error}", "tell whoever signs the list") from None
+        raise _exit("list-content", f"{path}: {error}") from None
 
 
 def _pins(settings: Settings) -> frozenset[bytes]:
     try:
         pins = read_pins(settings.trust.list_signers)
     except ValueError as error:
-        raise ExitError("list-signer", f"trust.list_signers: {error}", "correct kephs.toml") from None
+        raise _exit("list-signer", f"trust.list_signers: {error}") from None
     if not pins:
-        raise ExitError(
-            "list-signer", "nobody may sign lists here: trust.list_signers is empty",
-            "pin the SHA-256 of the signer's certificate there, or import the certificates themselves",
-        )  # fmt: skip
+        text = "nobody may sign lists here: trust.list_signers is empty"
+        raise ExitError("list-signer", text, cure_of("list-signer-none"))
     return pins
 
 
@@ -254,9 +234,9 @@ def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         content = file.read(MAX_FILE + 1)
     if len(content) > MAX_FILE:
-        raise ExitError("file-too-large", f"{path}: larger than {MAX_FILE >> 20} MiB", "give certificates")
+        raise _exit("file-too-large", f"{path}: larger than {MAX_FILE >> 20} MiB")
     return content
 
 
-def _exit(error: TrustRefusedError) -> ExitError:
-    return ExitError(error.fault.value, str(error), CURES[error.fault])
+def _exit(code: str, text: str) -> ExitError:
+    return ExitError(code, text, cure_of(code))

@@ -436,11 +436,17 @@ TEXTS: Final[Mapping[RefusalCode, PublicText]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A refusal as a value. ``detail`` goes to the log only; ``recipients`` are named to the sender."""
+    """A refusal as a value.
+
+    ``detail`` goes to the log only; ``recipients`` are named to the sender. ``finding`` is the verifier's stable
+    name of what is wrong with the sender's signature, "" where that is not why: edges tell it in the table's
+    words (`evidence.nes.sentences`), which hold nothing of the message.
+    """
 
     code: RefusalCode
     detail: str = ""
     recipients: tuple[str, ...] = ()
+    finding: str = ""
 
     @property
     def text(self) -> PublicText:

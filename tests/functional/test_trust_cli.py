@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from config.settings import SettingsError as Refusal
 from config.settings import load, save
@@ -154,6 +155,39 @@ def test_an_import_says_of_each_certificate_why_it_was_refused(home: Path) -> No
     assert made["state"] == "proposed"
     text = kephs("trust", "import", home, leaf, "--by", "Ayşe Yılmaz", ok=False).stdout
     assert "REFUSED / reddedildi" in text
+    assert "bu bir makam sertifikası değil" in text
+    assert "bu bir makam sertifikası değil" in refused["refused"]["cure"]
+
+
+def test_an_rsa_2048_root_is_proposed_with_a_warning_that_two_persons_see_before_they_confirm(
+    home: Path,
+) -> None:
+    weak = home.parent / "weak.der"
+    weak.write_bytes(authority("Eski Kök", key=rsa.generate_private_key(65537, 2048), start=NOW))  # type: ignore[arg-type]
+    weak_one, good = json.loads(import_(home, weak, home.parent / "root.pem").stdout)["proposals"]
+    assert [one["code"] for one in weak_one["warnings"]] == ["key-too-weak"]
+    assert good["warnings"] == []
+    for text in (
+        kephs("trust", "import", home, weak, "--by", "Ayşe Yılmaz").stdout,
+        kephs("trust", "list", home).stdout,
+        kephs("trust", "approve", home, weak_one["fingerprint"], "--by", "Veli Demir").stdout,
+    ):
+        assert "RSA 2048: no signature that leads to this key is accepted" in text
+        assert "RSA 2048: bu anahtara dayanan hiçbir imza kabul edilmez" in text
+        assert "ECDSA >= 256 (.. 2027-12-31)" in text
+
+
+def test_mistakes_of_trust_are_told_in_both_languages(home: Path) -> None:
+    import_(home)
+    again = kephs("trust", "approve", home, "ab" * 32, "--by", "Veli Demir", ok=False)
+    assert "[no-such-anchor]" in again.stderr
+    assert "see kephs trust list DIR --all / listede bu parmak izinde sertifika yok" in again.stderr
+    short = kephs("trust", "retire", home, FINGERPRINT[:9], "--by", "Ali", "--reason", "x", ok=False)
+    assert "parmak izi eksik" in short.stderr
+    text = home.parent / "text.pem"
+    text.write_text("no certificate")
+    unread = kephs("trust", "import", home, text, "--by", "Ayşe Yılmaz", ok=False)
+    assert "sertifika okunamıyor" in unread.stderr + unread.stdout
 
 
 def test_a_test_root_never_comes_into_production(home: Path, site: Site) -> None:
@@ -247,9 +281,9 @@ def test_the_record_is_anchored_in_the_ledger_and_a_stranger_checks_what_is_hand
     assert json.loads(kephs("audit", "anchor", home, "--json").stdout) == {"anchored": None}
     approve(home, "Ayşe Yılmaz")
     out = home.parent / "out"
-    assert json.loads(kephs("audit", "export", home, out, "--json").stdout)["anchors"] == 1
+    assert json.loads(kephs("audit", "export", home, out, "--json").stdout)["anchors"] == 2
     told = json.loads(kephs("audit", "verify", home, "--json").stdout)
-    assert (told["anchors"], told["anchors_published"], told["anchored_to"]) == (1, 1, 1)
+    assert (told["anchors"], told["anchors_published"], told["anchored_to"]) == (2, 2, 3)
     key = json.loads(kephs("ledger", "key", home, "--json").stdout)["vkey"]
     assert kephs("audit", "check", out, "--log-key", key).returncode == 0
     (out / "kayit.jsonl").write_bytes((out / "kayit.jsonl").read_bytes().replace(b"trust.imp", b"trust.exp"))

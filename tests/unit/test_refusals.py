@@ -165,4 +165,5 @@ def test_the_table_cannot_be_changed() -> None:
 def test_the_cause_of_a_refusal_is_not_in_its_public_text() -> None:
     refusal = Refusal(RefusalCode.SIGNATURE_UNTRUSTED, "issuer CN=Gizli Kok not in store")
     assert refusal.text is TEXTS[RefusalCode.SIGNATURE_UNTRUSTED]
+    assert refusal.finding == ""
     assert "Gizli" not in refusal.text.english + refusal.text.turkish

@@ -21,12 +21,13 @@ from kephs.testpki.issued import to_pem
 from tests.support.pki import P12_PASSWORD, ayse, p12_of
 from tests.support.signers import KeySigner
 
-PLAIN = b"From: ayse@hs91.kep.tr\nSubject: x\n\nMerhaba\n"
+PLAIN = b"From: ayse@hs91.kep.tr\nDate: Sat, 21 Nov 2026 12:00:00 +0300\nSubject: x\n\nMerhaba\n"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "password").write_text(P12_PASSWORD + "\n")
+    (tmp_path / "password").chmod(0o600)
     p12_of(ayse(), tmp_path).rename(tmp_path / "key.p12")
     for name in ("a.eml", "b.eml"):
         (tmp_path / name).write_bytes(PLAIN)
@@ -179,3 +180,11 @@ def test_no_sentence_ends_in_a_full_stop_or_is_empty():
     for text in (*CARD_CURES.values(), *FILE_CURES.values(), *TURKISH.values()):
         assert text
         assert not text.endswith(".")
+
+
+def test_each_turkish_sentence_is_what_was_found_and_then_the_cure():
+    for text in TURKISH.values():
+        found, between, cure = text.partition(": ")
+        assert found
+        assert (between, ": " in cure) == (": ", False)
+        assert cure

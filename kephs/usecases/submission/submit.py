@@ -160,7 +160,7 @@ class Submit:
         if refusal is None:
             signed = await self._verify(draft)
             facts = replace(facts, signature=_signature_facts(signed))
-            refusal = decide(facts)
+            refusal = _with_finding(decide(facts), signed.report)
         if refusal is None and self._scanner is not None:
             verdict = await self._scanner.scan(draft.source)
             refusal = decide(replace(facts, malware="" if verdict.clean else verdict.name or "malware"))
@@ -358,6 +358,12 @@ def _signature_facts(signed: _Signed) -> SignatureFacts:
     sub = report.sub_indication
     detail = signers.detail if sub is None else sub
     return SignatureFacts(report.verdict, sub, detail, signers.authorised, signers.refusal)
+
+
+def _with_finding(refusal: Refusal | None, report: SenderReport) -> Refusal | None:
+    """Return the refusal with the verifier's own finding, where one failed."""
+    step = report.report.failing_step
+    return refusal if refusal is None or step is None else replace(refusal, finding=step.code)
 
 
 def _reason(refusal: Refusal) -> Reason:
