@@ -34,7 +34,7 @@ from kephs.observability.metrics import Metrics
 from kephs.observability.server import HOST as METRICS_HOST
 from kephs.observability.server import serve_metrics
 from kephs.ports import StoreUnavailableError
-from kephs.system import LocalChanges, SystemClock
+from kephs.system import LocalChanges, SystemClock, spare_the_collector
 from kephs.trust.watch import TrustWatch
 from kephs.usecases.governance.note_process import note_started, note_stopped
 from kephs.worker.lanes import QueuedPeers, lanes, take_over
@@ -181,6 +181,7 @@ async def _serve(
             group.create_task(_watch(core, renewed).run(stopping), name="trust")
             for event in up.values():
                 await event.wait()
+            spare_the_collector()
             log.info("serve.ready", domain=settings.provider.domain, roles=",".join(roles))
     log.info("serve.stopped")
 

@@ -16,7 +16,7 @@ from evidence.x509.chain import TrustStore
 from kephs.bootstrap import open_issuer, open_sealing
 from kephs.observability.logs import configure_logging
 from kephs.signer.server import SignerRules, SignerServer
-from kephs.system import SystemClock
+from kephs.system import SystemClock, spare_the_collector
 from kephs.trust.wire import TrustWireError, receive_trust
 
 _START_SECONDS: Final = 60
@@ -71,5 +71,6 @@ async def _run(settings: Settings, connected: socket.socket, trust: TrustStore) 
     async with open_sealing(settings, trust) as sealing:
         server = SignerServer(sealing, SignerRules(open_issuer(settings)), SystemClock().now)
         signal.alarm(0)
+        spare_the_collector()
         await server.serve(connected, stopping)
         signal.alarm(_LEAVE_SECONDS)
