@@ -9,7 +9,8 @@ The steps, in this order; the earliest failing one decides:
 5. files: exactly those listed, with their sizes and digests
 6. evidence: each verified, with the evidence record beside it, named by what it says, with a time stamp
 7. message: evidence, original and KEP message are about one message and one digest
-8. KEP message: verified, and the acceptance evidence inside it is the one in the folder
+8. KEP message: verified, and the acceptance evidence inside it is the one in the folder; a note where its
+   own time stamp has ended since (`evidence.verify.bundle_dispatch`)
 9. ledger: every entry's hash holds and its digest is that of the evidence in the folder
 10. revocation: every transaction certificate, and whoever stamped the holder's signature, was good when
     the stamp was made (`evidence.stamps.sealed_links`)
@@ -30,7 +31,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 from typing import Any, Final
 
 from evidence.asn1.der import DerError
@@ -68,6 +68,7 @@ from evidence.stamps.ers import MAX_RECORD
 from evidence.stamps.messages import MAX_RESPONSE
 from evidence.stamps.sealed_links import revocation_step
 from evidence.stamps.stamp_check import failed
+from evidence.verify.bundle_dispatch import Beside, dispatch_part
 from evidence.verify.bundle_parts import (
     PATH_MAX,
     LedgerFacts,
@@ -78,7 +79,7 @@ from evidence.verify.bundle_parts import (
 )
 from evidence.verify.bundle_sender import SenderFiles, SenderPart, StampedSignature, sender_part
 from evidence.verify.evidence import EvidenceCheck, check_evidence
-from evidence.verify.message import MessageCheck, check_kep_message
+from evidence.verify.message import MessageCheck
 from evidence.x509.certificates import CertificateError, CertificateFacts, certificate_facts
 from evidence.x509.chain import TrustStore
 from evidence.x509.role import DEFAULT_SEAL_POLICY, SealPolicy, domain_of, transaction_problem
@@ -197,11 +198,11 @@ def _check(bundle: _Bundle) -> None:
         bundle.parts.append(check.report)
     bundle.steps += [_role_step(bundle), _evidence_step(bundle), _message_step(bundle)]
     if DISPATCH in bundle.members:
-        bundle.message = check_kep_message(
-            bundle.source(DISPATCH), bundle.trust, bundle.at, bundle.policy, subject=DISPATCH
+        bundle.message, step = dispatch_part(
+            bundle.source(DISPATCH), bundle.trust, bundle.at, bundle.policy, _beside(bundle), number="8"
         )
         bundle.parts.append(bundle.message.report)
-        bundle.steps.append(_dispatch_step(bundle, bundle.message))
+        bundle.steps.append(step)
     facts = _ledger_facts(bundle)
     old = bundle.manifest.get("format") == OLD_FORMAT
     sender = SenderPart(()) if old else _sender(bundle)
@@ -384,20 +385,10 @@ def _destroyed(bundle: _Bundle) -> DestroyedContent | None:
     return statement_about(bundle.content(DESTROYED, DESTROYED_MAX), bundle.manifest.get("message_id"))
 
 
-def _dispatch_step(bundle: _Bundle, message: MessageCheck) -> Step:
-    name = "KEP message"
-    if not message.passed:
-        step = message.report.failing_step
-        sub = message.report.sub_indication or SubIndication.GENERIC
-        detail = f"{step.name}: {step.detail}" if step else ""
-        return failed("8", name, detail, sub, message.report.verdict)
-    known = {bundle.digest(entry) for entry in bundle.evidences}
-    inside = message.message.evidences if message.message is not None else ()
-    if any(sha256(file.content).digest() not in known for file in inside):
-        return failed("8", name, "evidence inside it is not in the folder", SubIndication.HASH_FAILURE)
-    if message.original_sha256 != bundle.digest(ORIGINAL):
-        return failed("8", name, "it carries another original", SubIndication.HASH_FAILURE)
-    return Step("8", name, ok=True)
+def _beside(bundle: _Bundle) -> Beside:
+    """Return what a KEP message must carry: evidence that does not hold fails by itself."""
+    digests = {bundle.digest(name) for name in bundle.evidences}
+    return Beside({one for one in digests if one is not None}, bundle.digest(ORIGINAL))
 
 
 def _ledger_facts(bundle: _Bundle) -> LedgerFacts:

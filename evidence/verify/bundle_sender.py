@@ -3,6 +3,8 @@
 Called by `evidence.verify.bundle`, whose docstring numbers the steps. The signature is judged for the time
 at which it provably existed: that of the provider's own record over it (``imza.ers``) or, in bundles without
 one, of the stamp of evidence 10, which covers the whole original. Revoked or expired after that does no harm.
+The record of evidence 10 is renewed, that over the signature is not: where it cannot be decided any more and
+evidence 10 holds, evidence 10 proves the time.
 
 A bundle without the record (made before there were records, of a message that a peer took in, or let out in
 the grace) need not bring what a check needs: what cannot be decided is a note there. What is certain to be
@@ -91,20 +93,21 @@ def sender_part(
     if root is None or files.original is None:
         return SenderPart((step,))
     check = _record_check(files, trust, at)
-    time_step = _time_step(files, check, f"{first + 1}")
-    if check is not None and not check.passed:
+    ended = check is not None and files.accepted_at is not None and _has_ended(check)
+    time_step = _time_step(files, check, f"{first + 1}", ended=ended)
+    if check is not None and not check.passed and not ended:
         return SenderPart((step, time_step), (check.report,))
-    proven = files.accepted_at if check is None else check.proven_at
+    proven = files.accepted_at if check is None or ended else check.proven_at
     accepted = NesPolicy(  # what a provider's switches may have let in is noted, not failed
         allow_seals=True, transaction_policies=policy.transaction_policies, cms=MAIL_PROGRAM_RULES
     )
     setting = LaterSetting(trust, at, accepted, gathered(files.material.items()), proven)
     again = check_message(files.original, root, setting).report
     steps = (step, time_step, _again_step(again, f"{first + 2}", proven=check is not None))
-    parts = () if check is None else (check.report,)
+    parts = () if check is None or ended else (check.report,)
     if again.passed or steps[-1].ok is False:
         parts = (*parts, replace(again, subject=SENDER_SIGNATURE))
-    stamped = () if check is None else tuple(_stamped(check))
+    stamped = () if check is None or ended else tuple(_stamped(check))
     return SenderPart(steps, parts, stamped)
 
 
@@ -144,7 +147,19 @@ def _record_check(files: SenderFiles, trust: TrustStore, at: datetime) -> Record
     return check_record(files.record, digest_of, trust, at, subject=SENDER_RECORD)
 
 
-def _time_step(files: SenderFiles, check: RecordCheck | None, number: str) -> Step:
+def _has_ended(check: RecordCheck) -> bool:
+    """Say whether nothing but the end of the authority's certificate, or of a hash, is in the way."""
+    ends = (SubIndication.OUT_OF_BOUNDS_NO_POE, SubIndication.CRYPTO_CONSTRAINTS_FAILURE)
+    failing = [step for step in check.report.steps if step.ok is False]
+    return bool(failing) and all(
+        step.verdict is Verdict.INDETERMINATE and step.sub_indication in ends for step in failing
+    )
+
+
+def _time_step(files: SenderFiles, check: RecordCheck | None, number: str, *, ended: bool) -> Step:
+    if ended and files.accepted_at is not None:
+        detail = f"what proved {SENDER_RECORD} has ended; by evidence 10: {format_time(files.accepted_at)}"
+        return Step(number, TIME, ok=None, detail=detail)
     if check is None:
         proven = files.accepted_at
         told = "nothing proves it" if proven is None else f"by evidence 10: {format_time(proven)}"

@@ -15,7 +15,8 @@ The steps, in this order; the earliest failing one decides (spec: EN319102-1#5, 
    versions and sets inside the token)
 9. content readable from the bytes that were hashed
 10. role: a transaction certificate of the provider named as issuer
-11. order of times: event, signature and stamp do not contradict each other
+11. order of times: event, signature and stamp do not contradict each other; a stamp much later than the
+    event is a note: a provider makes such evidence in the grace of D16, and where it dates evidence back
 
 An evidence record proves that the whole file, its embedded stamp included, existed at its time: the
 embedded stamp is then judged for that time and may have expired since.
@@ -52,6 +53,8 @@ __all__ = [
 ]  # fmt: skip
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+STAMPED_LATE: Final = timedelta(hours=1)
+"""A stamp is got before anybody sees the evidence, apart from a short grace: what is this late is told."""
 _FORMAT_HOLDS: Final = Step("1", "format", ok=True)
 _DIGESTS_HOLD: Final = Step("2", "digests", ok=True)
 _VALUE_HOLDS: Final = Step("4", "signature value", ok=True)
@@ -349,6 +352,10 @@ def _order_step(
             detail = f"the {what} lies after {'the stamp' if stamped_at else 'the verification time'}"
             sub = SubIndication.TIMESTAMP_ORDER_FAILURE
             return failed("11", "order of times", detail, sub, Verdict.INDETERMINATE)
+    if stamped_at is not None and stamped_at - record.event_time > STAMPED_LATE:
+        late = str(stamped_at - record.event_time).partition(".")[0]
+        detail = f"stamped {late} after the time the event claims; nobody else vouches for that earlier time"
+        return Step("11", "order of times", ok=None, detail=detail)
     return _IN_ORDER
 
 

@@ -8,18 +8,14 @@ import asyncio
 import mmap
 import os
 import re
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
-from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.ports import BytesSource
 from evidence.verify.bundle import verify_bundle
 from kephs.bench import bulk
@@ -29,12 +25,10 @@ from kephs.bench.instance import Instance, login_of, serving
 from kephs.bench.letters import BigLetter, write_big
 from kephs.bench.site import Site
 from kephs.bench.stage import share_ms
-from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
-from kephs.cli.beside import open_beside
+from kephs.bootstrap import open_seal_policy, open_trust
+from kephs.cli.workbench import open_workbench
 from kephs.ledger.keys import open_ledger_key
 from kephs.usecases.proof.bundle import MakeBundle, ReadyBundle
-from kephs.usecases.proof.prove import Prove
-from kephs.usecases.proof.publish_ledger import PublishLedger
 
 WIRE_BYTES: Final = 25_000_000
 DECODED_BYTES: Final = WIRE_BYTES * 57 // 78  # as base64 lines
@@ -101,26 +95,8 @@ def _send(ours: Instance, letter: BigLetter, head: bytes) -> None:
 @asynccontextmanager
 async def _making(ours: Instance) -> AsyncIterator[MakeBundle]:
     """Open the instance beside its server, as `kephs bundle` does."""
-    settings = ours.settings
-    trust = open_trust(settings)
-    async with (
-        open_beside(settings) as beside,
-        open_sealing(settings) as sealer,
-        aiohttp.ClientSession(auto_decompress=False) as session,
-    ):
-        revocation = HttpRevocation(
-            session, clock=beside.clock.now, trust=trust, nonces=lambda: secrets.token_bytes(16),
-            settings=HttpRevocationSettings(timeout=settings.trust.revocation_seconds),
-        )  # fmt: skip
-        publishing = PublishLedger(
-            beside.store, open_ledger_key(settings), beside.clock, alarm=lambda _cause: None,
-            every=timedelta(seconds=settings.ledger.checkpoint_seconds),
-        )  # fmt: skip
-        yield MakeBundle(
-            store=beside.store, blobs=beside.blobs, sealer=sealer, revocation=revocation, trust=trust,
-            policy=open_seal_policy(settings), offload=beside.offload, clock=beside.clock,
-            ledger=Prove(beside.store, publishing),
-        )  # fmt: skip
+    async with open_workbench(ours.settings) as bench:
+        yield await bench.bundles()
 
 
 async def _round(

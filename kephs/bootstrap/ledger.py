@@ -43,7 +43,7 @@ class PublicLedger:
 
     def lanes(self) -> list[Lane]:
         """Return the ledger's work for the worker."""
-        anchor = AnchorAudit(self.store, self.clock)
+        anchor = AnchorAudit(self.store, self.clock, alarm=_alarm)
         return ledger_lanes(self.clock, self.publish, self.gather, anchor)
 
     @asynccontextmanager
@@ -87,6 +87,10 @@ def open_public_ledger(
 
 def _contradiction(cause: str) -> None:
     log.error("ledger.contradiction", cause=cause)
+
+
+def _alarm(event: str, detail: str) -> None:
+    log.error(event, detail=detail)
 
 
 def _not_cosigned(cause: str) -> None:

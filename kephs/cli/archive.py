@@ -1,4 +1,4 @@
-"""``kephs archive``: the archive of twenty years: status, seal, verify, rebuild, move, renew, simulate."""
+"""``kephs archive``: the archive of twenty years: status, seal, verify, rebuild, move, renew."""
 
 import importlib
 from collections.abc import Coroutine, Mapping
@@ -30,7 +30,12 @@ if TYPE_CHECKING:  # the archive's weight is loaded by the commands that need it
 T = TypeVar("T")
 
 _MEGA: Final = 1_000_000
-_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType({"simulate": "kephs.cli.archive_simulate:command"})
+_ELSEWHERE: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "evidence": "kephs.cli.archive_evidence:command",
+        "simulate": "kephs.cli.archive_simulate:command",
+    }
+)
 
 
 class _Group(click.Group):
@@ -64,11 +69,12 @@ def status(directory: Path, as_json: bool) -> None:  # noqa: FBT001  # click's w
 
     Exit status: 0 nobody needs to do anything, 1 an object is damaged or evidence waits for too long.
     """
-    from kephs.cli.archive_work import archive_beside
+    from kephs.cli.workbench import open_workbench
     from kephs.usecases.archive.fixity import read_status
 
     async def look() -> tuple["ArchiveStatus", datetime]:
-        async with archive_beside(config_settings.load(directory)) as parts:
+        async with open_workbench(config_settings.load(directory)) as bench:
+            parts = await bench.archive()
             now = parts.clock.now()
             return await parts.store.read(lambda tx: read_status(tx, now, parts.rules.alarm_after)), now
 
@@ -89,11 +95,12 @@ def status(directory: Path, as_json: bool) -> None:  # noqa: FBT001  # click's w
 def seal(directory: Path, as_json: bool) -> None:  # noqa: FBT001
     """Seal everything that waits into objects now; the server does so by itself as it goes."""
     from evidence.ports import SignerUnavailableError, TimestampUnavailableError
-    from kephs.cli.archive_work import sealing_beside
+    from kephs.cli.workbench import open_workbench
 
     async def work() -> tuple[list[Any], str]:
         settings = config_settings.load(directory)
-        async with sealing_beside(settings) as archive:
+        async with open_workbench(settings) as bench:
+            archive = await bench.sealing()
             where = settings.archive.folder if settings.archive.kind == "files" else settings.archive.bucket
             return await archive.seal.seal_all(), str(where)
 
@@ -129,7 +136,7 @@ def verify(directory: Path, everything: bool, deep: bool, mbps: float | None, as
 
     Exit status: 0 all that was looked at is sound, 1 an object is damaged, 2 the store gave some not now.
     """
-    from kephs.cli.archive_work import archive_beside
+    from kephs.cli.workbench import open_workbench
 
     show = progress_to_terminal()
 
@@ -139,7 +146,8 @@ def verify(directory: Path, everything: bool, deep: bool, mbps: float | None, as
             click.echo(text, nl=False, err=True)
 
     async def work() -> "FixityResult":
-        async with archive_beside(config_settings.load(directory)) as parts:
+        async with open_workbench(config_settings.load(directory)) as bench:
+            parts = await bench.archive()
             pace = None if mbps is None else mbps * _MEGA
             return await parts.check().run(
                 everything=everything, deep=deep, octets_per_second=pace, progress=progress
@@ -213,12 +221,13 @@ def renew(directory: Path, at_once: bool, as_json: bool) -> None:  # noqa: FBT00
     One time stamp covers all. Old revocation data is collected first.
     """
     from evidence.ports import TimestampUnavailableError
-    from kephs.cli.archive_work import preserving
+    from kephs.cli.workbench import open_workbench
     from kephs.ports.preservation import RenewalReason
     from kephs.usecases.archive.preserve import MaterialMissingError
 
     async def work() -> Any:
-        async with preserving(config_settings.load(directory)) as preserve:
+        async with open_workbench(config_settings.load(directory)) as bench:
+            preserve = await bench.preserving()
             return await (preserve.renew(RenewalReason.YEARLY, "sha256") if at_once else preserve.run())
 
     try:
@@ -249,7 +258,7 @@ def move(directory: Path, target: str | None, as_json: bool) -> None:  # noqa: F
 
     Each is read back from its new place before its row names it. The old copies stay: stores are write-once.
     """
-    from kephs.cli.archive_work import archive_beside
+    from kephs.cli.workbench import open_workbench
     from kephs.usecases.archive.move import MoveResult
 
     show = progress_to_terminal()
@@ -259,7 +268,8 @@ def move(directory: Path, target: str | None, as_json: bool) -> None:  # noqa: F
             click.echo(f"\r\033[K{objects} objects, {octets / _MEGA:,.0f} MB", nl=False, err=True)
 
     async def work() -> tuple[MoveResult, str]:
-        async with archive_beside(config_settings.load(directory)) as parts:
+        async with open_workbench(config_settings.load(directory)) as bench:
+            parts = await bench.archive()
             to = target or parts.rules.place
             from kephs.bootstrap.objects import prove_objects
 
@@ -369,7 +379,8 @@ def _print_rebuild(found: "RebuildResult") -> None:
     click.echo("not in any object / hiçbir nesnede yok: accounts, messages, mailboxes, content")
     for name in found.homeless:
         click.echo(
-            f"NOT ENTERED  evidence {name}: its message is not known here; restore the messages, run again"
+            f"NOT ENTERED  evidence {name}: its message is not known here; restore the messages, run again; "
+            "until then: kephs archive evidence DIR ID FOLDER"
         )
     for name, cause in found.damaged:
         click.echo(f"DAMAGED      {name}: {cause}")

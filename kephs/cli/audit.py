@@ -4,8 +4,8 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -29,15 +29,15 @@ from kephs.cli.trust import opened
 from kephs.cli.trust_text import shown
 from kephs.domain.audit import GENESIS, AuditEntry
 from kephs.domain.audit_anchor import Anchored, RecordCheck
+from kephs.domain.audit_check import Expected
 from kephs.ledger.keys import open_ledger_key
 from kephs.ports import Tx
 from kephs.system import SystemClock
-from kephs.usecases.governance.anchor_audit import AnchorAudit, published_anchors
+from kephs.usecases.governance.anchor_audit import LATE, AnchorAudit, published_anchors, read_anchoring
 from storage.files.survey import UnreadableRow
 from storage.fsck.scope import CheckedTx
 
 _MOST: Final = 10_000
-_ANCHOR_LATE: Final = timedelta(days=2)
 
 
 @click.group()
@@ -77,16 +77,22 @@ def list_(directory: Path, after: int, limit: int, action: str, as_json: bool) -
 @click.option(
     "--head", metavar="NUMBER:DIGEST", help="An entry noted earlier: it must still be there, as it was."
 )
+@click.option(
+    "--archive", is_flag=True, help="Read the archive's copies of the entries and compare them too."
+)
 @json_option
 @guarded
-def verify(directory: Path, head: str | None, as_json: bool) -> None:  # noqa: FBT001
+def verify(directory: Path, head: str | None, archive: bool, as_json: bool) -> None:  # noqa: FBT001
     """Follow the whole chain, and compare it with its anchors in the ledger and with what was published.
 
-    Behind the last anchor the end could be cut off: note the head elsewhere, --head shows that too.
+    What lies in the archive must be here too. Behind the last anchor and the last object the end could be cut
+    off: kephs audit anchor closes that gap at once; or note the head elsewhere, --head shows that too.
     Exit status: 0 it holds, 1 it does not.
     """
     wanted = None if head is None else _read_head(head)
     found = run(_verify(directory, wanted))
+    if archive and found.problem is None:
+        found = replace(found, problem=_archived(directory))
     if as_json:
         print_json(found.plain())
     elif found.problem is None:
@@ -111,7 +117,10 @@ def anchor(directory: Path, as_json: bool) -> None:  # noqa: FBT001
     elif entered is None:
         click.echo("nothing new to anchor / defterde zaten kayıtlı")
     else:
-        click.echo(f"entry {entered.number} of the ledger / defterin {entered.number}. kaydı")
+        click.echo(
+            f"entry {entered.number} of the record is entry {entered.ledger_number} of the ledger / "
+            f"kaydın {entered.number}. satırı defterin {entered.ledger_number}. kaydı"
+        )
 
 
 @command.command()
@@ -122,20 +131,27 @@ def anchor(directory: Path, as_json: bool) -> None:  # noqa: FBT001
 def export(directory: Path, folder: Path, as_json: bool) -> None:  # noqa: FBT001
     """Write the whole record in clear, its anchors and their proofs, for an authority that checks it.
 
-    It names persons: hand it over as such data are handed over. kephs audit check FOLDER needs no instance.
+    The export is noted in the record, and that entry anchored, first: the export ends with it. It names
+    persons: hand it over as such data are handed over. kephs audit check FOLDER needs no instance.
+    Exit status: 0 written, 1 written, but anchored entries are gone: the record was cut.
     """
     from kephs.cli.audit_files import export as write  # the ledger's weight
+    from kephs.cli.beside import shell_user
     from kephs.cli.ledger_work import open_ledger
 
-    async def inside() -> tuple[int, int]:
+    async def inside() -> tuple[int, int, list[int]]:
         async with open_ledger(config_settings.load(directory)) as ledger:
-            return await write(ledger, folder)
+            return await write(ledger.store, ledger.prove, folder, SystemClock(), shell_user())
 
-    entries, anchors = run(inside())
+    entries, anchors, gone = run(inside())
     if as_json:
-        print_json({"folder": str(folder), "entries": entries, "anchors": anchors})
+        print_json({"folder": str(folder), "entries": entries, "anchors": anchors, "gone": gone})
     else:
         click.echo(f"{folder}: {entries} entries / kayıt, {anchors} anchors / çapa")
+        if gone:
+            click.echo(f"BROKEN / BOZUK: anchored entries are gone: {', '.join(map(str, gone[:10]))}")
+            click.echo("  -> keep a copy of the database, then restore it from a backup and report it")
+    raise click.exceptions.Exit(FAILED if gone else OK)
 
 
 @command.command(cls=Usage64Command)
@@ -143,11 +159,20 @@ def export(directory: Path, folder: Path, as_json: bool) -> None:  # noqa: FBT00
 @click.option("--log-key", required=True, metavar="VKEY", help="The ledger's public key, from elsewhere.")
 @click.option("--old", type=click.Path(path_type=Path, dir_okay=False), help="A checkpoint you kept.")
 @click.option("--old-at", metavar="TIME", help="When you got it (ISO 8601 with zone).")
+@click.option(
+    "--head", metavar="NUMBER:DIGEST", help="An entry of an earlier export: it must still be there."
+)
+@click.option("--asked", metavar="TIME", help="When you asked for the record: it may not end before.")
 @json_option
 @guarded
-def check(folder: Path, log_key: str, old: Path | None, old_at: str | None, as_json: bool) -> None:  # noqa: FBT001
-    """Check an exported record as a stranger: chain, anchors in the ledger, times.
+def check(
+    folder: Path, log_key: str, old: Path | None, old_at: str | None, head: str | None, asked: str | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:  # fmt: skip
+    """Check an exported record as a stranger: chain, anchors in the ledger, times, that its end is there.
 
+    Without --asked a record cut back to an older export looks like that export: compare the time printed
+    for its end with the time you asked.
     That its checkpoint is of the ledger that all see: kephs ledger audit --old YOURS --new FOLDER/checkpoint.
     Exit status: 0 everything holds, 1 the provider contradicts itself, 2 undecided, 64 wrong usage.
     """
@@ -155,8 +180,9 @@ def check(folder: Path, log_key: str, old: Path | None, old_at: str | None, as_j
     from kephs.cli.ledger import log_key as read_key
     from kephs.cli.ledger import moment, print_report
 
+    wanted = Expected(None if head is None else _read_head(head), moment("--asked", asked))
     report = look(
-        folder, read_key("--log-key", log_key), old, moment("--old-at", old_at), SystemClock().now()
+        folder, read_key("--log-key", log_key), old, moment("--old-at", old_at), SystemClock().now(), wanted
     )
     if as_json:
         print_json(report.to_json())
@@ -198,7 +224,7 @@ class _Found:
             f"{self.anchors} anchors in the ledger / defterde çapa, {self.published} published; "
             f"{behind} entries behind the last / son çapadan sonra {behind} kayıt"
         )
-        if self.open_since is not None and now - self.open_since > _ANCHOR_LATE:
+        if self.open_since is not None and now - self.open_since > LATE:
             yield "  ! not anchored for days: does the server's worker run? kephs audit anchor DIR"
 
 
@@ -219,6 +245,25 @@ async def _verify(directory: Path, wanted: tuple[int, bytes] | None) -> _Found:
         return await store.read(lambda tx: _follow(tx, wanted, log))
 
 
+def _archived(directory: Path) -> str | None:
+    from kephs.cli.archive_work import told  # the archive's weight
+    from kephs.cli.workbench import open_workbench
+    from kephs.usecases.archive.compare_record import archived_problem
+
+    async def inside() -> str | None:
+        async with open_workbench(config_settings.load(directory)) as bench:
+            parts = await bench.archive()
+            return await archived_problem(parts.store, parts.reader)
+
+    try:
+        return run(inside())
+    except Exception as error:
+        ending = told(error)
+        if ending is None:
+            raise
+        raise ending from None
+
+
 def _follow(tx: Tx, wanted: tuple[int, bytes] | None, log: NoteVerifier) -> _Found:
     anchors = _all_anchors(tx)
     check = RecordCheck(anchors)
@@ -234,8 +279,12 @@ def _follow(tx: Tx, wanted: tuple[int, bytes] | None, log: NoteVerifier) -> _Fou
     head = f"{number}:{check.digest.hex()}" if number else ""
     if wanted is not None and wanted[0] > number:
         return _Found(number, head, f"entry {wanted[0]} was noted, and the record ends with {number}")
-    for problem in check.finish():
-        return _Found(number, head, f"entry {problem.number}: {problem.cause}")
+    gone = [f"entry {problem.number}: {problem.cause}" for problem in check.finish()]
+    missing = read_anchoring(tx).missing
+    if missing:
+        gone.append(f"the archive holds {missing} entries more: the end was cut off")
+    if gone:
+        return _Found(number, head, gone[0])
     published, cause = published_anchors(tx, anchors, log)
     since = check.first_open.at if check.first_open is not None else None
     anchored = max((one.number for one in anchors), default=0)

@@ -2,24 +2,18 @@
 
 import os
 import secrets
-from datetime import timedelta
 from pathlib import Path
 
-import aiohttp
 import click
 
 from config import settings
 from config.settings import Settings
 from evidence.ports import SignerUnavailableError, TimestampUnavailableError
-from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
-from kephs.bootstrap.sealing import open_revocation
-from kephs.cli.beside import open_beside, shell_user
+from kephs.cli.beside import shell_user
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
-from kephs.ledger.keys import open_ledger_key
+from kephs.cli.workbench import open_workbench
 from kephs.usecases.governance.note_process import MESSAGE_BUNDLED, note_reading
-from kephs.usecases.proof.bundle import BundleFault, BundleUnavailableError, MakeBundle, ReadyBundle
-from kephs.usecases.proof.prove import Prove
-from kephs.usecases.proof.publish_ledger import PublishLedger
+from kephs.usecases.proof.bundle import BundleFault, BundleUnavailableError, ReadyBundle
 
 _CURES = {
     BundleFault.NO_SUCH_MESSAGE: "give the id in the reply to the submission, or the Message-ID",
@@ -29,7 +23,7 @@ _CURES = {
     BundleFault.EVIDENCE_UNSTAMPED: "try again when a time-stamping authority answers",
     BundleFault.LEDGER_BROKEN: "run kephs fsck DIR",
     BundleFault.REVOCATION_SILENT: "try again when OCSP or CRL answers",
-    BundleFault.ARCHIVE_SILENT: "see kephs archive status DIR and kephs doctor DIR",
+    BundleFault.ARCHIVE_SILENT: "see kephs archive status DIR and kephs doctor DIR; then run it again",
 }
 
 
@@ -64,26 +58,11 @@ def command(directory: Path, message: str, out: Path, as_json: bool) -> None:  #
 
 
 async def _make(loaded: Settings, message: str, out: Path) -> ReadyBundle:
-    trust = open_trust(loaded)
-    async with (
-        open_beside(loaded) as beside,
-        open_sealing(loaded) as sealer,
-        aiohttp.ClientSession(auto_decompress=False) as session,
-    ):
-        clock = beside.clock
-        revocation = open_revocation(loaded, session, trust)
-        publishing = PublishLedger(
-            beside.store, open_ledger_key(loaded), clock, alarm=lambda _cause: None,
-            every=timedelta(seconds=loaded.ledger.checkpoint_seconds),
-        )  # fmt: skip
-        work = MakeBundle(
-            store=beside.store, blobs=beside.blobs, sealer=sealer, revocation=revocation, trust=trust,
-            policy=open_seal_policy(loaded), offload=beside.offload, clock=clock,
-            ledger=Prove(beside.store, publishing),
-        )  # fmt: skip
-        made = await work.make(message)
-        await note_reading(beside.store, clock, MESSAGE_BUNDLED, made.message_id, shell_user())
-        await beside.offload.run(_write, made, out)
+    async with open_workbench(loaded) as bench:
+        one = bench.beside
+        made = await (await bench.bundles()).make(message)
+        await note_reading(one.store, one.clock, MESSAGE_BUNDLED, made.message_id, shell_user())
+        await one.offload.run(_write, made, out)
     return made
 
 

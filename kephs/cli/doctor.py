@@ -9,7 +9,7 @@ import click
 from config.settings import Settings, SettingsError, load
 from kephs.bootstrap import open_trust
 from kephs.cli.doctor_archive import check_archive
-from kephs.cli.doctor_backlog import check_backlog
+from kephs.cli.doctor_backlog import check_backlog, check_foreign
 from kephs.cli.doctor_files import (
     check_database,
     check_disk,
@@ -87,6 +87,7 @@ def examine(
         *check_database(settings),
         *asyncio.run(check_queue(settings, now)),
         *asyncio.run(check_backlog(settings, now)),
+        *asyncio.run(check_foreign(settings, directory)),
         *registered,
         *check_trust(settings, now),
     ]

@@ -9,7 +9,6 @@ from typing import Final
 import aiohttp
 
 from config.settings import Settings, SettingsError
-from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.adapters.tsa_http import HttpTimestamper
 from evidence.adapters.tsa_identity import TsaEndpoint
 from evidence.ports import BytesSource, TimestampUnavailableError
@@ -18,6 +17,7 @@ from evidence.x509.certificates import CertificateError, certificate_facts
 from evidence.x509.chain import Chain, TrustStore, build_chain
 from evidence.x509.revocation import RevocationStatus
 from kephs.bootstrap import open_scanner, open_tsa_endpoints, read_seal
+from kephs.bootstrap.sealing import open_revocation
 from kephs.cli.doctor_files import lifetime
 from kephs.cli.doctor_ports import check_metrics, check_ports, listens
 from kephs.cli.findings import Finding, error, ok, warning
@@ -172,10 +172,7 @@ async def _revocation(
     chain = build_chain(facts, offered, trust, now)
     if not isinstance(chain, Chain):
         return
-    client = HttpRevocation(
-        session, clock=clock.now, trust=trust, nonces=lambda: secrets.token_bytes(16),
-        settings=HttpRevocationSettings(timeout=settings.trust.revocation_seconds),
-    )  # fmt: skip
+    client = open_revocation(settings, session, trust)
     for certificate, issuer in chain.links:
         answer = await client.status(certificate, issuer, now)
         name = certificate.subject_text

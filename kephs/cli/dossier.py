@@ -5,35 +5,29 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from hashlib import file_digest
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import click
 
 from config import settings
 from config.settings import Settings
 from evidence.ports import ByteSource, BytesSource, SignerUnavailableError, TimestampUnavailableError
-from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
-from kephs.bootstrap.sealing import open_revocation
-from kephs.cli.beside import open_beside, shell_user
+from kephs.cli.beside import shell_user
 from kephs.cli.bundle import _CURES as BUNDLE_CURES
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
+from kephs.cli.workbench import open_workbench
 from kephs.dossier.facts import DossierFacts, DossierTooLargeError, Language
 from kephs.dossier.pdf import FONT_FOLDER, FontsMissingError, Printer, PrinterMissingError
-from kephs.ledger.keys import open_ledger_key
 from kephs.usecases.governance.note_process import MESSAGE_PRINTED, note_reading
-from kephs.usecases.proof.bundle import BundleUnavailableError, MakeBundle
+from kephs.usecases.proof.bundle import BundleUnavailableError
 from kephs.usecases.proof.dossier import (
     DossierContentGoneError,
     DossierMovingError,
     MakeDossier,
     ReadyDossier,
 )
-from kephs.usecases.proof.prove import Prove
-from kephs.usecases.proof.publish_ledger import PublishLedger
 from kephs.usecases.proof.timeline import ShowTimeline
 
 LANGUAGES: Final = {
@@ -117,33 +111,17 @@ def _printer(fonts: Path) -> Printer:
 async def _make(
     loaded: Settings, message: str, out: Path, printer: Printer, languages: tuple[Language, ...]
 ) -> tuple[DossierFacts, int]:
-    trust = open_trust(loaded)
-    async with (
-        open_beside(loaded) as beside,
-        open_sealing(loaded) as sealer,
-        aiohttp.ClientSession(auto_decompress=False) as session,
-    ):
-        clock = beside.clock
-        publishing = PublishLedger(
-            beside.store, open_ledger_key(loaded), clock, alarm=lambda _cause: None,
-            every=timedelta(seconds=loaded.ledger.checkpoint_seconds),
-        )  # fmt: skip
-        bundles = MakeBundle(
-            store=beside.store, blobs=beside.blobs, sealer=sealer,
-            revocation=open_revocation(loaded, session, trust), trust=trust,
-            policy=open_seal_policy(loaded), offload=beside.offload, clock=clock,
-            ledger=Prove(beside.store, publishing),
-        )  # fmt: skip
-        timelines = ShowTimeline(beside.store, beside.blobs, beside.offload, clock, loaded.provider.domain)
+    async with open_workbench(loaded) as bench:
+        one = bench.beside
+        timelines = ShowTimeline(one.store, one.blobs, one.offload, one.clock, loaded.provider.domain)
         work = MakeDossier(
-            bundles, timelines, beside.offload, loaded.provider.legal_name, loaded.provider.domain,
+            await bench.bundles(), timelines, one.offload, loaded.provider.legal_name, loaded.provider.domain,
             test=loaded.test_pki.enabled,
         )  # fmt: skip
         ready = await work.make(message)
-        await note_reading(
-            beside.store, clock, MESSAGE_PRINTED, ready.facts.timeline.message_id, shell_user()
-        )
-        return await beside.offload.run(write_dossier, ready, out, printer, languages)
+        message_id = ready.facts.timeline.message_id
+        await note_reading(one.store, one.clock, MESSAGE_PRINTED, message_id, shell_user())
+        return await one.offload.run(write_dossier, ready, out, printer, languages)
 
 
 def write_dossier(

@@ -4,18 +4,17 @@ import os
 import secrets
 from pathlib import Path
 
-import aiohttp
 import click
 
 from config import settings
 from config.settings import Settings
-from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.ports import TimestampUnavailableError
 from evidence.verify.files import EVIDENCE_ENDING, RECORD_ENDING
 from evidence.xml.reader import format_time
-from kephs.bootstrap import open_seal_policy, open_timestamper, open_trust
-from kephs.cli.beside import open_beside, shell_user
+from kephs.bootstrap import open_seal_policy, open_timestamper
+from kephs.cli.beside import shell_user
 from kephs.cli.output import ExitError, guarded, instance_argument, json_option, print_facts, print_json, run
+from kephs.cli.workbench import open_workbench
 from kephs.usecases.governance.note_process import EVIDENCE_EXPORTED, note_reading
 from kephs.usecases.proof.export_evidence import Export, ExportEvidence, ExportFault, ExportUnavailableError
 
@@ -27,6 +26,7 @@ _CURES = {
     ExportFault.REVOCATION_SILENT: "try again when OCSP or CRL answers",
     ExportFault.TOO_LATE: "give the evidence with its evidence record: kephs bundle DIR MESSAGE OUT.kepdelil",
     ExportFault.TOO_LARGE: "issuers gave long lists; kephs bundle DIR MESSAGE OUT.kepdelil takes them",
+    ExportFault.ARCHIVE_SILENT: "see kephs archive status DIR and kephs doctor DIR; then run it again",
 }
 
 
@@ -39,8 +39,9 @@ _CURES = {
 def command(directory: Path, evidence_id: str, out: Path, as_json: bool) -> None:  # noqa: FBT001
     """Write EVIDENCE_ID to OUT.xml as XAdES-B-LTA: certificates, revocation data and an archive stamp inside.
 
-    Its evidence record, where it has one, goes beside it as OUT.ers: the earlier proof of time, for
-    kephs verify OUT.xml --trust DIR. Each export takes one time stamp, or two where none is inside yet.
+    Its evidence record, where it has one, goes beside it as OUT.ers, with all renewals: the earlier proof of
+    time, for kephs verify OUT.xml --trust DIR. Each export takes one time stamp, or two where none is inside
+    yet.
     """
     if out.suffix != EVIDENCE_ENDING:
         raise ExitError("file-name", f"{out}: the name of an export ends in .xml", "name it OUT.xml")
@@ -67,24 +68,16 @@ def command(directory: Path, evidence_id: str, out: Path, as_json: bool) -> None
 
 
 async def _make(loaded: Settings, evidence_id: str, out: Path) -> Export:
-    trust = open_trust(loaded)
-    async with (
-        open_beside(loaded) as beside,
-        open_timestamper(loaded, trust) as timestamper,
-        aiohttp.ClientSession(auto_decompress=False) as session,
-    ):
-        clock = beside.clock
-        revocation = HttpRevocation(
-            session, clock=clock.now, trust=trust, nonces=lambda: secrets.token_bytes(16),
-            settings=HttpRevocationSettings(timeout=loaded.trust.revocation_seconds),
-        )  # fmt: skip
+    async with open_workbench(loaded) as bench, open_timestamper(loaded, bench.trust) as timestamper:
+        one = bench.beside
         work = ExportEvidence(
-            store=beside.store, blobs=beside.blobs, timestamper=timestamper, revocation=revocation,
-            trust=trust, policy=open_seal_policy(loaded), offload=beside.offload, clock=clock,
+            store=one.store, blobs=one.blobs, timestamper=timestamper, revocation=await bench.revocation(),
+            trust=bench.trust, policy=open_seal_policy(loaded), offload=one.offload, clock=one.clock,
+            renewed=await bench.proofs(),
         )  # fmt: skip
         made = await work.export(evidence_id)
-        await note_reading(beside.store, clock, EVIDENCE_EXPORTED, made.evidence_id, shell_user())
-        await beside.offload.run(_write, made, out)
+        await note_reading(one.store, one.clock, EVIDENCE_EXPORTED, made.evidence_id, shell_user())
+        await one.offload.run(_write, made, out)
     return made
 
 

@@ -24,6 +24,7 @@ from kephs.ports.hand_over import PartsError
 from kephs.usecases.ending.foreign import ForeignMessage, ForeignReader, open_foreign
 from kephs.usecases.ending.hand_over_check import CheckHandOver
 from kephs.usecases.ending.take_over import KEY_FILE
+from kephs.usecases.proof.appendix import Appendix, AppendixError
 from kephs.usecases.proof.bundle import MakeBundle, ReadyBundle
 from kephs.usecases.proof.timeline import ShowTimeline, Timeline
 from storage.crypto import KeyMismatchError
@@ -119,8 +120,19 @@ async def foreign_bundle(settings: Settings, beside: Beside, shown: Shown) -> Re
     work = MakeBundle(
         store=shown.store, blobs=shown.blobs, sealer=_NoSealer(), revocation=_NobodySpeaks(),
         trust=shown.trust, policy=policy, offload=beside.offload, clock=beside.clock,
+        renewed=await shown.reader.rounds.as_of(rounds_sealed(shown.found)),
     )  # fmt: skip
     return await work.make(shown.found.message.message_id)
+
+
+def rounds_sealed(found: ForeignMessage) -> int:
+    """Return how many rounds of renewal its own provider's bundle was sealed with; 0 where there is none."""
+    if found.appendix is None:
+        return 0
+    try:
+        return Appendix.decode(found.appendix[1]).rounds
+    except AppendixError:
+        return 0
 
 
 class _NoSealer:

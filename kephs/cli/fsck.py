@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -9,8 +10,9 @@ from typing import Final
 import click
 
 from config import settings
-from kephs.bootstrap.archive import open_places
-from kephs.cli.beside import open_beside
+from kephs.bootstrap.archive import ObjectCipher, open_places
+from kephs.cli.beside import Beside, open_beside
+from kephs.cli.foreign import FOLDER, open_key
 from kephs.cli.output import (
     FAILED,
     OK,
@@ -21,11 +23,15 @@ from kephs.cli.output import (
     progress_to_terminal,
     run,
 )
+from kephs.instances.keys import open_keys
 from kephs.ledger.keys import open_ledger_key
 from kephs.ports.archive import ArchivedObject
 from kephs.system import SystemClock
+from kephs.usecases.archive.reading import ReadArchive
 from storage.fsck.archive import archived_rows, check_objects
+from storage.fsck.archived_entries import check_archived_entries, newest_objects
 from storage.fsck.check import Finding, FindingCode, check
+from storage.fsck.foreign import check_foreign
 
 _SHOWN: Final = 1_000  # lines of one run; --json lists all
 
@@ -33,6 +39,10 @@ _RESTORE: Final = "restore the database and the blobs from one backup; keep the 
 _TELL: Final = "this is a defect or tampering: keep a copy, then report it"
 _REBUILD: Final = "kephs archive rebuild DIR puts back what objects hold; if that does not help, report it"
 _COPY: Final = "bring a copy back under the same name (docs/archive.md), then kephs archive verify DIR"
+_TAKE_AGAIN: Final = (
+    "from the hand-over's folder, a copy of foreign/DOMAIN or a backup: kephs take-over DIR FOLDER --trust"
+    " ROOTS --key KEYFILE --by NAME puts back what is lost or changed (first delete a changed devir.json)"
+)
 _COUNT: Final = "only a count is wrong, nothing is lost; report it"
 
 SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
@@ -48,7 +58,7 @@ SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
         FindingCode.MESSAGE_STUCK: ("a message is not completed and nobody works on it", _TELL),
         FindingCode.MESSAGE_REFUSED_WITH_DELIVERIES: ("a refused message has deliveries", _TELL),
         FindingCode.MESSAGE_WITHOUT_DELIVERY: ("a recipient of an accepted message was left out", _TELL),
-        FindingCode.MESSAGE_CONTENT_MISSING: ("the content of a message under way is missing", _RESTORE),
+        FindingCode.MESSAGE_CONTENT_MISSING: ("content that a message needs is missing or altered", _RESTORE),
         FindingCode.DELIVERY_WITHOUT_MESSAGE: ("the message of a delivery is gone", _RESTORE),
         FindingCode.DELIVERY_WITHOUT_EVIDENCE: ("a delivery lacks the evidence of its state", _TELL),
         FindingCode.DELIVERY_EVIDENCE_EARLY: ("a delivery has evidence of a state it is not in", _TELL),
@@ -99,7 +109,10 @@ SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
         FindingCode.TRANSFER_CONTENT_MISSING: ("the content of a receipt on its way is missing", _RESTORE),
         FindingCode.LEDGER_GAP: ("the ledger has a gap", _TELL),
         FindingCode.LEDGER_BROKEN: ("the ledger's chain is broken", _TELL),
-        FindingCode.LEDGER_UNKNOWN_EVIDENCE: ("the ledger names an evidence that is not stored", _RESTORE),
+        FindingCode.LEDGER_UNKNOWN_EVIDENCE: (
+            "the ledger names an evidence that is not stored",
+            f"{_RESTORE}; kephs archive evidence DIR ID FOLDER reads what an object holds of it",
+        ),
         FindingCode.LEDGER_OTHER_DIGEST: ("the ledger has another digest of an evidence", _RESTORE),
         FindingCode.LEDGER_OTHER_TIME: ("the ledger has another time of an evidence", _RESTORE),
         FindingCode.LEDGER_DOUBLED: ("an evidence is in the ledger twice", _TELL),
@@ -158,6 +171,7 @@ SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
         FindingCode.ARCHIVE_GAP: ("archived entries lie in no object", _REBUILD),
         FindingCode.ARCHIVE_DOUBLED: ("archived entries lie in two objects", _TELL),
         FindingCode.ARCHIVE_AHEAD: ("objects hold entries that are not here", _REBUILD),
+        FindingCode.ARCHIVE_OTHER_ENTRY: ("an entry is not the one that was archived", _TELL),
         FindingCode.ARCHIVE_DAMAGED: ("an object of the archive is quarantined", _COPY),
         FindingCode.ARCHIVE_RETENTION_SHORT: ("an object is kept for less than 20 years", _TELL),
         FindingCode.ARCHIVE_ROUND_MISSING: ("a round of renewal is missing", _RESTORE),
@@ -171,6 +185,16 @@ SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
             "the archive's store holds objects that no row names",
             "harmless: a kill between object and row, or two processes at once; stores are write-once",
         ),
+        FindingCode.FOREIGN_MISSING: ("a file of a provider taken over is lost", _TAKE_AGAIN),
+        FindingCode.FOREIGN_ALTERED: ("a file of a provider taken over was changed", _TAKE_AGAIN),
+        FindingCode.FOREIGN_UNLISTED: (
+            "a file lies among those of a provider taken over that its manifest does not name",
+            "move it away: it is not part of the hand-over",
+        ),
+        FindingCode.FOREIGN_UNFINISHED: (
+            "a provider was not taken over to its end",
+            "harmless: run kephs take-over again, it goes on; or delete the folder",
+        ),
         FindingCode.ROW_UNREADABLE: ("a row of the database cannot be read", _RESTORE),
         FindingCode.BLOBS_ORPHANED: (
             "content is stored that no row names",
@@ -182,7 +206,9 @@ SENTENCES: Final[Mapping[FindingCode, tuple[str, str]]] = MappingProxyType(
 
 @click.command()
 @instance_argument
-@click.option("--deep", is_flag=True, help="Read every mailbox item and object of the archive too.")
+@click.option(
+    "--deep", is_flag=True, help="Read every mailbox item, archived object and file taken over too."
+)
 @json_option
 @guarded
 def command(directory: Path, deep: bool, as_json: bool) -> None:  # noqa: FBT001  # click's way
@@ -204,30 +230,40 @@ async def _check(directory: Path, counts: Counter[str], *, deep: bool) -> list[F
     report, loaded = _reporter(counts), settings.load(directory)
     log = open_ledger_key(loaded).verifier
     async with open_beside(loaded) as beside:
-        findings, rows = await beside.store.read(
+        findings, rows, archives = await beside.store.read(
             lambda tx: (
                 list(check(tx, beside.blobs, deep=deep, progress=report, log=log)),
                 list(archived_rows(tx)),
+                list(tx.foreign.archives()),
             )
         )
         if rows:
-            findings += await _objects(loaded, rows, report, deep=deep)
+            findings += await _objects(beside, rows, report, deep=deep)
+        key = partial(open_key, loaded)
+        findings += check_foreign(archives, directory / FOLDER, key, deep=deep, progress=report)
     if progress_to_terminal():
         click.echo("\r\033[K", nl=False, err=True)
     return findings
 
 
 async def _objects(
-    loaded: settings.Settings,
+    beside: Beside,
     rows: Sequence[ArchivedObject],
     report: Callable[[str, int], None],
     *,
     deep: bool,
 ) -> list[Finding]:
-    """Look for the archive's objects where their rows say."""
-    places = open_places(loaded, SystemClock())
+    """Look for the archive's objects where their rows say; hold what is in them against the rows."""
+    places = open_places(beside.settings, SystemClock())
     try:
-        return [one async for one in check_objects(rows, places, deep=deep, progress=report)]
+        findings = [one async for one in check_objects(rows, places, deep=deep, progress=report)]
+        told = {one.subject for one in findings}  # lost or altered: nothing in them can be compared
+        reader = ReadArchive(
+            beside.store, places, ObjectCipher(open_keys(beside.settings).objects), beside.offload
+        )
+        opened = [row for row in (rows if deep else newest_objects(rows)) if row.name not in told]
+        found = check_archived_entries(opened, reader, beside.store, report)
+        return findings + [one async for one in found]
     finally:
         for place in places.values():
             await place.close()

@@ -3,14 +3,12 @@
 import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import click
 
 from config.settings import Settings, SettingsError
@@ -19,22 +17,18 @@ from evidence.bundle.hand_over import HandedBy, HandOverError
 from evidence.x509.certificates import TEST_TRANSACTION_POLICY
 from evidence.x509.chain import TrustStore
 from evidence.x509.role import SealPolicy
-from kephs.bootstrap import open_seal_policy, open_sealing, open_trust
-from kephs.bootstrap.archive import ArchiveParts, ArchiveWork, open_archive, open_sealing_work
-from kephs.bootstrap.objects import prove_objects
-from kephs.bootstrap.sealing import open_revocation
-from kephs.cli.beside import Beside, open_beside
+from kephs.bootstrap.archive import ArchiveParts, ArchiveWork
+from kephs.cli.beside import Beside
 from kephs.cli.output import ExitError, progress_to_terminal, usage_error
+from kephs.cli.workbench import open_workbench
 from kephs.domain.trust_list import TrustListError, checked_name
-from kephs.instances.keys import open_keys, read_key
-from kephs.ledger.keys import open_ledger_key
+from kephs.instances.keys import read_key
 from kephs.ledger.server import published
 from kephs.ports.archive import ArchivedObject
 from kephs.ports.hand_over import PartsError
 from kephs.usecases.ending.hand_over import Handing, HandOver
 from kephs.usecases.ending.hand_over_guide import GUIDE, guide
 from kephs.usecases.proof.bundle import MakeBundle
-from kephs.usecases.proof.prove import Prove
 from kephs.usecases.proof.publish_ledger import PublishLedger
 from storage.files.journal import sync_directory
 from storage.hand_over_parts import FolderParts, KeyCipher
@@ -62,44 +56,19 @@ async def open_hand_over(settings: Settings, out: Path, key: Path, by: str) -> A
     Raises:
         SettingsError, SchemaError, ExitError: as `open_beside`, or the archive's store fails its probe.
     """
-    trust = open_trust(settings)
-    async with (
-        open_beside(settings) as beside,
-        open_sealing(settings) as sealer,
-        aiohttp.ClientSession(auto_decompress=False) as session,
-        AsyncExitStack() as stack,
-    ):
-        parts = await open_archive(
-            settings, beside.store, open_keys(settings).objects, trust, beside.offload, stack,
-            clock=beside.clock,
-        )  # fmt: skip
-        await prove_objects(parts.objects)
-        publish = PublishLedger(
-            beside.store, open_ledger_key(settings), beside.clock, alarm=lambda _cause: None,
-            every=timedelta(seconds=settings.ledger.checkpoint_seconds),
-        )  # fmt: skip
-        archive = open_sealing_work(
-            parts, blobs=beside.blobs, sealer=sealer, revocation=open_revocation(settings, session, trust),
-            publishing=publish, offload=beside.offload, clock=beside.clock,
-        )  # fmt: skip
+    async with open_workbench(settings) as bench:
+        one, publish = bench.beside, bench.publishing
+        archive, sealer = await bench.sealing(), await bench.sealer()
         work = HandOver(
-            store=beside.store, blobs=beside.blobs, read_object=_reader(parts), published=published,
-            parts=FolderParts(out, beside.offload.run), cipher=hand_over_key(key, make=True), sealer=sealer,
-            offload=beside.offload, clock=beside.clock, progress=progress(),
+            store=one.store, blobs=one.blobs, read_object=_reader(archive.parts), published=published,
+            parts=FolderParts(out, one.offload.run), cipher=hand_over_key(key, make=True), sealer=sealer,
+            offload=one.offload, clock=one.clock, progress=progress(),
         )  # fmt: skip
-        provider = settings.provider
+        provider, log = settings.provider, publish.verifier
         handed = HandedBy(provider.domain, provider.legal_name, provider.service_address, person(by))
-        log = publish.verifier
-        public = open_files(settings, trust, log.vkey)
-        bundles = MakeBundle(
-            store=beside.store, blobs=beside.blobs, sealer=sealer,
-            revocation=open_revocation(settings, session, trust), trust=trust,
-            policy=open_seal_policy(settings), offload=beside.offload, clock=beside.clock,
-            ledger=Prove(beside.store, publish),
-        )  # fmt: skip
-        yield HandingWork(
-            beside, archive, publish, work, Handing(handed, log.name, log.vkey, public), bundles
-        )
+        public = open_files(settings, bench.trust, log.vkey)
+        handing = Handing(handed, log.name, log.vkey, public)
+        yield HandingWork(one, archive, publish, work, handing, await bench.bundles())
 
 
 def _reader(parts: ArchiveParts) -> Callable[[ArchivedObject], Awaitable[bytes]]:

@@ -17,7 +17,7 @@ from evidence.ledger.audit import Witnesses, audit
 from evidence.ledger.merkle import MissingNodeError
 from evidence.ledger.notes import KeyKind, NoteError, NoteVerifier
 from evidence.report import Report, Step, SubIndication, Verdict, conclude
-from evidence.verify.files import exit_code
+from evidence.verify.files import RECORD_ENDING, exit_code
 from kephs.cli.output import (
     ExitError,
     Usage64Command,
@@ -65,7 +65,7 @@ _TURKISH: Final = MappingProxyType(
         "anchors": "defterdeki çapalar",
         "record and anchors": "kayıt ve çapalar",
         "times": "zamanlar",
-        "rest": "son çapadan sonrası",
+        "end": "kaydın sonu",
     }
 )
 _file = click.Path(path_type=Path, dir_okay=False)
@@ -136,9 +136,15 @@ def checkpoint(directory: Path, publish: bool, as_json: bool) -> None:  # noqa: 
 @click.argument("out", metavar="[OUT.proof]", required=False, type=_file)
 @guarded
 def prove(directory: Path, evidence_id: str, out: Path | None) -> None:
-    """Write the proof that an evidence is in the ledger; what is not published yet is published first."""
+    """Write the proof that an evidence is in the ledger; what is not published yet is published first.
+
+    Beside OUT.proof goes OUT.ers, the evidence's record as it stands today, with all renewals. It has none
+    where its time stamp is inside it and no round of renewal was made since.
+    """
     from kephs.usecases.proof.prove import NotInLedgerError
 
+    if out is not None and out.suffix == RECORD_ENDING:
+        raise ExitError("file-name", f"{out}: that is the name of a record", "name it OUT.proof")
     try:
         proof = _with_ledger(directory, lambda one: one.prove.one(evidence_id))
     except NotInLedgerError:
@@ -150,6 +156,7 @@ def prove(directory: Path, evidence_id: str, out: Path | None) -> None:
     if out is None:
         click.echo(proof.encode(), nl=False)
         return
+    _write_record(directory, evidence_id, out.with_suffix(RECORD_ENDING))
     out.write_bytes(proof.encode())
     click.echo(f"{out}: {proof.number}. kayıt / entry {proof.number} of {proof.size}")
 
@@ -235,8 +242,31 @@ def audit_(
 # --------------------------------------------------------------------------- shared
 
 
+def _write_record(directory: Path, evidence_id: str, path: Path) -> None:
+    """Write the record of an evidence as it stands today; a proof is good without one that cannot be had."""
+    from kephs.ports import BlobMissingError
+
+    try:
+        record = _with_ledger(directory, lambda one: one.record(evidence_id))
+    except BlobMissingError:
+        text = "delil okunamıyor, kaydı yazılmadı / the evidence cannot be read, its record was not written"
+        click.echo(f"{text}: kephs fsck DIR", err=True)
+        return
+    if record is not None:
+        path.write_bytes(record)
+    elif path.exists():
+        raise ExitError(
+            "other-record", f"{path} is the record of another evidence; this one has none",
+            "remove it, or give the proof another name",
+        )  # fmt: skip
+
+
 def _with_ledger(directory: Path, work: Callable[["LedgerWork"], Awaitable[T]]) -> T:
+    from evidence.stamps.renewal import RenewalError
+    from kephs.cli.archive_work import told
     from kephs.cli.ledger_work import open_ledger
+    from kephs.ports.objects import ObjectError
+    from kephs.usecases.archive.preserve_object import RenewalObjectError
     from kephs.usecases.proof.publish_ledger import LedgerContradictionError
 
     async def inside() -> T:
@@ -251,6 +281,8 @@ def _with_ledger(directory: Path, work: Callable[["LedgerWork"], Awaitable[T]]) 
             f"{error} / defter yayımlanandan farklı",
             "nothing is signed about it; keep a copy of everything, run kephs fsck DIR, then report it",
         ) from None
+    except (ObjectError, RenewalError, RenewalObjectError) as error:
+        raise (told(error) or error) from None
 
 
 def log_key(option: str, text: str) -> NoteVerifier:

@@ -3,15 +3,14 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 
 from config.settings import Settings
-from kephs.cli.beside import open_beside
+from kephs.cli.workbench import Workbench, open_workbench
 from kephs.instances.databases import InstanceStore
-from kephs.ledger.keys import open_ledger_key
 from kephs.ports import StoredCheckpoint
 from kephs.usecases.proof.prove import Prove
 from kephs.usecases.proof.publish_ledger import PublishLedger
+from kephs.usecases.proof.record_today import RecordToday
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +20,24 @@ class LedgerWork:
     store: InstanceStore
     publish: PublishLedger
     prove: Prove
+    bench: Workbench
 
     async def newest(self, *, publish: bool) -> StoredCheckpoint | None:
         """Return the newest checkpoint, after publishing what is new where that is asked for."""
         if publish:
             await self.publish.publish()
         return await self.store.read(lambda tx: tx.tree.checkpoint())
+
+    async def record(self, evidence_id: str) -> bytes | None:
+        """Return the record of an evidence as it stands today; None where its time stamp is inside.
+
+        Raises:
+            BlobMissingError, SettingsError: the evidence is gone, or the archive cannot be opened.
+            As `kephs.usecases.archive.archived_proof.ReadProofs.of`.
+        """
+        one = self.bench.beside
+        today = RecordToday(one.store, one.blobs, one.offload, await self.bench.proofs())
+        return await today.of(evidence_id)
 
 
 @asynccontextmanager
@@ -38,8 +49,6 @@ async def open_ledger(settings: Settings) -> AsyncIterator[LedgerWork]:
         SchemaError: the database is missing, or not at this program's revision.
         ExitError: the database cannot be read.
     """
-    signer = open_ledger_key(settings)
-    async with open_beside(settings) as beside:
-        every = timedelta(seconds=settings.ledger.checkpoint_seconds)
-        publish = PublishLedger(beside.store, signer, beside.clock, alarm=lambda _cause: None, every=every)
-        yield LedgerWork(beside.store, publish, Prove(beside.store, publish))
+    async with open_workbench(settings) as bench:
+        store, publish = bench.beside.store, bench.publishing
+        yield LedgerWork(store, publish, Prove(store, publish), bench)

@@ -129,6 +129,7 @@ class _Walk:
         self._settings, self._trip, self._limit = settings, trip, limit
         self._clock = SystemClock()
         self._signed = b""
+        self._user_message_id = f"<{secrets.token_hex(12)}@probe.{trip.sender.provider}>"
 
     async def all(self, stack: AsyncExitStack) -> None:
         """Take every step; on the first failure `_EndOfWalkError`."""
@@ -164,7 +165,9 @@ class _Walk:
     async def _sign(self) -> None:
         now = self._clock.now()
         async with self._step("sign") as say:
-            self._signed = await sign(_compose(self._trip, format_datetime(now)), self._trip.sender, now)
+            self._signed = await sign(
+                _compose(self._trip, format_datetime(now), self._user_message_id), self._trip.sender, now
+            )
             say.append(f"{len(self._signed):,} octets")
 
     async def _submit(self, client: aiosmtplib.SMTP) -> str:
@@ -183,7 +186,7 @@ class _Walk:
                 await inbox.wait_for(Message_ID=message_id)
                 say.append("in the recipient's mailbox")
             else:
-                await _evidence(mine, message_id, {EvidenceKind.DELIVERY})
+                await _evidence(mine, message_id, self._user_message_id, {EvidenceKind.DELIVERY})
                 say.append("evidence 40 has come")
 
     async def _fetch(self, inbox: Mailbox, message_id: str) -> bool:
@@ -209,7 +212,7 @@ class _Walk:
         if KepAddress.parse(self._trip.to, suffix=suffix).provider != self._settings.provider.domain:
             wanted.add(EvidenceKind.RELAY_ACCEPTANCE)
         async with self._step("evidence") as say:
-            found = await _evidence(mine, message_id, wanted)
+            found = await _evidence(mine, message_id, self._user_message_id, wanted)
             self._verify(found.values(), open_trust(self._settings))
             say.append(f"{', '.join(str(kind.value) for kind in sorted(found))} verified")
 
@@ -253,7 +256,7 @@ def _reason(error: BaseException, limit: float) -> str:
 
 
 async def _evidence(
-    mailbox: Mailbox, message_id: str, wanted: set[EvidenceKind]
+    mailbox: Mailbox, message_id: str, user_message_id: str, wanted: set[EvidenceKind]
 ) -> dict[EvidenceKind, bytes]:
     """Wait until the sender's Deliller holds these kinds; return all that there are.
 
@@ -264,7 +267,7 @@ async def _evidence(
     seen: set[int] = set()
     while True:
         await mailbox.select("Deliller")
-        for uid in await mailbox.about(message_id):
+        for uid in await mailbox.about(message_id, user_message_id):
             if uid not in seen:
                 seen.add(uid)
                 found.update(_inside(await mailbox.fetch(uid, "BODY.PEEK[]")))
@@ -303,12 +306,12 @@ def _kind(xml: bytes) -> EvidenceKind:
         raise ProbeError(f"an evidence cannot be read: {error}") from None
 
 
-def _compose(trip: Trip, date: str) -> bytes:
+def _compose(trip: Trip, date: str, user_message_id: str) -> bytes:
     message = EmailMessage(policy=SMTP)
     message["From"] = trip.sender.address
     message["To"] = trip.to
     message["Subject"] = "kephs probe"
     message["Date"] = date
-    message["Message-ID"] = f"<{secrets.token_hex(12)}@probe.{trip.sender.provider}>"
+    message["Message-ID"] = user_message_id
     message.set_content(_TEXT, cte="quoted-printable")
     return message.as_bytes()

@@ -206,7 +206,7 @@ def bundle(directory: Path, message: str, out: Path, as_json: bool) -> None:  # 
     """
     from config import settings
     from kephs.cli.beside import open_beside, shell_user
-    from kephs.cli.foreign import find_foreign, foreign_bundle
+    from kephs.cli.foreign import find_foreign, foreign_bundle, rounds_sealed
     from kephs.cli.hand_over_work import told
     from kephs.usecases.governance.note_process import MESSAGE_BUNDLED, note_reading
     from kephs.usecases.proof.bundle import BundleUnavailableError
@@ -223,9 +223,11 @@ def bundle(directory: Path, message: str, out: Path, as_json: bool) -> None:  # 
             ready = await foreign_bundle(loaded, beside, shown)
             await note_reading(beside.store, beside.clock, MESSAGE_BUNDLED, ready.message_id, shell_user())
             await beside.offload.run(_write, ready, out)
+            handed = len(await shown.reader.rounds.heads())
             return {
                 "message_id": ready.message_id, "provider": shown.found.domain, "evidence": ready.evidences,
                 "path": str(out), "log_key": shown.reader.manifest.ledger.vkey,
+                "renewals": rounds_sealed(shown.found), "renewals_handed": handed,
             }  # fmt: skip
 
     try:

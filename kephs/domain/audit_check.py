@@ -8,7 +8,12 @@ The record is lines of JSON, one entry each, in the form that `kephs.domain.audi
 4. record and anchors: every anchored entry is there and is the one that was anchored
 5. times: no entry claims a time from before an anchor it stands behind, or from after one it stands before
 6. older checkpoint: anchors that it has not yet do not claim to be older than it is
-7. rest: entries behind the last anchor are held by the chain alone
+7. end: the record ends with the entry of its own export (`RECORD_EXPORTED`), and that entry is anchored; an
+   entry that the reader noted earlier is still there; it does not end before the reader asked for it
+
+Step 7 is what finds a tail that was cut off: entries behind the last anchor are held by the chain alone, and
+a record that ends anywhere else than with its export may have gone on. One cut back to an older export ends
+with that one: whoever says when they asked (`Expected`) finds it.
 
 What contradicts itself is TOTAL-FAILED; what cannot be had is INDETERMINATE. That the checkpoint is of the
 ledger that everybody else sees is a check of its own: `kephs ledger audit`.
@@ -35,6 +40,8 @@ from kephs.domain.audit_anchor import (
     StatementError,
 )
 
+RECORD_EXPORTED: Final = "record.exported"
+"""The action that ends what is handed over: it is noted and anchored before the first line is written."""
 LINE_MAX: Final = 4 * 6 * TEXT_MAX + 200
 """Octets of the longest line: every character of every text escaped."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,7 +56,10 @@ class RecordFormError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ShownAnchor:
-    """An anchor as it is handed over: the statement's bytes and the ledger's proof of it."""
+    """An anchor as it is handed over: the statement's bytes and the ledger's proof of it.
+
+    An empty statement: the provider has the anchor, and no entry that it would be about.
+    """
 
     statement: bytes
     proof: bytes
@@ -61,6 +71,16 @@ class Held:
 
     note: bytes
     got: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the reader knows of the record's end from elsewhere."""
+
+    head: tuple[int, bytes] | None = None
+    """An entry noted earlier: its number and its digest."""
+    asked: datetime | None = None
+    """When they asked for the record."""
 
 
 def record_line(entry: AuditEntry) -> bytes:
@@ -105,7 +125,7 @@ def _entry(line: bytes, previous: bytes) -> AuditEntry:
 
 def check_record(
     lines: Iterable[bytes], anchors: Sequence[ShownAnchor], checkpoint: bytes, log: NoteVerifier,
-    at: datetime, *, held: Held | None = None,
+    at: datetime, *, held: Held | None = None, expected: Expected | None = None,
 ) -> Report:  # fmt: skip
     """Check a record against the ledger; the steps stand in the module's docstring.
 
@@ -116,18 +136,19 @@ def check_record(
         log: the ledger's key, from elsewhere than the record.
         at: time of the check, UTC.
         held: an older checkpoint of the reader's.
+        expected: what the reader knows of the end.
     """
     signed, opened = _checkpoint("2", "checkpoint", checkpoint, log)
     known, proven = _anchors(anchors, checkpoint, log, at)
     follow = RecordCheck(known)
     breaks: list[RecordBreak] = []
-    count, form = 0, Step("1", "record", ok=True)
+    end, form = _End(expected or Expected()), Step("1", "record", ok=True)
     try:
         for entry in read_record(lines):
             breaks += follow.take(entry)[: _SHOWN + 1]
             breaks = breaks[: 20 * _SHOWN]  # one is enough to fail; memory stays small
-            count = entry.number
-        form = Step("1", "record", ok=True, detail=f"{count} entries")
+            end.take(entry)
+        form = Step("1", "record", ok=True, detail=f"{end.count} entries")
     except RecordFormError as error:
         form = _failed("1", "record", str(error), SubIndication.FORMAT_FAILURE)
     breaks += follow.finish()
@@ -140,9 +161,10 @@ def check_record(
         _told("4", "record and anchors", breaks, BreakKind.ANCHOR),
         _told("5", "times", breaks, BreakKind.TIME),
         _order(known, held, log),
-        _rest(follow, known, count),
+        end.step(known),
     )
-    facts: dict[str, object] = {"entries": count, "anchors": len(known), "head": follow.digest.hex()}
+    head = f"{end.count}:{follow.digest.hex()}" if end.count else ""
+    facts: dict[str, object] = {"entries": end.count, "anchors": len(known), "head": head}
     if opened is not None:
         facts |= {"origin": opened.origin, "ledger_size": opened.size}
     return conclude("process record", steps, at, facts=facts)
@@ -166,6 +188,9 @@ def _anchors(
     known: dict[int, Anchored] = {}
     problems = []
     for shown in anchors:
+        if not shown.statement:
+            problems.append("the ledger has an anchor whose entry is gone")
+            continue
         try:
             said = Statement.read(shown.statement)
         except StatementError as error:
@@ -215,13 +240,52 @@ def _order(known: Sequence[Anchored], held: Held | None, log: NoteVerifier) -> S
     return Step("6", name, ok=True, detail=f"{old.size} entries of the ledger")
 
 
-def _rest(follow: RecordCheck, known: Sequence[Anchored], count: int) -> Step:
-    last = max((one.number for one in known), default=0)
-    if count <= last:
-        return Step("7", "rest", ok=True, detail="all is anchored")
-    since = follow.first_open.at if follow.first_open is not None else None
-    when = f" since {since:%Y-%m-%dT%H:%M:%SZ}" if since is not None else ""
-    return Step("7", "rest", ok=None, detail=f"{count - last} entries behind the last anchor{when}")
+class _End:
+    """Follows a record to its end."""
+
+    def __init__(self, expected: Expected) -> None:
+        self._expected = expected
+        self._last: AuditEntry | None = None
+        self._met: bytes | None = None  # the digest under the number that the reader noted
+
+    @property
+    def count(self) -> int:
+        """Return the number of the last entry."""
+        return 0 if self._last is None else self._last.number
+
+    def take(self, entry: AuditEntry) -> None:
+        """Follow one entry."""
+        self._last = entry
+        if self._expected.head is not None and self._expected.head[0] == entry.number:
+            self._met = entry.digest
+
+    def step(self, known: Sequence[Anchored]) -> Step:
+        """Return step 7.
+
+        Args:
+            known: the anchors that the ledger proves.
+        """
+        name, head, asked = "end", self._expected.head, self._expected.asked
+        if head is not None and self._met is None:
+            return _failed("7", name, f"entry {head[0]} was noted, and the record ends with {self.count}")
+        if head is not None and self._met != head[1]:
+            return _failed("7", name, f"entry {head[0]} is not the one that was noted")
+        newest = max(known, key=lambda one: one.number, default=None)
+        anchored = 0 if newest is None else newest.number
+        if newest is None or self.count != anchored or self._last is None or (
+            self._last.action != RECORD_EXPORTED
+        ):  # fmt: skip
+            detail = (
+                f"it ends with entry {self.count}, not with the anchored entry of its export: more may have "
+                f"followed; {max(0, self.count - anchored)} entries stand behind the last anchor"
+            )
+            missing = SubIndication.SIGNED_DATA_NOT_FOUND
+            return _failed("7", name, detail, missing, Verdict.INDETERMINATE)
+        until = f"{newest.at:%Y-%m-%dT%H:%M:%SZ}"
+        if asked is not None and newest.at < asked - TOLERANCE:
+            cause = f"it ends {until}, before it was asked for"
+            return _failed("7", name, cause, SubIndication.TIMESTAMP_ORDER_FAILURE)
+        return Step("7", name, ok=True, detail=f"exported {until}, all is anchored")
 
 
 def _failed(

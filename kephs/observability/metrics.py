@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from evidence.model.records import EvidenceKind
 from kephs.domain.lifecycle import TransferState
 from kephs.observability.archive import ArchiveFigures, archive_figures, archive_gauges
+from kephs.observability.audit import AuditFigures, audit_figures, audit_gauges
 from kephs.ports import Clock, Store, StoreUnavailableError, Tx
 
 log = structlog.get_logger()
@@ -83,6 +84,7 @@ class StoreFigures:
     oldest: Mapping[tuple[str, TransferState], float] = field(default_factory=dict)
     overdue: Mapping[str, float] = field(default_factory=dict)  # by lane
     archive: ArchiveFigures = field(default_factory=ArchiveFigures)
+    audit: AuditFigures = field(default_factory=AuditFigures)
     readable: bool = False
 
 
@@ -267,6 +269,7 @@ class Metrics:
             [((lane,), age) for lane, age in figures.overdue.items()],
         )  # fmt: skip
         yield from archive_gauges(figures.archive)
+        yield from audit_gauges(figures.audit)
         counters = getattr(self._store, "counters", None)
         if counters is not None:
             for name, help_text, value in (
@@ -319,4 +322,6 @@ def _store_figures(tx: Tx, now: datetime) -> StoreFigures:
     for peer in sorted({peer for peer, state in counts if state is TransferState.QUEUED}):
         due[f"relay {peer}"] = tx.transfers.next_due(peer)
     overdue = {lane: 0.0 if at is None else max(0.0, (now - at).total_seconds()) for lane, at in due.items()}
-    return StoreFigures(counts, oldest, overdue, archive_figures(tx, now), readable=True)
+    return StoreFigures(
+        counts, oldest, overdue, archive_figures(tx, now), audit_figures(tx, now), readable=True
+    )

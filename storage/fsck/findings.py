@@ -91,6 +91,7 @@ class FindingCode(StrEnum):
     ARCHIVE_GAP = "archive.gap"
     ARCHIVE_DOUBLED = "archive.doubled"
     ARCHIVE_AHEAD = "archive.ahead"
+    ARCHIVE_OTHER_ENTRY = "archive.other_entry"
     ARCHIVE_DAMAGED = "archive.damaged"
     ARCHIVE_RETENTION_SHORT = "archive.retention_short"
     ARCHIVE_ROUND_MISSING = "archive.round_missing"
@@ -98,6 +99,10 @@ class FindingCode(StrEnum):
     ARCHIVE_OBJECT_MISSING = "archive.object_missing"
     ARCHIVE_OBJECT_ALTERED = "archive.object_altered"
     ARCHIVE_OBJECT_UNKNOWN = "archive.object_unknown"
+    FOREIGN_MISSING = "foreign.missing"
+    FOREIGN_ALTERED = "foreign.altered"
+    FOREIGN_UNLISTED = "foreign.unlisted"
+    FOREIGN_UNFINISHED = "foreign.unfinished"
     ROW_UNREADABLE = "row.unreadable"
     BLOBS_ORPHANED = "blobs.orphaned"
 

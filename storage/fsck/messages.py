@@ -80,7 +80,7 @@ class MessageCheck:
         if message.dispatch is not None:
             scope.unread.update((message.dispatch, d.account_id) for d in deliveries if d.gated)
         yield from self._owner(message)
-        yield from self._content(message)
+        yield from self._content(message, deliveries)
         covers: dict[str, tuple[int, ...]] = {}
         said = list(self._evidence_of(message, deliveries, evidence, covers))
         yield from message_states(message, deliveries, evidence, covers, scope.own)
@@ -106,12 +106,19 @@ class MessageCheck:
             detail = message.account_id or ""
             yield Finding(FindingCode.MESSAGE_WITHOUT_ACCOUNT, message.message_id, detail)
 
-    def _content(self, message: Submission) -> Iterator[Finding]:
-        """Look for what a message under way needs: its KEP message, and the original it is made of."""
-        if message.state is not MessageState.ACCEPTED:
-            return
-        original = message.digest_sha256 if message.origin is None else None
-        for what, sha256 in (("original", original), ("KEP message", message.dispatch)):
+    def _content(self, message: Submission, deliveries: Sequence[Delivery]) -> Iterator[Finding]:
+        """Look for what a message under way needs, and for what a bundle needs that lies in no mailbox."""
+        under_way = message.state is MessageState.ACCEPTED
+        original = message.digest_sha256 if under_way and message.origin is None else None
+        dispatch = message.dispatch
+        if (
+            dispatch is not None
+            and not under_way
+            and (any(one.peer is None for one in deliveries) or self._tx.blobs.get(dispatch) is None)
+        ):
+            dispatch = None  # read in mailboxes, or destroyed with the original (`storage.fsck.erasures`)
+        named = (("original", original), ("KEP message", dispatch), ("material", message.material))
+        for what, sha256 in named:
             try:
                 if sha256 is not None:
                     self._scope.look(sha256, read=self._scope.deep)

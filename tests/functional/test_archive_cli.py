@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,31 +19,33 @@ INDEX = (
 )  # fmt: skip
 
 
-def demo(directory: Path) -> dict:
+def demo(directory: Path) -> dict[str, Any]:
     done = subprocess.run(
         [KEPHS, "demo", "--once", "--json", "--dir", str(directory)],
         capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout)
+    facts: dict[str, Any] = json.loads(done.stdout)
+    return facts
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     directory = tmp_path_factory.mktemp("demo")
     return directory, demo(directory)
 
 
 @pytest.fixture
-def home(shown: tuple[Path, dict], tmp_path: Path) -> Path:
+def home(shown: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
     """Return a copy of hs91 as the demo left it, stopped; its settings name no path outside it."""
     copy = tmp_path / "hs91"
     shutil.copytree(shown[0] / "hs91", copy)
     return copy
 
 
-def told(done: Done) -> dict:
-    return json.loads(done.stdout)
+def told(done: Done) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(done.stdout)
+    return facts
 
 
 def delete_index(home: Path) -> None:
@@ -57,7 +60,7 @@ def objects(home: Path, kind: str = "delil") -> list[Path]:
     return sorted((home / "data" / "archive" / "objects" / kind).rglob("[0-9]*.kepa"))
 
 
-def test_the_demo_archives_its_evidence_and_says_where(shown: tuple[Path, dict]) -> None:
+def test_the_demo_archives_its_evidence_and_says_where(shown: tuple[Path, dict[str, Any]]) -> None:
     directory, summary = shown
     assert [one["provider"] for one in summary["archives"]] == ["hs91.kep.tr", "hs92.kep.tr"]
     for one in summary["archives"]:
@@ -78,11 +81,12 @@ def test_rebuild_after_deleting_the_index_gives_the_same_fsck_result(home: Path)
     assert result["whole"]
     assert result["evidence"] == 7
     assert told(kephs("fsck", home, "--deep", "--json")) == before
+    assert told(kephs("audit", "verify", home, "--archive", "--json"))["holds"]
     again = told(kephs("archive", "rebuild", home, "--json"))
     assert (again["whole"], again["evidence"], again["known"]) == (True, 0, 7)
 
 
-def test_a_rebuilt_provider_goes_on_as_before(tmp_path: Path, shown: tuple[Path, dict]) -> None:
+def test_a_rebuilt_provider_goes_on_as_before(tmp_path: Path, shown: tuple[Path, dict[str, Any]]) -> None:
     directory = tmp_path / "demo"
     shutil.copytree(shown[0], directory)
     for name in ("hs91", "hs92"):
@@ -91,6 +95,46 @@ def test_a_rebuilt_provider_goes_on_as_before(tmp_path: Path, shown: tuple[Path,
     assert demo(directory)["passed"]
     for name in ("hs91", "hs92"):
         assert told(kephs("fsck", directory / name, "--deep", "--json"))["clean"]
+
+
+def forget_newest_message(home: Path) -> str:
+    """Leave the database as a backup from before the newest message has it."""
+    connection = sqlite3.connect(home / "data" / "kephs.db")
+    ((message,),) = connection.execute("SELECT max(message_id) FROM messages").fetchall()
+    of = "SELECT delivery_id FROM deliveries WHERE message_id = ?"
+    connection.execute(f"DELETE FROM items WHERE delivery_id IN ({of})", (message,))
+    for table in ("deliveries", "transfers", "bundle_appendices", "messages"):
+        connection.execute(f"DELETE FROM {table} WHERE message_id = ?", (message,))
+    connection.commit()
+    connection.close()
+    return str(message)
+
+
+def test_evidence_of_a_message_that_the_backup_did_not_have_is_read_out_of_the_archive(
+    shown: tuple[Path, dict[str, Any]], home: Path, tmp_path: Path
+) -> None:
+    delete_index(home)
+    message = forget_newest_message(home)
+    done = kephs("archive", "rebuild", home, "--json", ok=False)
+    lost = told(done)["without_message"]
+    assert done.returncode == 1
+    assert len(lost) >= 2
+    assert "kephs archive evidence" in kephs("archive", "rebuild", home, ok=False).stdout
+    out = tmp_path / "out"
+    found = told(kephs("archive", "evidence", home, message, out, "--json"))
+    assert {one["evidence"] for one in found["evidence"]} == set(lost)
+    xml = sorted(out.glob("*.xml"))
+    assert len(xml) == len(lost)
+    kephs("verify", *xml, "--trust", shown[0] / "trust")
+    kephs("archive", "evidence", home, lost[0], tmp_path / "one")
+    assert len(list((tmp_path / "one").glob("*.xml"))) == 1
+    assert lost[0] in kephs("audit", "list", home, "--action", "evidence.exported").stdout
+    assert "no-such-evidence" in kephs("archive", "evidence", home, "x", tmp_path / "x", ok=False).stderr
+    (path,) = objects(home)
+    path.unlink()
+    refused = kephs("archive", "evidence", home, lost[0], tmp_path / "two", ok=False)
+    assert "archive-" in refused.stderr
+    assert not (tmp_path / "two").exists()
 
 
 def test_fixity_finds_a_flipped_byte_until_a_copy_comes_back(home: Path) -> None:
@@ -119,6 +163,11 @@ def test_fixity_finds_a_flipped_byte_until_a_copy_comes_back(home: Path) -> None
 
 def test_a_lost_object_is_found_by_fsck_and_by_rebuild(home: Path) -> None:
     (path,) = objects(home)
+    (records, *_) = objects(home, "surec")
+    kept = records.read_bytes()
+    records.unlink()
+    assert "archive-" in kephs("audit", "verify", home, "--archive", ok=False).stderr
+    records.write_bytes(kept)
     path.unlink()
     for side in path.parent.glob(".*.json"):
         side.unlink()

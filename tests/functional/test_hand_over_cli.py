@@ -2,8 +2,11 @@
 
 import json
 import shutil
+import sqlite3
 import subprocess
+import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +24,11 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Handed:
-    """What hs91 left behind."""
+    """What hs91 left behind; ``early``: the bundle as it was sealed before a round of renewal."""
 
     site: Site
     answer: Answer
+    early: Path
     bundle: Path
     out: Path
     key: Path
@@ -57,8 +61,8 @@ def handed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handed]:
             return bool(shown["recipients"][0]["state"] == "delivered")
 
         until(there, "the delivery")
-        bundle = folder / "old.kepdelil"
-        kephs("bundle", site.home, answer.message_id, bundle)
+        early, bundle = folder / "early.kepdelil", folder / "old.kepdelil"
+        kephs("bundle", site.home, answer.message_id, early)
         trust = folder / "roots"
         trust.mkdir()
         for path in (site.home / "trust").iterdir():
@@ -66,12 +70,30 @@ def handed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handed]:
                 shutil.copy(path, trust)
         kephs("archive", "seal", site.home)
         kephs("archive", "renew", site.home, "--now")
+        _handed_without_bundles(site.home, folder / "bare-0")
+        kephs("bundle", site.home, answer.message_id, bundle)
+        _handed_without_bundles(site.home, folder / "bare-1", more_rounds=1)
         out, key = folder / "out", folder / "devir.key"
         done = kephs("hand-over", site.home, out, "--key", key, "--by", "Derya Devir", "--json")
         site.stop()
-        yield Handed(site, answer, bundle, out, key, trust, json.loads(done.stdout))
+        yield Handed(site, answer, early, bundle, out, key, trust, json.loads(done.stdout))
     finally:
         site.close()
+
+
+def _handed_without_bundles(home: Path, folder: Path, *, more_rounds: int = 0) -> None:
+    """Hand a copy over as it stands: no bundle is sealed anew, whatever rounds came after it."""
+    copy = folder / "home"
+    shutil.copytree(home, copy, ignore=shutil.ignore_patterns("clamd", "run", "kephs.db*"))
+    (copy / "run").mkdir()
+    with (
+        closing(sqlite3.connect(home / "data" / "kephs.db")) as source,
+        closing(sqlite3.connect(copy / "data" / "kephs.db")) as target,
+    ):
+        source.backup(target)
+    for _ in range(more_rounds):
+        kephs("archive", "renew", copy, "--now")
+    kephs("hand-over", copy, folder / "out", "--key", folder / "key", "--by", "Derya Devir", "--no-bundles")
 
 
 def verified(handed: Handed, folder: Path | None = None, *, key: bool = True, trust: bool = True) -> Done:
@@ -179,6 +201,31 @@ def test_an_old_bundle_still_verifies_and_the_successor_gives_the_same_octets(
     assert again.read_bytes() == handed.bundle.read_bytes()
     assert told["provider"] == "hs91.kep.tr"
     kephs("verify", again, "--trust", handed.trust, "--log-key", told["log_key"])
+    assert stamps_in(again) == [2, 2], "each record goes on in the round"
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_a_bundle_from_before_a_round_is_given_as_it_was_sealed_and_verifies(
+    handed: Handed, tmp_path: Path, rounds: int
+):
+    old = (handed.early, handed.bundle)[rounds]
+    assert stamps_in(old) == [1 + rounds, 1 + rounds]
+    home, again, bare = tmp_path / "hs94", tmp_path / "again.kepdelil", handed.out.parent / f"bare-{rounds}"
+    kephs("init", home, "--domain", "hs94.kep.tr")
+    kephs("take-over", home, bare / "out", "--trust", handed.trust, "--key", bare / "key", "--by", "Yetkili")
+    done = kephs("take-over", "bundle", home, handed.answer.message_id, again, "--json")
+    assert again.read_bytes() == old.read_bytes()
+    assert (json.loads(done.stdout)["renewals"], json.loads(done.stdout)["renewals_handed"]) == (
+        rounds, rounds + 1,
+    )  # fmt: skip
+    kephs("verify", again, "--trust", handed.trust)
+
+
+def stamps_in(bundle: Path) -> list[int]:
+    """Return how many time stamps each evidence record in a bundle has."""
+    with zipfile.ZipFile(bundle) as archive:
+        names = [one for one in archive.namelist() if one.startswith("delil/") and one.endswith(".ers")]
+        return [sum(map(len, read_record(archive.read(one)).chains)) for one in sorted(names)]
 
 
 def test_show_tells_what_happened_at_the_old_provider(handed: Handed, successor: Path):

@@ -413,3 +413,13 @@ def test_an_export_never_shows_less_than_before(ledger: Ledger):
     ledger.cheat.publish_anew(keep_older=False)
     done = kephs("ledger", "export", ledger.home, out, ok=False)
     assert "ledger-contradiction" in done.stderr
+
+
+def test_a_proof_is_given_even_where_the_evidence_itself_cannot_be_read(ledger: Ledger) -> None:
+    out = ledger.folder / "e3.proof"
+    done = kephs("ledger", "prove", ledger.home, "e3", out)
+    assert LedgerProof.read(out.read_bytes()).number == 3
+    assert "its record was not written: kephs fsck DIR" in done.stderr
+    assert not out.with_suffix(".ers").exists()
+    done = kephs("ledger", "prove", ledger.home, "e3", ledger.folder / "e3.ers", ok=False)
+    assert "[file-name]" in done.stderr

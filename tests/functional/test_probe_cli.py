@@ -5,6 +5,7 @@ import shutil
 import signal
 import smtplib
 import socket
+import sqlite3
 import ssl
 import subprocess
 import tomllib
@@ -210,3 +211,40 @@ def test_no_log_names_an_address_a_subject_a_body_or_a_password(demo: Demo):
         "inbound.taken",
         "inbound.refused",
     } <= told
+
+
+def writes(demo: Demo, profile: str) -> None:
+    """Issue the register anew, with this profile for both providers."""
+    folder = demo.home / "register"
+    issue = json.loads((folder / "providers.json").read_text("utf-8"))
+    for one in issue["providers"]:
+        one["profile"] = profile
+        one["stamps"] = "batch" if profile == "kep-ts102640" else "per_evidence"
+    issue["sequence"] += 1
+    (folder / "providers.json").write_text(json.dumps(issue), "utf-8")
+    kephs(
+        "peers", "sign", folder / "providers.json",
+        "--key", folder / "operator.key", "--certificate", folder / "operator.crt",
+    )  # fmt: skip
+    for name in ("hs91", "hs92"):
+        kephs("peers", "import", demo.home / name, folder / "providers.json")
+
+
+def test_evidence_that_a_peer_writes_in_the_other_profile_is_found_too(demo: Demo):
+    writes(demo, "rem-baseline")
+    tried: list[dict[str, Any]] = []
+
+    def in_the_other_profile() -> bool:  # the servers see the register within a second
+        tried.append(demo.probe("--demo", demo.described, "--to", FATMA, "--limit", "10", ok=False)[1])
+        rows = sqlite3.connect(demo.home / "hs91" / "data" / "kephs.db")
+        query = "SELECT profile FROM evidence WHERE message_id = ? AND kind = 40"
+        profiles = rows.execute(query, (tried[-1]["message_id"],)).fetchall()
+        rows.close()
+        return profiles == [("rem-baseline",)]
+
+    try:
+        until(in_the_other_profile, "a receipt in the other profile", 40)
+        assert tried[-1]["passed"] is True, tried[-1]
+        assert tried[-1]["steps"][-1]["detail"] == "10, 20, 40, 60 verified"
+    finally:
+        writes(demo, "kep-ts102640")

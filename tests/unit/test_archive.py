@@ -1,9 +1,12 @@
 """Evidence and process records leave for the archive in order, once, and whole (KEP-RT-01)."""
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import Any
 
 import pytest
 
@@ -12,7 +15,7 @@ from evidence.bundle.archive_read import judge_object
 from evidence.ledger.proof import LedgerProof, check_proof
 from evidence.report import Verdict
 from evidence.x509.chain import TrustStore
-from kephs.ports.objects import ObjectUnavailableError
+from kephs.ports.objects import ObjectRef, ObjectStore, ObjectUnavailableError
 from kephs.usecases.archive.material import whole_material
 from kephs.usecases.archive.seal import ArchiveRules, MaterialSilentError, years_after
 from tests.support.archive_world import ArchiveWorld, DiedError, archive_world
@@ -156,6 +159,43 @@ async def test_killed_after_the_object_is_written_it_is_found_and_taken() -> Non
     await archive.seal.seal_all()
     spans = [(one.first, one.last) for one in await objects_of(archive)]
     assert spans == [(1, 4), (5, 6)]
+    await assert_each_entry_lies_in_exactly_one_object(archive)
+    assert archive.alarms == []
+
+
+@dataclass
+class Beside:
+    """An object store whose first put finds that another process has just sealed the same."""
+
+    inner: ObjectStore
+    other: Callable[[], Awaitable[object]] | None
+
+    async def put(self, name: str, data: bytes, retain_until: datetime) -> ObjectRef:
+        if self.other is not None:
+            other, self.other = self.other, None
+            with suppress(DiedError):
+                await other()
+        return await self.inner.put(name, data, retain_until)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["noted", "put, and not noted yet"])
+@pytest.mark.parametrize("size", [1, 1000])
+async def test_what_another_process_seals_at_the_same_moment_is_sealed_once(size: int, dies: bool) -> None:
+    archive = await archive_world(objects_of=size)
+    await archive.letters(2)
+    other = archive.sealing(archive.rules)
+
+    async def beside() -> None:
+        archive.objects.after = int(dies)
+        await (other.seal_due() if size == 1000 else other.seal_all())
+
+    archive.forward(MINUTE)
+    ours = archive.sealing(archive.rules)
+    ours._objects = Beside(archive.objects, beside)
+    await ours.seal_all()
     await assert_each_entry_lies_in_exactly_one_object(archive)
     assert archive.alarms == []
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from evidence.ledger.notes import NoteSigner
 from evidence.ports import BytesSource, Sealing
+from evidence.report import Verdict
 from evidence.verify.bundle import verify_bundle
 from evidence.x509.role import SealPolicy
 from kephs.testpki.issued import Issued
@@ -19,7 +20,7 @@ from kephs.usecases.proof.publish_ledger import PublishLedger
 from kephs.usecases.submission.results import Accepted, Refused
 from tests.support.pair import Pair, new_pair
 from tests.support.pki import AYSE_TCKN, ayse, shared_pki
-from tests.support.sealed import signer_of
+from tests.support.sealed import LocalTimestamper, signer_of
 from tests.support.world import AYSE, FATMA, MEHMET, Inline, LocalSealer, World, compose, new_world, signed
 
 LOG = NoteSigner("hs91.kep.tr/kephs-ledger", Ed25519PrivateKey.generate())
@@ -183,6 +184,29 @@ async def test_a_message_relayed_to_us_has_a_bundle_with_the_evidence_that_came_
     assert {f"delil/{stem}.{ending}" for stem in stems for ending in ("xml", "ers")} <= names(data)
     assert "kayit/20-RelayAcceptance.proof" in names(data)
     assert "kayit/10-SubmissionAcceptance.proof" not in names(data), "it is in the other's ledger"
+
+
+async def test_where_a_peers_authority_has_ended_the_bundle_is_made_and_leaves_the_peers_evidence_open(
+    pair: Pair,
+) -> None:
+    ends = shared_pki().issue_tsa(not_after=pair.clock.at + timedelta(days=30))
+
+    async def stamp(digest: bytes) -> bytes:
+        return await LocalTimestamper(pair.clock.at, ends).stamp(digest)
+
+    pair.here.tsa.stamp = stamp  # type: ignore[method-assign]
+    message_id = await pair.send()
+    await pair.work()
+    early = await made(pair.there, message_id)
+    assert check(pair.there, early).passed
+    pair.clock.at += timedelta(days=60)
+    report = check(pair.there, await made(pair.there, message_id))
+    step = report.failing_step
+    assert step is not None
+    assert (report.verdict, step.name) == (Verdict.INDETERMINATE, "evidence")
+    assert "10-SubmissionAcceptance" in step.detail
+    with pytest.raises(BundleUnavailableError, match="does not verify"):  # its own provider must renew it
+        await made(pair.here, message_id)
 
 
 async def test_faults_have_their_codes(world: World) -> None:

@@ -1,5 +1,6 @@
 """A bundle made after a round of renewal brings the renewed record and passes offline; before, nothing changes."""
 
+import secrets
 from datetime import timedelta
 from io import BytesIO
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from evidence.bundle.zip_store import read_archive
 from evidence.ports import BytesSource
 from evidence.stamps.ers import read_record
+from evidence.stamps.timestamps import build_request, parse_response
 from evidence.verify.bundle import verify_bundle
 from kephs.ports.objects import ObjectUnavailableError
 from kephs.ports.preservation import RenewalReason
@@ -18,6 +20,7 @@ from kephs.usecases.archive.preserve_records import RenewedRecords
 from kephs.usecases.proof.bundle import BundleFault, BundleUnavailableError, MakeBundle
 from kephs.usecases.proof.prove import Prove
 from tests.support.archive_world import POLICY, ArchiveWorld, archive_world
+from tests.support.pki import shared_pki
 from tests.support.world import DOMAIN, Inline
 
 
@@ -25,11 +28,11 @@ class Stamps:
     """The world's authority as rounds ask it."""
 
     def __init__(self, archive: ArchiveWorld) -> None:
-        self._tsa = archive.world.tsa
+        self._clock = archive.world.clock
 
     async def stamp(self, digest: bytes, hash_name: str) -> bytes:
-        assert hash_name == "sha256"
-        return await self._tsa.stamp(digest)
+        request = build_request(digest, secrets.randbits(64), hash_name=hash_name)
+        return parse_response(shared_pki().timestamp_reply(request, self._clock.now()))
 
 
 def preserve(archive: ArchiveWorld) -> Preserve:
@@ -95,6 +98,16 @@ async def test_a_renewed_record_goes_into_the_bundle_and_passes_offline(rounds: 
     archive = await renewed(rounds)
     made = await bundle(archive)
     assert stamps_of(made) == [1 + rounds] * 2
+    report = verify_bundle(BytesSource(made), archive.world.trust, archive.world.clock.now(), POLICY)
+    assert report.passed, report.failing_step
+
+
+async def test_a_record_in_two_chains_goes_into_the_bundle_and_passes_offline() -> None:
+    archive = await renewed()
+    archive.forward(timedelta(minutes=1))
+    await preserve(archive).renew(RenewalReason.HASH, "sha512")
+    made = await bundle(archive)
+    assert stamps_of(made) == [3, 3]
     report = verify_bundle(BytesSource(made), archive.world.trust, archive.world.clock.now(), POLICY)
     assert report.passed, report.failing_step
 

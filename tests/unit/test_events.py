@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from evidence.model.cardinality import faults
@@ -294,6 +294,7 @@ def test_people_see_the_name_the_issuer_gave(reason, text):
     assert shown(reason) == text
 
 
+@example(details="RA01")  # the code of a success, as a peer's text
 @given(details=st.text(max_size=60))
 def test_no_details_of_a_peer_upset_the_reader(details):
     kind = EvidenceKind.NON_DELIVERY

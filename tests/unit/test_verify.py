@@ -319,3 +319,16 @@ def test_the_check_gives_what_callers_need():
     message = check_kep_message(BytesSource(dispatch()), trust(), LATER)
     assert message.records == (accepted().record,)
     assert message.original_sha256 == sha256(ORIGINAL).digest()
+
+
+# ------------------------------------------------------------------- stamped long after the event
+
+
+@pytest.mark.parametrize(("late", "told"), [(timedelta(minutes=59), False), (timedelta(hours=20), True)])
+def test_that_a_stamp_is_much_later_than_the_event_it_proves_is_told(late, told):
+    event = STAMPED - late
+    report = check(seal(record(event_time=event, submission_time=event)).xml)
+    assert report.passed, report.failing_step
+    (step,) = (one for one in report.steps if one.number == "11")
+    assert step.ok is (None if told else True)
+    assert ("20:00:00 after" in step.detail) is told

@@ -87,11 +87,15 @@ class Mailbox:
                     return int(uids[-1])
                 await self._idle()
 
-    async def about(self, message_id: str) -> list[int]:
-        """Return the UIDs of the receipts about one message."""
-        response = await self._client.uid_search(
-            f'HEADER X-REM-Message-Identifier "{message_id}"', charset=None
-        )
+    async def about(self, message_id: str, user_message_id: str | None = None) -> list[int]:
+        """Return the UIDs of the receipts about one message.
+
+        Receipts from ``rem-baseline`` providers name it by the client's Message-ID alone.
+        """
+        criteria = f'HEADER X-REM-Message-Identifier "{message_id}"'
+        if user_message_id is not None:
+            criteria = f'OR {criteria} HEADER REM-UAMessageIdentifier "{user_message_id}"'
+        response = await self._client.uid_search(criteria, charset=None)
         _check(response, "SEARCH")
         return [int(uid) for uid in response.lines[0].split()]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from evidence.bundle.archive_object import ObjectKind
+from evidence.bundle.archive_read import ArchiveObject
 from kephs.ports import Store, Tx
 from kephs.ports.archive import ArchivedObject
 from kephs.usecases.archive.preserve_records import RenewedRecords
@@ -19,10 +20,18 @@ _ENDINGS: Final = (".ocsp", ".crl")
 
 @dataclass(frozen=True, slots=True)
 class ArchivedProof:
-    """The record as it stands today, and revocation data (DER) by file name without folder."""
+    """The record as it stands today, and revocation data (DER) by file name without folder.
+
+    ``rounds``: so many had been made; 0 where none covers the evidence.
+    """
 
     ers: bytes | None
     revocation: Mapping[str, bytes] = field(default_factory=dict)
+    rounds: int = 0
+
+    def files(self, ending: str) -> list[bytes]:
+        """Return the revocation data of a kind: ``.ocsp`` or ``.crl``."""
+        return [content for name, content in self.revocation.items() if name.endswith(ending)]
 
 
 class RenewedProofs(Protocol):
@@ -44,6 +53,7 @@ class ReadProofs:
 
     def __init__(self, store: Store, reader: ReadArchive, records: RenewedRecords) -> None:
         self._store, self._reader, self._records = store, reader, records
+        self._last: tuple[str, ArchiveObject] | None = None
 
     async def of(self, number: int, xml: bytes, ers: bytes | None) -> ArchivedProof:
         """Return what goes out with an evidence.
@@ -64,13 +74,21 @@ class ReadProofs:
             return ArchivedProof(ers)
         joined = await self._records.record_of(number, xml, ers)
         files = dict(await self._records.material_of(number))
-        one = await self._reader.open(row)
+        one = await self._opened(row)
         item = one.evidences[number - one.first]
         files |= {name: one.files[name] for name in item.material}
         revocation = {
             name.rpartition("/")[2]: content for name, content in files.items() if name.endswith(_ENDINGS)
         }
-        return ArchivedProof(joined, revocation)
+        rounds = self._records.newest
+        return ArchivedProof(joined, revocation, 0 if rounds is None else rounds.head.round.number)
+
+    async def _opened(self, row: ArchivedObject) -> ArchiveObject:
+        """Return an object; evidence of one message lies side by side, so the last one is remembered."""
+        last = self._last
+        if last is None or last[0] != row.name:
+            last = self._last = row.name, await self._reader.open(row)
+        return last[1]
 
 
 def _covered(tx: Tx, number: int) -> ArchivedObject | None:

@@ -73,6 +73,13 @@ class ArchiveRules:
 
 
 @dataclass(frozen=True, slots=True)
+class _ByAnother:
+    """Another process of ours sealed these entries; ``row`` where it was us who noted its object."""
+
+    row: ArchivedObject | None
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """What waits to be archived."""
 
@@ -164,8 +171,11 @@ class SealArchive:
         """Seal everything that may be sealed, due or not (commands, hand-over); raises as `seal_due`."""
         made: list[ArchivedObject] = []
         for kind in _KINDS:
-            while (one := await self._seal(kind)) is not None:
-                made.append(one)
+            last: tuple[int, datetime] | None = None
+            while (first := await self._first(kind)) is not None and first != last:
+                one = await self._seal(kind)
+                made += [] if one is None else [one]
+                last = first if one is None else None  # none is made where another process was first, too
         return made
 
     # --- when ---------------------------------------------------------------------------------
@@ -196,16 +206,27 @@ class SealArchive:
     async def _seal(self, kind: ObjectKind) -> ArchivedObject | None:
         if kind is ObjectKind.EVIDENCE:
             await self._publishing.publish()
-        first = await self._store.read(lambda tx: _first(tx, kind))
+        first = await self._first(kind)
         if first is None:
             return None
         number, at = first
         adopted = await self._adopt(kind, number, at)
         if adopted is not None:
             return adopted
-        return await (self._evidence(number) if kind is ObjectKind.EVIDENCE else self._process(number))
+        made = self._evidence if kind is ObjectKind.EVIDENCE else self._process
+        return await made(number, at)
 
-    async def _evidence(self, first: int) -> ArchivedObject | None:
+    async def _first(self, kind: ObjectKind) -> tuple[int, datetime] | None:
+        return await self._store.read(lambda tx: _first(tx, kind))
+
+    async def _by_another(self, kind: ObjectKind, first: int, at: datetime) -> _ByAnother | None:
+        """Say what a process that seals beside us did since we looked; None where it did nothing."""
+        adopted = await self._adopt(kind, first, at)
+        if adopted is None and await self._first(kind) == (first, at):
+            return None
+        return _ByAnother(adopted)
+
+    async def _evidence(self, first: int, at: datetime) -> ArchivedObject | None:
         limit = self._rules.objects_of
         rows = await self._store.read(lambda tx: gather(tx, first - 1, limit))
         if not rows.rows:
@@ -222,9 +243,13 @@ class SealArchive:
             if ref is not None:
                 paths = authority_paths(kept.authorities, kept.material)
                 return await self._note(ObjectKind.EVIDENCE, (first, last.number), ref, now, paths)
+            other = None if spare else await self._by_another(ObjectKind.EVIDENCE, first, at)
+            if other is not None:
+                return other.row
+            self._alarm("archive.name_taken", name)
         raise ObjectError(f"every name that begins with entry {first} is taken by something that is not ours")
 
-    async def _process(self, first: int) -> ArchivedObject | None:
+    async def _process(self, first: int, at: datetime) -> ArchivedObject | None:
         entries = await self._store.read(lambda tx: list(tx.audit.page(first - 1, PROCESS_OF)))
         if not entries:
             return None
@@ -234,6 +259,10 @@ class SealArchive:
         name = object_name(ObjectKind.PROCESS, first, last, entries[0].at)
         ref = await self._put(name, plan, now, max(now, entries[-1].at))
         if ref is None:
+            other = await self._by_another(ObjectKind.PROCESS, first, at)
+            if other is not None:
+                return other.row
+            self._alarm("archive.name_taken", name)
             raise ObjectError(f"{name} is taken by something that is not ours")
         return await self._note(ObjectKind.PROCESS, (first, last), ref, now)
 
@@ -248,7 +277,6 @@ class SealArchive:
         except ObjectError as error:
             if type(error) is not ObjectError:
                 raise
-            self._alarm("archive.name_taken", f"{name}: {error}")
             return None
 
     async def _note(

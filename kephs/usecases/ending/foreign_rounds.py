@@ -2,10 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from hashlib import new as new_hash
 from typing import Final
 
 from evidence.stamps.renewal import SpanTree, grown_by
+from kephs.usecases.archive.archived_proof import ArchivedProof
 from kephs.usecases.archive.preserve_object import (
     FOLDER,
     SUFFIX,
@@ -55,13 +57,21 @@ class ForeignRounds:
             self._heads = found
         return self._heads
 
-    async def joined(self, number: int, xml: bytes, ers: bytes | None) -> bytes | None:
+    async def joined(
+        self, number: int, xml: bytes, ers: bytes | None, *, upto: int | None = None
+    ) -> bytes | None:
         """Return the record of an evidence with all that rounds added; None where it has none.
+
+        Args:
+            number: in the ledger.
+            xml: the evidence, all its bytes.
+            ers: its record as stored.
+            upto: the last round that is joined; None: all.
 
         Raises:
             RenewalObjectError, evidence.stamps.renewal.RenewalError: a round does not cover what it should.
         """
-        heads = await self.heads()
+        heads = (await self.heads())[:upto]
         if not any(head.covered >= number for head in heads):
             return ers
         spans: dict[int, SpanTree] = {}
@@ -83,6 +93,10 @@ class ForeignRounds:
                 found |= head.material
         return found
 
+    async def as_of(self, upto: int) -> "RoundsAsOf":
+        """Return the rounds as they were when so many had been made."""
+        return RoundsAsOf(self, min(upto, len(await self.heads())))
+
     async def _span(self, name: str) -> SpanTree:
         tree = self._spans.get(name)
         if tree is None:
@@ -91,3 +105,24 @@ class ForeignRounds:
             if len(self._spans) > _SPANS_KEPT:
                 self._spans.popitem(last=False)
         return tree
+
+
+@dataclass(frozen=True, slots=True)
+class RoundsAsOf:
+    """Rounds up to one of them: what a provider's own bundle was sealed with.
+
+    It is a `kephs.usecases.archive.archived_proof.RenewedProofs`. What had been collected lies with the
+    bundle's seal already.
+    """
+
+    inner: ForeignRounds
+    upto: int
+
+    async def of(self, number: int, xml: bytes, ers: bytes | None) -> ArchivedProof:
+        """Return the record as it went into the bundle.
+
+        Raises:
+            As `ForeignRounds.joined`.
+        """
+        joined = await self.inner.joined(number, xml, ers, upto=self.upto)
+        return ArchivedProof(joined, rounds=self.upto)

@@ -19,7 +19,10 @@ class AppendixError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Appendix:
-    """One bundle's seal. ``proofs`` are files of `evidence.ledger.proof`, by evidence id."""
+    """One bundle's seal. ``proofs`` are files of `evidence.ledger.proof`, by evidence id.
+
+    ``rounds``: the records inside are joined with so many rounds of renewal.
+    """
 
     created_at: datetime
     revocation: tuple[RevocationFile, ...]
@@ -27,6 +30,7 @@ class Appendix:
     proofs: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
     manifest_sha256: bytes = b""
     signature: bytes = b""  # p7s over the manifest
+    rounds: int = 0
 
     def encode(self) -> bytes:
         """Return the stored form."""
@@ -37,6 +41,7 @@ class Appendix:
             "proofs": {evidence_id: _text(proof) for evidence_id, proof in self.proofs.items()},
             "manifest_sha256": self.manifest_sha256.hex(),
             "signature": _text(self.signature),
+            "rounds": self.rounds,
         }
         return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
@@ -56,6 +61,7 @@ class Appendix:
                 {evidence_id: b64decode(proof) for evidence_id, proof in plain["proofs"].items()},
                 bytes.fromhex(plain["manifest_sha256"]),
                 b64decode(plain["signature"]),
+                int(plain.get("rounds", 0)),  # before rounds were joined nothing was written
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise AppendixError(str(error)) from None

@@ -19,19 +19,17 @@ from evidence.bundle.making import BundleContents, BundlePlan, RevocationFile, p
 from evidence.forms.serialise import read as read_record
 from evidence.ledger.chain import LedgerEntry
 from evidence.mail.kep_message import KepMessage, parse_kep_message
-from evidence.mail.mime import scan
-from evidence.mail.smime import SmimeError, locate
 from evidence.model.records import SealedEvidence
 from evidence.ports import ByteSource, Sealing
+from evidence.report import SubIndication, Verdict
 from evidence.stamps.ers_check import check_record
 from evidence.stamps.renewal import RenewalError
 from evidence.verify.evidence import EvidenceCheck, check_evidence
-from evidence.verify.holder_content import is_exact
 from evidence.verify.message import match_records
-from evidence.x509.certificates import CertificateError, CertificateFacts, certificate_facts
+from evidence.x509.certificates import CertificateFacts
 from evidence.x509.chain import Chain, TrustStore, build_chain
 from evidence.x509.offline import OfflineRevocation
-from evidence.x509.revocation import RevocationError, RevocationSource, RevocationStatus, check_ocsp
+from evidence.x509.revocation import RevocationStatus
 from evidence.x509.role import SealPolicy
 from kephs.domain.messages import StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Offload, Revocation, Store, Tx
@@ -42,6 +40,8 @@ from kephs.usecases.mailbox.source_range import SourceRange
 from kephs.usecases.proof.appendix import Appendix, AppendixError
 from kephs.usecases.proof.prove import NotInLedgerError, Proven
 from kephs.usecases.proof.publish_ledger import LedgerContradictionError
+from kephs.usecases.proof.sender_files import readable, sender_files, sender_signature
+from kephs.usecases.proof.thinned import thinned
 from kephs.usecases.proof.timeline import MessageAmbiguousError, MessageUnknownError, find_message
 from kephs.usecases.submission.material import Material, decode_material, report_file
 
@@ -145,14 +145,14 @@ class MakeBundle:
             raise BundleUnavailableError(
                 BundleFault.LEDGER_BROKEN, "the ledger lacks evidence of the message"
             )
-        contents, archived = await self._stored(rows)
+        contents, archived, rounds = await self._stored(rows)
         inputs = rows.inputs(root.der for root in self._trust.roots)
         kept = _kept(rows.appendix, inputs)
         if kept is not None and (kept.checkpoint is not None or self._ledger is None):
             ready = await self._ready(rows, contents, kept)
             if ready.plan.digest == kept.manifest_sha256:
                 return ready
-        plan, made = await self._seal(contents, archived)
+        plan, made = await self._seal(contents, archived, rounds)
         message_id = rows.message.message_id
         kept = await self._keep(message_id, inputs, made, replacing=rows.appendix)
         if kept is made:
@@ -175,12 +175,12 @@ class MakeBundle:
         return await self._offload.run(lambda: plan_bundle(whole, created_at=appendix.created_at))
 
     async def _seal(
-        self, contents: BundleContents, archived: Sequence[RevocationFile]
+        self, contents: BundleContents, archived: Sequence[RevocationFile], rounds: int
     ) -> tuple[BundlePlan, Appendix]:
         """Seal it; what the archive collected is kept with it: it can be made again anywhere."""
         known = replace(contents, revocation=[*contents.revocation, *archived])
         revocation = [*archived, *await self._current(known)]
-        appendix = Appendix(self._clock.now(), tuple(revocation))
+        appendix = Appendix(self._clock.now(), tuple(revocation), rounds=rounds)
         if self._ledger is not None:
             proven = await self._proven(self._ledger, contents.ledger)
             proofs = {evidence_id: proof.encode() for evidence_id, proof in proven.proofs.items()}
@@ -214,23 +214,23 @@ class MakeBundle:
 
     # --- contents -----------------------------------------------------------------------------
 
-    async def _stored(self, rows: _Rows) -> tuple[BundleContents, list[RevocationFile]]:
-        """Return what the store itself has for the bundle, and what the archive collected."""
+    async def _stored(self, rows: _Rows) -> tuple[BundleContents, list[RevocationFile], int]:
+        """Return what the store itself has, what the archive collected, and how many rounds are joined."""
         sealed = [await self._evidence(*one) for one in rows.evidences]
-        sealed, archived = await self._archived(sealed, rows.ledger)
+        sealed, archived, rounds = await self._archived(sealed, rows.ledger)
         original, dispatch, carried = await self._contents(rows)
         known = {item.record.evidence_id for item in sealed}
         sealed += [item for item in carried if item.record.evidence_id not in known]
         material = await self._material(rows)
         signature, exact = (
-            (None, True) if original is None else await self._offload.run(_sender_signature, original)
+            (None, True) if original is None else await self._offload.run(sender_signature, original)
         )
         contents = BundleContents(
             original=original,
             evidences=sealed,
             dispatch=dispatch,
             revocation=[] if material is None else await self._offload.run(
-                _sender_files, material, rows.message.submitted_at, self._trust
+                sender_files, material, rows.message.submitted_at, self._trust
             ),
             sender_signature=signature,
             sender_report=None if material is None else report_file(material),
@@ -241,7 +241,7 @@ class MakeBundle:
             ledger=rows.ledger,
             destroyed=_destroyed(rows) if original is None else None,
         )  # fmt: skip
-        return contents, archived
+        return contents, archived, rounds
 
     async def _evidence(
         self, evidence: StoredEvidence, blob: Blob | None, ers: bytes | None
@@ -257,23 +257,25 @@ class MakeBundle:
 
     async def _archived(
         self, sealed: list[SealedEvidence], ledger: Sequence[LedgerEntry]
-    ) -> tuple[list[SealedEvidence], list[RevocationFile]]:
+    ) -> tuple[list[SealedEvidence], list[RevocationFile], int]:
         """Join records with the rounds that renewed them, and bring what was collected before each."""
         if self._renewed is None:
-            return sealed, []
+            return sealed, [], 0
         numbers = {entry.evidence_id: entry.number for entry in ledger}
         joined: list[SealedEvidence] = []
         files: dict[str, RevocationFile] = {}
+        rounds = 0
         try:
             for item in sealed:
                 proof = await self._renewed.of(numbers[item.record.evidence_id], item.xml, item.ers)
                 joined.append(replace(item, ers=proof.ers))
                 files |= {name: RevocationFile(name, der) for name, der in proof.revocation.items()}
+                rounds = max(rounds, proof.rounds)
         except (ObjectError, RenewalError, RenewalObjectError) as error:
             raise BundleUnavailableError(
                 BundleFault.ARCHIVE_SILENT, f"the archive does not give what renews the proofs: {error}"
             ) from None
-        return joined, [files[name] for name in sorted(files)]
+        return joined, thinned([files[name] for name in sorted(files)]), rounds
 
     async def _contents(
         self, rows: _Rows
@@ -334,8 +336,11 @@ class MakeBundle:
         self, contents: BundleContents, now: datetime
     ) -> list[tuple[CertificateFacts, CertificateFacts]]:
         found: dict[bytes, tuple[CertificateFacts, CertificateFacts]] = {}
+        entered = {entry.evidence_id for entry in contents.ledger}
         for item in contents.evidences:
             check = check_evidence(item.xml, self._trust, now, self._policy, ers=item.ers)
+            if item.record.evidence_id not in entered and _has_ended(check):
+                continue  # a peer's, which its own provider renews: it goes along, and readers are told
             if not check.passed or check.chain is None:
                 step = check.report.failing_step
                 raise BundleUnavailableError(
@@ -356,6 +361,8 @@ class MakeBundle:
         check = check_record(
             contents.sender_record, lambda name: new_hash(name, signature).digest(), self._trust, now
         )
+        if check.report.verdict is Verdict.INDETERMINATE:
+            return {}  # its authority has ended since: the renewed record of evidence 10 covers the original
         if not check.passed:
             step = check.report.failing_step
             raise BundleUnavailableError(
@@ -371,13 +378,20 @@ class MakeBundle:
         tokens = check.ers.tokens if check.ers is not None else ()
         yield from (one.chain for one in tokens[1:] if one.chain is not None)  # of rounds of renewal
         embedded = [der for one in tokens if one.token is not None for der in one.token.signed.certificates]
-        chain = build_chain(check.tsa, [*near.certificates, *_readable(embedded)], self._trust, at)
+        chain = build_chain(check.tsa, [*near.certificates, *readable(embedded)], self._trust, at)
         if isinstance(chain, Chain):
             yield chain
 
     async def _read(self, blob: Blob) -> bytes:
         source = self._blobs.open(blob)
         return await self._offload.run(source.read, 0, source.size)
+
+
+def _has_ended(check: EvidenceCheck) -> bool:
+    """Say whether nothing is in the way but that what proved an evidence's time has ended."""
+    report = check.report
+    ended = report.sub_indication is SubIndication.OUT_OF_BOUNDS_NO_POE
+    return ended and report.verdict is Verdict.INDETERMINATE
 
 
 def _collected(files: Sequence[RevocationFile]) -> OfflineRevocation:
@@ -403,52 +417,6 @@ def _kept(stored: tuple[bytes, bytes] | None, inputs: bytes) -> Appendix | None:
         return Appendix.decode(stored[1])
     except AppendixError:
         return None
-
-
-def _sender_files(kept: Material, at: datetime, trust: TrustStore) -> list[RevocationFile]:
-    """Return the revocation data of the holder's certificate, named after what it speaks of."""
-    certificates = _readable([*kept.certificates, *(root.der for root in trust.roots)])
-    files = []
-    for number, der in enumerate(kept.ocsp, 1):
-        named = next((c for c in certificates if _speaks_of(der, c, certificates, at, trust)), None)
-        ending = revocation_name(named.sha256, RevocationSource.OCSP) if named else f"{number}.ocsp"
-        files.append(RevocationFile(f"gonderici-{ending}", der))
-    files += [RevocationFile(f"gonderici-{n}.crl", der) for n, der in enumerate(kept.crls, 1)]
-    return list({file.name: file for file in files}.values())
-
-
-def _speaks_of(
-    der: bytes, certificate: CertificateFacts, others: Sequence[CertificateFacts], at: datetime,
-    trust: TrustStore,
-) -> bool:  # fmt: skip
-    for issuer in others:
-        if issuer.subject != certificate.issuer:
-            continue
-        try:
-            check_ocsp(der, certificate, issuer, at=at, trust=trust)
-        except RevocationError:
-            continue
-        return True
-    return False
-
-
-def _readable(ders: Iterable[bytes]) -> list[CertificateFacts]:
-    found = []
-    for der in ders:
-        try:
-            found.append(certificate_facts(der))
-        except CertificateError:
-            continue
-    return found
-
-
-def _sender_signature(original: ByteSource) -> tuple[bytes | None, bool]:
-    """Return the holder's signature as it stands in the original, and whether it covers its exact octets."""
-    root = scan(original)
-    try:
-        return locate(original, root).der, is_exact(original, root)
-    except SmimeError:
-        return None, False
 
 
 def _rows(tx: Tx, wanted: str) -> _Rows:

@@ -1,8 +1,9 @@
 """One evidence as XAdES-B-LTA, for those whose tools know nothing of evidence records.
 
 Nothing that was signed changes. What a verifier needs goes in: a time stamp over the signature (the stored
-one, or a fresh one where the evidence record proves the time), both paths, what their issuers say now, and
-an archive time stamp over it all. The evidence record stays the earlier proof and goes along as it is.
+one, or a fresh one where the evidence record proves the time), both paths, what their issuers say now (or
+said to the archive, where they are silent by now), and an archive time stamp over it all. The evidence record
+stays the earlier proof and goes along as rounds of renewal left it.
 
 spec: EN319132-1#5.5.2; layout in `evidence.xades.lta`.
 """
@@ -15,10 +16,12 @@ from hashlib import new as new_hash
 from hashlib import sha256
 
 from evidence.ports import Timestamper
+from evidence.stamps.renewal import RenewalError
 from evidence.stamps.timestamps import verify_token
 from evidence.verify.evidence import EvidenceCheck, check_evidence
 from evidence.x509.certificates import CertificateFacts
 from evidence.x509.chain import Chain, TrustStore
+from evidence.x509.offline import OfflineRevocation
 from evidence.x509.revocation import RevocationAnswer, RevocationSource, RevocationStatus
 from evidence.x509.role import SealPolicy
 from evidence.xades.check import XadesSignature, open_signature
@@ -27,6 +30,9 @@ from evidence.xades.lta_check import signer_certificates, stamp_certificates, st
 from evidence.xml.reader import XML_SIZE_MAX
 from kephs.domain.messages import StoredEvidence
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Offload, Revocation, Store, Tx
+from kephs.ports.objects import ObjectError
+from kephs.usecases.archive.archived_proof import ArchivedProof, RenewedProofs
+from kephs.usecases.archive.preserve_object import RenewalObjectError
 
 
 class ExportFault(StrEnum):
@@ -39,6 +45,7 @@ class ExportFault(StrEnum):
     REVOCATION_SILENT = "revocation-silent"
     TOO_LATE = "too-late"
     TOO_LARGE = "too-large"
+    ARCHIVE_SILENT = "archive-silent"
 
 
 class ExportUnavailableError(Exception):
@@ -51,7 +58,7 @@ class ExportUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """An export, and the evidence record of what was stored, where there is one."""
+    """An export, and the evidence record of what was stored as it stands today, where there is one."""
 
     evidence_id: str
     xml: bytes
@@ -66,10 +73,11 @@ class ExportEvidence:
     def __init__(
         self, *, store: Store, blobs: BlobStore, timestamper: Timestamper, revocation: Revocation,
         trust: TrustStore, policy: SealPolicy, offload: Offload, clock: Clock,
+        renewed: RenewedProofs | None = None,
     ) -> None:  # fmt: skip
         self._store, self._blobs, self._timestamper = store, blobs, timestamper
         self._revocation, self._trust, self._policy = revocation, trust, policy
-        self._offload, self._clock = offload, clock
+        self._offload, self._clock, self._renewed = offload, clock, renewed
 
     async def export(self, evidence_id: str) -> Export:
         """Return the export of an evidence.
@@ -93,10 +101,25 @@ class ExportEvidence:
             )
         source = self._blobs.open(blob)
         xml = await self._offload.run(source.read, 0, source.size)
-        signature, chain = await self._offload.run(self._opened, xml, ers)
-        draft = await self._draft(signature, chain)
+        today = await self._today(evidence_id, xml, ers)
+        signature, chain = await self._offload.run(self._opened, xml, today.ers)
+        draft = await self._draft(signature, chain, today)
         made = assemble(draft, await self._timestamper.stamp(draft.imprint))
-        return await self._offload.run(self._proven, evidence_id, made, ers)
+        return await self._offload.run(self._proven, evidence_id, made, today.ers)
+
+    async def _today(self, evidence_id: str, xml: bytes, ers: bytes | None) -> ArchivedProof:
+        """Return the record as rounds renewed it, and what the archive collected."""
+        if self._renewed is None:
+            return ArchivedProof(ers)
+        entry = await self._store.read(lambda tx: tx.evidence.ledger_of(evidence_id))
+        if entry is None:
+            return ArchivedProof(ers)
+        try:
+            return await self._renewed.of(entry.number, xml, ers)
+        except (ObjectError, RenewalError, RenewalObjectError) as error:
+            raise ExportUnavailableError(
+                ExportFault.ARCHIVE_SILENT, f"the archive does not give what renews the proof: {error}"
+            ) from None
 
     def _opened(self, xml: bytes, ers: bytes | None) -> tuple[XadesSignature, Chain]:
         check = check_evidence(xml, self._trust, self._clock.now(), self._policy, ers=ers)
@@ -110,8 +133,9 @@ class ExportEvidence:
             )
         return open_signature(xml), check.chain
 
-    async def _draft(self, stored: XadesSignature, chain: Chain) -> ArchiveDraft:
+    async def _draft(self, stored: XadesSignature, chain: Chain, today: ArchivedProof) -> ArchiveDraft:
         """Gather what goes under the archive stamp, revocation data after the stamp on the signature."""
+        known = OfflineRevocation(today.files(".ocsp"), today.files(".crl"))
         token = stored.tokens[0] if stored.tokens else None
         if token is None:
             token = await self._timestamper.stamp(sha256(stored.stamped).digest())
@@ -128,22 +152,30 @@ class ExportEvidence:
         certificates = signer_certificates(chain, signature.certificates)
         in_token = report.token.signed.certificates
         beyond = stamp_certificates(path.chain, (*in_token, *signature.certificates, *certificates))
-        signers = await self._said_of(chain.links)
-        authoritys = await self._said_of(tuple(link for link in path.chain.links if link not in chain.links))
-        known = {answer.der for answer in signers}
+        stamped_at = self._clock.now() if report.gen_time is None else report.gen_time
+        signers = await self._said_of(chain.links, known, stamped_at)
+        beyond_links = tuple(link for link in path.chain.links if link not in chain.links)
+        authoritys = await self._said_of(beyond_links, known, stamped_at)
+        inside = {answer.der for answer in signers}
         return to_be_archived(
             signature,
             _values(certificates, signers),
-            _values(beyond, [answer for answer in authoritys if answer.der not in known]),
+            _values(beyond, [answer for answer in authoritys if answer.der not in inside]),
         )
 
     async def _said_of(
-        self, links: Sequence[tuple[CertificateFacts, CertificateFacts]]
-    ) -> list[RevocationAnswer]:
-        """Ask now about each certificate: issuers speak later than signature and stamp."""
+        self, links: Sequence[tuple[CertificateFacts, CertificateFacts]], known: OfflineRevocation,
+        stamped_at: datetime,
+    ) -> list[RevocationAnswer]:  # fmt: skip
+        """Ask now about each certificate: issuers speak later than signature and stamp.
+
+        Where nobody answers, what the archive collected goes in: `_proven` says whether that is enough.
+        """
         now, found = self._clock.now(), []
         for certificate, issuer in links:
             answer = await self._revocation.status(certificate, issuer, now)
+            if answer is None:
+                answer = known.answer(certificate, issuer, self._trust, stamped_at)
             if answer is None or answer.status is RevocationStatus.UNKNOWN:
                 raise ExportUnavailableError(
                     ExportFault.REVOCATION_SILENT,
