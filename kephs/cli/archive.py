@@ -127,11 +127,14 @@ def seal(directory: Path, as_json: bool) -> None:  # noqa: FBT001
 @click.option(
     "--all", "everything", is_flag=True, help="Not only what is due: everything, but for a day's work."
 )
+@click.option("--again", is_flag=True, help="With --all: also what was compared within a day.")
 @click.option("--deep", is_flag=True, help="Also decrypt and read each object and judge its seal.")
 @click.option("--mbps", type=click.FloatRange(min=0, min_open=True), help="Pace, in megabytes a second.")
 @json_option
 @guarded
-def verify(directory: Path, everything: bool, deep: bool, mbps: float | None, as_json: bool) -> None:  # noqa: FBT001
+def verify(
+    directory: Path, *, everything: bool, again: bool, deep: bool, mbps: float | None, as_json: bool
+) -> None:
     """Compare objects with their digests (fixity, değişmezlik denetimi). Interrupted, it goes on next time.
 
     Exit status: 0 all that was looked at is sound, 1 an object is damaged, 2 the store gave some not now.
@@ -150,7 +153,7 @@ def verify(directory: Path, everything: bool, deep: bool, mbps: float | None, as
             parts = await bench.archive()
             pace = None if mbps is None else mbps * _MEGA
             return await parts.check().run(
-                everything=everything, deep=deep, octets_per_second=pace, progress=progress
+                everything=everything, again=again, deep=deep, octets_per_second=pace, progress=progress
             )
 
     found = _run(work())
@@ -170,6 +173,9 @@ def verify(directory: Path, everything: bool, deep: bool, mbps: float | None, as
         for name in found.waiting:
             click.echo(f"not now / şimdi okunamadı  {name}")
         click.echo(f"{found.objects} nesne denetlendi / objects checked, {found.octets:,} B")
+        if not found.objects and not found.waiting:
+            left = "--all --again: the others too" if everything else "--all: also what is not due"
+            click.echo(f"bugün denetlenecek bir şey yok / nothing to compare today; {left}")
     raise click.exceptions.Exit(FAILED if found.damaged else 2 if found.waiting else OK)
 
 

@@ -72,6 +72,15 @@ async def test_a_check_that_was_interrupted_goes_on_where_it_was() -> None:
     assert (await archive.check.run(everything=True)).objects == total - 2
 
 
+async def test_what_was_compared_today_is_compared_again_when_asked_for() -> None:
+    archive = await filled(4)
+    total = len(await archive.names())
+    await archive.check.run(everything=True)
+    archive.forward(timedelta(minutes=1))
+    assert (await archive.check.run(everything=True, deep=True)).objects == 0
+    assert (await archive.check.run(everything=True, again=True, deep=True)).objects == total
+
+
 async def test_a_check_keeps_its_pace() -> None:
     archive = await filled()
     found = await archive.check.run(everything=True, octets_per_second=1000.0)

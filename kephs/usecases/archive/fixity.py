@@ -90,13 +90,14 @@ class CheckArchive:
         self._trust, self._policy, self._pause, self._monotonic = trust, policy, pause, monotonic
 
     async def run(
-        self, *, everything: bool = False, deep: bool = False, octets_per_second: float | None = None,
-        progress: Progress = lambda _objects, _octets, _damaged: None,
+        self, *, everything: bool = False, again: bool = False, deep: bool = False,
+        octets_per_second: float | None = None, progress: Progress = lambda _objects, _octets, _damaged: None,
     ) -> FixityResult:  # fmt: skip
         """Check what is due; each object is noted as it is done, so a check that was killed goes on there.
 
         Args:
             everything: due or not, but for what was compared within a day.
+            again: with ``everything``, that as well.
             deep: also decrypt, read, and judge the provider's seal.
             octets_per_second: pace; None: as fast as it goes.
             progress: called after each object.
@@ -109,9 +110,8 @@ class CheckArchive:
         damaged: list[tuple[str, str]] = []
         waiting: list[str] = []
         silent = 0
-        while page := await self._page(
-            now, {name for name, _ in damaged} | set(waiting), everything=everything
-        ):
+        before = None if not everything else now if again else now - AGAIN
+        while page := await self._page(now, {name for name, _ in damaged} | set(waiting), before):
             for row in page:
                 try:
                     cause = await self._one(row, deep=deep)
@@ -130,10 +130,11 @@ class CheckArchive:
                     await self._pause(max(0.0, octets / octets_per_second - (self._monotonic() - began)))
         return FixityResult(done, octets, tuple(damaged), tuple(waiting))
 
-    async def _page(self, now: datetime, seen: set[str], *, everything: bool) -> list[ArchivedObject]:
+    async def _page(self, now: datetime, seen: set[str], before: datetime | None) -> list[ArchivedObject]:
+        """Return what is due, or what was last compared before a time."""
         most = PAGE + len(seen)
         rows = await self._store.read(
-            lambda tx: tx.archive.stale(now - AGAIN, most) if everything else tx.archive.unchecked(now, most)
+            lambda tx: tx.archive.unchecked(now, most) if before is None else tx.archive.stale(before, most)
         )
         return [row for row in rows if row.name not in seen]
 
