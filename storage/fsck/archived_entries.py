@@ -37,12 +37,13 @@ async def check_archived_entries(
     rows say `check_objects`'s.
 
     Args:
-        rows: all of the snapshot; entries never change, so later transactions show the same.
+        rows: of the snapshot; entries never change, so later transactions show the same. Rounds of renewal
+            hold no entries and are passed by: their octets are `check_objects`'s.
         reader: of the objects.
         store: ledger and process record.
         progress: called now and then.
     """
-    for count, row in enumerate(rows, 1):
+    for count, row in enumerate(_with_entries(rows), 1):
         try:
             held = _held(await reader.open(row))
         except ObjectDamagedError as error:
@@ -64,10 +65,14 @@ async def check_archived_entries(
 def newest_objects(rows: Sequence[ArchivedObject]) -> list[ArchivedObject]:
     """Return the last object of each kind: in a chain its hashes tell of every entry before them."""
     last: dict[ObjectKind, ArchivedObject] = {}
-    for row in rows:
+    for row in _with_entries(rows):
         if row.kind not in last or row.last > last[row.kind].last:
             last[row.kind] = row
     return list(last.values())
+
+
+def _with_entries(rows: Sequence[ArchivedObject]) -> list[ArchivedObject]:
+    return [row for row in rows if row.kind is not ObjectKind.RENEWAL]
 
 
 def _held(one: ArchiveObject) -> Mapping[int, object]:

@@ -103,6 +103,12 @@ def records_in(bundle: Path) -> list[int]:
         return [stamps(archive.read(name)) for name in names]
 
 
+@pytest.mark.parametrize("deep", [(), ("--deep",)], ids=["plain", "deep"])
+def test_rows_and_archive_hold_after_a_round(renewed: Renewed, deep: tuple[str, ...]) -> None:
+    done = kephs("fsck", renewed.site.home, *deep)
+    assert "everything holds" in done.stdout
+
+
 def test_a_bundle_carries_renewed_records_and_passes_when_the_first_authority_has_ended(
     renewed: Renewed, tmp_path: Path
 ) -> None:

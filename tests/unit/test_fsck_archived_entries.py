@@ -98,6 +98,17 @@ async def test_entries_missing_at_the_end_and_silent_stores_are_for_other_checks
     assert [one async for one in told] == []
 
 
+async def test_rounds_of_renewal_hold_no_entries_and_are_not_opened_for_any() -> None:
+    archive = await filled()
+    rows = await archive.world.store.read(lambda tx: list(archived_rows(tx)))
+    round_row = replace(rows[0], name="yenileme/000001.kepa", kind=ObjectKind.RENEWAL, last=99)
+    assert round_row not in newest_objects([*rows, round_row])
+    told = check_archived_entries(
+        [round_row], archive.reader, archive.world.store, lambda _what, _count: None
+    )
+    assert [one async for one in told] == []
+
+
 async def test_an_object_that_does_not_open_is_found() -> None:
     archive = await filled()
     (name,) = [one for one in await archive.names() if one.startswith(ObjectKind.EVIDENCE.value)]
