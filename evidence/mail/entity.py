@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from evidence.mail.parts import DEFAULT_LIMITS, Head, HeaderField, Part, Range, read_head
+from evidence.mail.parts import DEFAULT_LIMITS, Head, HeaderField, Part, Range, part_of, read_head
 
 _HEADS_KEPT: Final = 256
 
@@ -76,15 +76,11 @@ def _place(entity: Entity, at: int, streamed: Streamed | None) -> tuple[Part, in
         message = moved(streamed.root, start)
     several = bool(children)
     head = _head(entity.head)
-    part = Part(
-        header=Range(at, start), body=Range(start, end), fields=_moved_fields(head.fields, at),
-        type=head.type, subtype=head.subtype, params=head.params, encoding=head.encoding, lines=lines,
-        content_id=head.texts.get("content_id"), description=head.texts.get("description"),
-        disposition=head.disposition, disposition_params=head.disposition_params, language=head.language,
-        location=head.texts.get("location"), md5=head.texts.get("md5"),
-        boundary=entity.boundary if several else None, children=children, message=message,
+    part = part_of(
+        head, Range(at, start), Range(start, end), lines, fields=_moved_fields(head.fields, at),
+        message=message, boundary=entity.boundary if several else None, children=children,
         preamble=Range(start, start) if several else None, epilogue=Range(end, end) if several else None,
-        closed=several, defects=tuple(head.defects),
+        closed=several,
     )  # fmt: skip
     return part, end, lines + entity.head.count(b"\n")
 

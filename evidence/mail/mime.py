@@ -24,6 +24,7 @@ from evidence.mail.parts import (
     Part,
     Range,
     ScanLimits,
+    part_of,
     read_head,
 )
 from evidence.ports import ByteSource
@@ -195,7 +196,7 @@ class _Scanner:
         head = read_head(block, start, default, self._limits.header_fields)
         if ended is not None:
             stop = max(ended.start, start)
-            return _part(head, Range(start, stop), Range(stop, stop), 0), ended
+            return part_of(head, Range(start, stop), Range(stop, stop), 0), ended
         lines = self._newlines
         header = Range(start, end)
         if head.type == "multipart" and (boundary := head.boundary()):
@@ -203,10 +204,10 @@ class _Scanner:
         if head.type == "message" and head.subtype in _EMBEDDED and head.encoding in IDENTITY:
             inner, ended = self.entity(end, depth=depth + 1, default="text/plain")
             body = Range(end, max(inner.body.end, end))
-            return _part(head, header, body, self._lines(ended, lines), message=inner), ended
+            return part_of(head, header, body, self._lines(ended, lines), message=inner), ended
         ended = self._next(end)
         body = Range(end, max(end, ended.start if ended else self._size))
-        return _part(head, header, body, self._lines(ended, lines)), ended
+        return part_of(head, header, body, self._lines(ended, lines)), ended
 
     def _lines(self, ended: _Delimiter | None, before: int) -> int:
         return max(0, (ended.lines if ended else self._newlines) - before)
@@ -237,7 +238,7 @@ class _Scanner:
         if not children:
             head.defects["no-parts"] = None
         body = Range(start, max(start, ended.start if ended else self._size))
-        part = _part(
+        part = part_of(
             head, header, body, self._lines(ended, lines), boundary=boundary,
             children=tuple(children), preamble=preamble, epilogue=epilogue, closed=closed,
         )  # fmt: skip
@@ -269,30 +270,6 @@ class _Scanner:
         if self._header_bytes > self._limits.all_header_bytes:
             raise MimeLimitError("too much header")
         return self._base + end, self._data[offset:end], ended
-
-
-def _part(
-    head: Head,
-    header: Range,
-    body: Range,
-    lines: int,
-    *,
-    message: Part | None = None,
-    boundary: str | None = None,
-    children: tuple[Part, ...] = (),
-    preamble: Range | None = None,
-    epilogue: Range | None = None,
-    closed: bool = False,
-) -> Part:
-    return Part(
-        header=header, body=body, fields=tuple(head.fields), type=head.type, subtype=head.subtype,
-        params=head.params, encoding=head.encoding, lines=lines,
-        content_id=head.texts.get("content_id"), description=head.texts.get("description"),
-        disposition=head.disposition, disposition_params=head.disposition_params, language=head.language,
-        location=head.texts.get("location"), md5=head.texts.get("md5"), boundary=boundary,
-        children=children, message=message, preamble=preamble, epilogue=epilogue, closed=closed,
-        defects=tuple(head.defects),
-    )  # fmt: skip
 
 
 # --- sizes ------------------------------------------------------------------------------------

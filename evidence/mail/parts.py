@@ -4,7 +4,7 @@ Callers import these names from `evidence.mail.mime`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -188,6 +188,36 @@ class Head:
             return found
         self.defects["boundary"] = None
         return None
+
+
+def part_of(
+    head: Head,
+    header: Range,
+    body: Range,
+    lines: int,
+    *,
+    fields: Sequence[HeaderField] | None = None,
+    message: Part | None = None,
+    boundary: str | None = None,
+    children: tuple[Part, ...] = (),
+    preamble: Range | None = None,
+    epilogue: Range | None = None,
+    closed: bool = False,
+) -> Part:
+    """Return the part of which ``head`` is declared; what is not in it is as in `Part`.
+
+    ``fields`` are the header's own where they lie elsewhere than ``head`` has them.
+    """
+    return Part(
+        header=header, body=body, fields=tuple(head.fields if fields is None else fields),
+        type=head.type, subtype=head.subtype,
+        params=head.params, encoding=head.encoding, lines=lines,
+        content_id=head.texts.get("content_id"), description=head.texts.get("description"),
+        disposition=head.disposition, disposition_params=head.disposition_params, language=head.language,
+        location=head.texts.get("location"), md5=head.texts.get("md5"), boundary=boundary,
+        children=children, message=message, preamble=preamble, epilogue=epilogue, closed=closed,
+        defects=tuple(head.defects),
+    )  # fmt: skip
 
 
 def read_head(block: bytes, start: int, default: str, most_fields: int) -> Head:
