@@ -11,7 +11,7 @@ from evidence.xades.check import open_signature
 from tests.functional.site import KEPHS
 from tests.support.postgres import running
 
-pytestmark = [pytest.mark.tools, pytest.mark.slow]
+pytestmark = [pytest.mark.tools, pytest.mark.slow, pytest.mark.timeout(300)]  # a demo runs half a minute
 
 FIRST = {"10-SubmissionAcceptance", "40-Delivery-1", "60-Retrieval-1"}
 SECOND = FIRST | {"20-RelayAcceptance"}

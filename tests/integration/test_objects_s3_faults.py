@@ -76,9 +76,8 @@ async def test_no_answer_at_any_request_means_try_again_and_nothing_else(
 ) -> None:
     ref = await site.near.put(NAME, DATA, UNTIL)
     expected = await CALLS[call](site.far, ref)
-    requests = len(site.proxy.requests)  # so many it takes
-    assert requests
-    for number in range(requests):
+    assert site.proxy.requests
+    for number in count():
         site.proxy.plan.extend([*[None] * number, fault])
         try:
             seen = await CALLS[call](site.far, ref)
@@ -88,7 +87,9 @@ async def test_no_answer_at_any_request_means_try_again_and_nothing_else(
             assert fault is Fault.CUT_ANSWER
             assert call == "probe" or seen == expected
         site.proxy.plan.clear()
-    assert len(site.proxy.fired) == requests
+        if len(site.proxy.fired) == number:
+            break  # it takes fewer requests
+    assert site.proxy.fired
     assert [one.name for one in await listed(site.near)] == [NAME]
     assert await site.near.get(ref) == DATA
 
