@@ -96,7 +96,7 @@ class StoredEvidence:
     """One evidence in the store. ``account_id`` is the sender's, whose Deliller folder shows it.
 
     It is None where the sender is a peer's: then the receipt goes there. ``origin`` is the peer that made
-    the evidence; None: we did.
+    the evidence, which came as a receipt or (evidence 10) with a message; None: we did.
     """
 
     evidence_id: str

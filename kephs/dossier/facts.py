@@ -67,7 +67,7 @@ class ContentFacts:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFile:
-    """One evidence file in the bundle; ``number`` in our ledger, None for what a peer's message carried."""
+    """One evidence file in the bundle; ``number`` in our ledger, None for what a peer's message alone has."""
 
     name: str
     sha256: bytes

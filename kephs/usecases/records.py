@@ -12,6 +12,7 @@ from evidence.model.records import (
     Issuer,
     MessageFacts,
     Party,
+    Profile,
     Reason,
     SealedEvidence,
 )
@@ -91,6 +92,23 @@ def stored(
         receipt_due=receipt_due,
         unstamped=not sealed.stamped,
         profile=profile_of(sealed.xml.removeprefix(DECLARATION)),
+    )
+
+
+def received(
+    record: EvidenceRecord, of: Submission, blob: Blob, *, peer: str, profile: Profile
+) -> StoredEvidence:
+    """Return the row of an evidence that ``peer`` (its domain) made: nobody gets a receipt of it from us."""
+    return StoredEvidence(
+        record.evidence_id,
+        record.kind,
+        of.message_id,
+        record.refers_to,
+        of.account_id,
+        blob.sha256,
+        record.event_time,
+        origin=peer,
+        profile=profile,
     )
 
 

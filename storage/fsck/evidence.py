@@ -20,6 +20,8 @@ _OURS_SUBMITTED: Final = _OF_A_RECIPIENT | {
 _RECIPIENTS_PROVIDERS: Final = _OF_A_RECIPIENT | {_K.RELAY_ACCEPTANCE, _K.RELAY_REJECTION}
 _OF_OURS_ELSEWHERE: Final = frozenset({_K.RELAY_FAILURE, _K.NON_DELIVERY})
 """What we say about a recipient of a peer's."""
+_SENDERS_PROVIDERS: Final = frozenset({_K.SUBMISSION_ACCEPTANCE})
+"""What came with a message that a peer relayed to us; messages taken in earlier have none on record."""
 
 
 Covers = Mapping[str, tuple[int, ...]]
@@ -39,7 +41,8 @@ def makers(
     for row in evidence:
         concerned = [d for d in deliveries if about(row, d, covers)]
         refused_beside = message.origin is not None and row.kind is _K.RELAY_REJECTION
-        to_all = row.number is None
+        of_message = row.kind in _SENDERS_PROVIDERS  # whatever its maker wrote beside: of no recipient
+        to_all = row.number is None or of_message
         if (to_all and row.kind in _OF_A_RECIPIENT) or not (to_all or concerned or refused_beside):
             yield Finding(FindingCode.EVIDENCE_WITHOUT_DELIVERY, row.evidence_id)
         elif not _may_make(message, row, concerned):
@@ -49,7 +52,10 @@ def makers(
 
 def _may_make(message: Submission, row: StoredEvidence, concerned: Sequence[Delivery]) -> bool:
     if message.origin is not None:
-        return row.origin is None and row.kind in _RECIPIENTS_PROVIDERS
+        if row.origin is None:
+            return row.kind in _RECIPIENTS_PROVIDERS
+        taken = message.state is not MessageState.REFUSED
+        return taken and row.origin == message.origin and row.kind in _SENDERS_PROVIDERS
     if row.origin is not None:
         return row.kind in _RECIPIENTS_PROVIDERS and any(d.peer == row.origin for d in concerned)
     if row.number is not None and any(d.peer is not None for d in concerned):
@@ -76,6 +82,8 @@ def other_facts(
         return found  # another original under an id that was taken: refused, on record beside the first
     if row.origin is None:
         return [*found, *_other_than_message(record, message)]
+    if row.kind in _SENDERS_PROVIDERS:
+        found += _other_than_relayed(record, message)
     return [*found, *_other_of_peers(record, message)]
 
 
@@ -165,6 +173,18 @@ def _other_than_message(record: EvidenceRecord, message: Submission) -> Iterator
         told = [address.lower() for address in told if address.lower() in set(noted)]
     if told != noted:
         yield "recipients"
+
+
+def _other_than_relayed(record: EvidenceRecord, message: Submission) -> Iterator[str]:
+    """Name what a peer's evidence 10 says otherwise than the row that was made of it."""
+    if record.message.kep_message_id != message.message_id:
+        yield "message id"
+    if record.sender.address != message.sender.address:
+        yield "sender's address"
+    if record.message.user_message_id != message.user_message_id:
+        yield "Message-ID"
+    if record.submission_time != message.submitted_at:
+        yield "submission time"
 
 
 def _other_of_peers(record: EvidenceRecord, message: Submission) -> Iterator[str]:

@@ -11,7 +11,7 @@ from evidence.model.records import EvidenceKind, MessageFacts, Party, Reason, Re
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 from kephs.ports import Tx
 from tests.support.evidence_samples import HS91
-from tests.support.fsck_relay_world import DENIZ, ISSUERS, THIRD, RelayWorld, digest
+from tests.support.fsck_relay_world import DENIZ, ISSUERS, THIRD, RelayWorld, digest, told_at
 from tests.support.fsck_world import VELI, archive, inbox
 from tests.support.stores import PEER, T0, after, item, open_store, receipt, transfer
 
@@ -274,10 +274,13 @@ async def test_evidence_that_is_not_its_makers_to_make_is_found(world: RelayWorl
         ("e7", K.RELAY_ACCEPTANCE, "s4", 1),
         ("e8", K.RETRIEVAL, "s3", 1),
         ("e9", K.RELAY_ACCEPTANCE, "s2"),
+        ("x1", K.SUBMISSION_ACCEPTANCE, "r3", None, T0, THIRD),  # only hs92 accepted that
+        ("x2", K.SUBMISSION_ACCEPTANCE, "r2", None, T0, PEER),  # of what we turned away nothing is kept
+        ("x3", K.RELAY_ACCEPTANCE, "r3", None, T0, PEER),  # only we say that of what is relayed to us
     ):
         await world.add(name, *about)
     found = {key for code, key in await world.found() if code == "evidence.other_maker"}
-    assert found == {f"e{n}" for n in range(1, 10)}
+    assert found == {f"e{n}" for n in range(1, 10)} | {"x1", "x2", "x3"}
 
 
 async def test_evidence_about_nobody_is_found(world: RelayWorld) -> None:
@@ -300,6 +303,13 @@ async def test_evidence_about_nobody_is_found(world: RelayWorld) -> None:
         ("s1-40-1", {"refers_to": 2}, "recipient's number"),
         ("s3-20", {"kind": K.RELAY_REJECTION}, "kind 21"),
         ("r3-20", {"sender": Party(DENIZ)}, "sender's address"),
+        ("r1-10", {"sender": Party(DENIZ)}, "sender's address"),
+        ("r1-10", {"submission_time": told_at(1)}, "submission time"),
+        ("r1-10", {"message": MessageFacts("x", None, "r3", bytes(32))}, "message id"),
+        ("r1-10", {"message": MessageFacts("x", "<y@test>", "r1", bytes(32))}, "Message-ID"),
+        ("r1-10", {"message": MessageFacts("x", None, "r1", bytes(32))}, "digest of the original"),
+        ("r1-10", {"recipients": (Party(VELI),)}, "recipients"),
+        ("r1-10", {"issuer": ISSUERS[THIRD]}, "issuer"),
     ],
     ids=id_of,
 )
@@ -324,6 +334,16 @@ async def test_a_peers_evidence_passed_off_as_ours_is_found(world: RelayWorld) -
     assert {("evidence.other_maker", "s1-40-1"), ("delivery.without_evidence", "d-s1-1")} <= (
         await world.found()
     )
+
+
+async def test_evidence_10_that_came_with_a_message_counts_for_its_own_kind_alone(world: RelayWorld) -> None:
+    world.change("evidence", "r1-20", origin=PEER)  # taken by nobody of ours, whatever else stands there
+    assert ("message.without_evidence", "r1") in await world.found()
+
+
+async def test_evidence_10_of_a_peer_passed_off_as_ours_is_found(world: RelayWorld) -> None:
+    world.change("evidence", "r1-10", origin=None)
+    assert ("evidence.other_maker", "r1-10") in await world.found()
 
 
 async def test_received_evidence_is_in_the_ledger_too(world: RelayWorld) -> None:

@@ -3,7 +3,7 @@
 Both books are read as one, as if one provider had served everybody: of each recipient the serving
 provider's state counts, of each evidence its maker's row. What crosses the line is compared on top: the
 sender's provider knows exactly the evidence that the recipient's provider made, and has drawn the right
-conclusion from it.
+conclusion from it; the recipient's has evidence 10 of each message that it took.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tests.faults.told import DELIVERED, NOT_DELIVERED, READ, Books, Comparison, Row, Told
 from tests.support.crash import Provider
 
-RELAYED, REJECTED, UNREACHED = 20, 21, 31
+ACCEPTED, RELAYED, REJECTED, UNREACHED = 10, 20, 21, 31
 _IN_PLACE = {UNREACHED: "unreached", NOT_DELIVERED: "failed"}  # what we say where the peer does not
 
 
@@ -103,13 +103,29 @@ class TwoComparison(Comparison):
                 has = {
                     Row(r.evidence_id, r.message_id, r.kind, r.number)
                     for r in books.evidence
-                    if r.origin == peer
+                    if r.origin == peer and r.message_id not in books.relayed
                 }
+                self.came_along(domain, peer)
                 self.expect(f"evidence of {peer} that {domain} lacks", made - has, set())
                 self.expect(f"evidence of {peer} that it did not make", has - made, set())
                 accepted = {m for ids in books.submissions.values() for m in ids}
                 strange = {m for m, origin in theirs.relayed.items() if origin == domain} - accepted
                 self.expect(f"messages at {peer} that {domain} never accepted", strange, set())
+
+    def came_along(self, domain: str, peer: str) -> None:
+        """Check that each message a provider took has the peer's evidence 10 beside it, once, as its maker has it."""
+        books = self.two.of[domain]
+        came = [row for row in books.evidence if row.origin == peer and row.message_id in books.relayed]
+        made = {row.evidence_id for row in _own(self.two.of[peer]) if row.kind == ACCEPTED}
+        self.expect(
+            f"evidence with messages of {peer} that it did not make",
+            {r.evidence_id for r in came} - made,
+            set(),
+        )
+        taken = sorted(m for m, origin in books.relayed.items() if origin == peer and books.deliveries.get(m))
+        self.expect(
+            f"evidence 10 at {domain} of messages of {peer}", sorted(r.message_id for r in came), taken
+        )
 
     def taken(self, about: Elsewhere) -> bool:
         """Say whether the recipient's provider has a message."""

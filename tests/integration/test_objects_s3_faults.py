@@ -87,7 +87,9 @@ async def test_no_answer_at_any_request_means_try_again_and_nothing_else(
             if len(site.proxy.fired) == number:  # it takes fewer requests
                 assert call == "probe" or seen == expected
                 break
-            assert fault is Fault.CUT_ANSWER  # headers cut short are no error of HTTP's: they are asked for otherwise
+            assert (
+                fault is Fault.CUT_ANSWER
+            )  # headers cut short are no error of HTTP's: they are asked for otherwise
             assert call == "probe" or seen == expected
         site.proxy.plan.clear()
     site.proxy.plan.clear()

@@ -86,7 +86,7 @@ class ArchiveWorld:
     alarms: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        world, key = self.world, signer(1, f"{DOMAIN}/kephs-ledger")
+        world, key = self.world, signer(1, f"{self.rules.provider}/kephs-ledger")
         self.objects = Brittle(self.memory)
         self.other = Brittle(MemoryObjectStore(clock=world.clock.now))
         self.cipher = ObjectCipher(KEY)
@@ -117,7 +117,7 @@ class ArchiveWorld:
         return RebuildIndex(
             store=store, blobs=blobs, objects=self.objects, place="files",
             reader=ReadArchive(store, places, self.cipher, Inline()), trust=world.trust, policy=POLICY,
-            provider=DOMAIN, log=self.log, clock=world.clock, offload=Inline(),
+            provider=self.rules.provider, log=self.log, clock=world.clock, offload=Inline(),
             together=together,
         )  # fmt: skip
 

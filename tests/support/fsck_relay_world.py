@@ -40,6 +40,7 @@ def relayed(message_id: str, *addresses: str, **changes: Any) -> Submission:
         "origin": PEER,
         "sender": Party(FATMA, "Fatma Kaya"),
         "recipients": to(*addresses),
+        "submitted_at": told_at(0),
     }
     return written(message_id, **{**values, **changes})
 
@@ -64,6 +65,7 @@ def with_peer(delivery_id: str, message_id: str, number: int, address: str, **ch
 # id: (kind, message, recipient, seconds, origin)
 EVIDENCE: dict[str, tuple[EvidenceKind, str, int | None, float, str | None]] = {
     # r1: relayed to us; Veli has it unread, nobody is refused, Can is hs92's own
+    "r1-10": (K.SUBMISSION_ACCEPTANCE, "r1", None, 0, PEER),  # r3's has no row: as of messages from before
     "r1-20": (K.RELAY_ACCEPTANCE, "r1", 1, 1, None),
     "r1-21": (K.RELAY_REJECTION, "r1", 2, 1, None),
     "r1-40": (K.DELIVERY, "r1", 1, 2, None),
@@ -182,9 +184,8 @@ class RelayWorld(World):
         of = self.messages[message_id]
         if origin is not None:  # as read from the peer's XML
             at = at.replace(microsecond=at.microsecond // 1000 * 1000)
-        due = (
-            T0 if of.origin is not None and not any(t.evidence_id == evidence_id for t in TRANSFERS) else None
-        )
+        sent = origin is not None or any(t.evidence_id == evidence_id for t in TRANSFERS)
+        due = T0 if of.origin is not None and not sent else None
         row = evidence(
             evidence_id, kind, message_id, number,
             event_time=at, account_id=of.account_id, origin=origin, receipt_due=due,

@@ -34,6 +34,7 @@ from tests.support.pair import (
 from tests.support.pki import NOW, ayse, make_pki, shared_pki
 from tests.support.world import AYSE, CAN, DOMAIN, FATMA, PEER, compose, signed
 
+TEN: Seen = (10, (), None, "hs91")
 TWENTY: Seen = (20, (), None, "hs92")
 FORTY: Seen = (40, (), 1, "hs92")
 ORIGINAL = compose(to=(FATMA,))
@@ -64,7 +65,7 @@ async def test_a_genuine_dispatch_is_taken_so_the_forgeries_below_fail_for_their
     answer = await pair.there_gets(await dispatch_of(pair.here, ORIGINAL))
     assert isinstance(answer, Taken)
     await pair.there.work()
-    assert await seen(pair.there) == [TWENTY, FORTY]
+    assert await seen(pair.there) == [TEN, TWENTY, FORTY]
     assert await inbox(pair) == 1
 
 
@@ -129,7 +130,7 @@ async def test_both_certificates_count_while_a_peer_renews_its_own(pair: Pair) -
     pair.there.peers[DOMAIN] = peer_of(DOMAIN, certificates=both)
     content = await dispatch_of(pair.here, ORIGINAL, sealed_by=sealer_of(pair.here, renewed))
     assert isinstance(await pair.there_gets(content), Taken)
-    assert await seen(pair.there) == [TWENTY]
+    assert await seen(pair.there) == [TEN, TWENTY]
 
 
 async def test_a_certificate_that_the_register_ended_makes_21_reason_22(pair: Pair) -> None:
@@ -250,7 +251,7 @@ async def test_the_same_dispatch_again_gets_the_first_answer_even_after_delivery
     assert await pair.there_gets(content) == first
     assert await pair.there_gets(content, to=(AYSE,)) == first  # the envelope only carries
     await pair.there.work()
-    assert await seen(pair.there) == [TWENTY, FORTY]
+    assert await seen(pair.there) == [TEN, TWENTY, FORTY]
     assert await inbox(pair) == 1
 
 
@@ -276,7 +277,7 @@ async def test_another_original_under_a_known_id_makes_21_reason_5_and_the_first
     answers = [await pair.there_gets(again) for _ in range(2)]
     await pair.there.work()
     assert answers[0] == answers[1] != taken
-    assert await seen(pair.there) == [TWENTY, (21, (5,), None, "hs92"), FORTY]
+    assert await seen(pair.there) == [TEN, TWENTY, (21, (5,), None, "hs92"), FORTY]
     assert await inbox(pair) == 1
 
 
@@ -400,6 +401,6 @@ async def test_one_changed_byte_anywhere_never_changes_what_is_delivered(data: s
         assert await untouched(pair.there)
         return
     # what no signature covers and no evidence records may differ: letter case and folding of outer fields
-    assert [kind for kind, *_ in await seen(pair.there)] == [20]
+    assert [kind for kind, *_ in await seen(pair.there)] == [10, 20]
     check = check_kep_message(BytesSource(bytes(content)), pair.there.trust, pair.clock.now())
     assert check.passed

@@ -104,6 +104,12 @@ class _Rows:
     appendix: tuple[bytes, bytes] | None
     destroyed: tuple[DestroyedPart, ...] = ()
 
+    @property
+    def renewed_by_us(self) -> frozenset[str]:
+        """Return the evidence whose proof of time we owe: all but what a peer's message brought with it."""
+        rows = (one for one, _, _ in self.evidences)
+        return frozenset(e.evidence_id for e in rows if e.origin is None or e.origin != self.message.origin)
+
     def inputs(self, roots: Iterable[bytes]) -> bytes:
         """Return the digest of all that is stored and goes in, beside what the appendix itself holds."""
         hasher = sha256(_FORM)
@@ -152,7 +158,7 @@ class MakeBundle:
             ready = await self._ready(rows, contents, kept)
             if ready.plan.digest == kept.manifest_sha256:
                 return ready
-        plan, made = await self._seal(contents, archived, rounds)
+        plan, made = await self._seal(contents, archived, rounds, rows.renewed_by_us)
         message_id = rows.message.message_id
         kept = await self._keep(message_id, inputs, made, replacing=rows.appendix)
         if kept is made:
@@ -175,11 +181,15 @@ class MakeBundle:
         return await self._offload.run(lambda: plan_bundle(whole, created_at=appendix.created_at))
 
     async def _seal(
-        self, contents: BundleContents, archived: Sequence[RevocationFile], rounds: int
+        self,
+        contents: BundleContents,
+        archived: Sequence[RevocationFile],
+        rounds: int,
+        owed: frozenset[str],
     ) -> tuple[BundlePlan, Appendix]:
         """Seal it; what the archive collected is kept with it: it can be made again anywhere."""
         known = replace(contents, revocation=[*contents.revocation, *archived])
-        revocation = [*archived, *await self._current(known)]
+        revocation = [*archived, *await self._current(known, owed)]
         appendix = Appendix(self._clock.now(), tuple(revocation), rounds=rounds)
         if self._ledger is not None:
             proven = await self._proven(self._ledger, contents.ledger)
@@ -282,7 +292,8 @@ class MakeBundle:
     ) -> tuple[ByteSource | None, ByteSource | None, Sequence[SealedEvidence]]:
         """Return the original, the KEP message, and evidence that only the latter carries.
 
-        Of what a peer relayed to us the KEP message alone is kept: the original and evidence 10 stand in it.
+        Of what a peer relayed to us the KEP message alone is kept: the original stands in it, and
+        evidence 10, which messages taken in by earlier versions have nowhere else.
         """
         dispatch = self._blobs.open(rows.dispatch) if rows.dispatch is not None else None
         if rows.original is not None:
@@ -312,10 +323,10 @@ class MakeBundle:
             der for der in material.certificates if der not in roots and der not in (signature or b"")
         )
 
-    async def _current(self, contents: BundleContents) -> list[RevocationFile]:
+    async def _current(self, contents: BundleContents, owed: frozenset[str]) -> list[RevocationFile]:
         """Ask now about every certificate behind the seals and stamps: issuers speak later than both."""
         now = self._clock.now()
-        links = await self._offload.run(self._links, contents, now)
+        links = await self._offload.run(self._links, contents, now, owed)
         known = _collected(contents.revocation)
         at = min((item.record.event_time for item in contents.evidences), default=now)
         files: dict[bytes, RevocationFile] = {}
@@ -333,14 +344,13 @@ class MakeBundle:
         return list(files.values())
 
     def _links(
-        self, contents: BundleContents, now: datetime
+        self, contents: BundleContents, now: datetime, owed: frozenset[str]
     ) -> list[tuple[CertificateFacts, CertificateFacts]]:
         found: dict[bytes, tuple[CertificateFacts, CertificateFacts]] = {}
-        entered = {entry.evidence_id for entry in contents.ledger}
         for item in contents.evidences:
             check = check_evidence(item.xml, self._trust, now, self._policy, ers=item.ers)
-            if item.record.evidence_id not in entered and _has_ended(check):
-                continue  # a peer's, which its own provider renews: it goes along, and readers are told
+            if item.record.evidence_id not in owed and _has_ended(check):
+                continue  # the peer's evidence 10, which its own provider renews, too: readers are told
             if not check.passed or check.chain is None:
                 step = check.report.failing_step
                 raise BundleUnavailableError(

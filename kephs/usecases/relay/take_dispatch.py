@@ -3,16 +3,21 @@
 The envelope only carries; who gets the message is what its evidence 10 says, so a hop that splits or repeats
 it changes nothing (KEP-MS-13). Unknown and blocked recipients get 21, the others 20; 40 or 41 follow.
 
-spec: KEP-EV-20, KEP-EV-21, KEP-EV-02 (index), KEP-CL-07, R-03, R-15, R-18.
+The peer's evidence 10 is entered with the message that we take, as its receipts are: so it is in the ledger,
+archived and renewed like our own (KEP-RT-01). Of a message that we turn away nothing of the peer's is kept.
+
+spec: KEP-EV-20, KEP-EV-21, KEP-EV-02 (index), KEP-CL-07, KEP-RT-01, R-03, R-15, R-18.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
 from directory.accounts import Account
 from directory.addresses import AddressError, KepAddress
 from directory.providers import ProviderRegister, Served
+from evidence.forms.serialise import profile_of_root
 from evidence.mail.mime import decoded_size
 from evidence.model.records import (
     Authentication,
@@ -24,6 +29,7 @@ from evidence.model.records import (
     SealedEvidence,
 )
 from evidence.ports import ByteSource, Sealing
+from evidence.xml.reader import parse_xml
 from kephs.domain.lifecycle import DeliveryState, MessageEvent, MessageState, advance_message
 from kephs.domain.message_index import encode as encode_index
 from kephs.domain.messages import Delivery, Recipient, Role, StoredEvidence, Submission
@@ -42,7 +48,7 @@ from kephs.ports import (
 )
 from kephs.usecases.delivery.deliver import REFUSED_BY_STATE
 from kephs.usecases.mailbox.source_range import SourceRange
-from kephs.usecases.records import RecordMaker, stored
+from kephs.usecases.records import RecordMaker, received, stored
 from kephs.usecases.relay.inspect_sealed import Sealed
 from kephs.usecases.submission.evidence_form import form_for_origin
 from kephs.usecases.submission.results import Arriving, Taken
@@ -200,7 +206,9 @@ class TakeDispatch:
         index = encode_index(arriving.spool.source(), found.root)
         blob = await self.blobs.keep(arriving.spool)
         message = replace(message, state=state, dispatch=blob.sha256)
-        sealed, contents = await self._seal(message, ours, found)
+        sealed, (theirs, *contents) = await self._seal(message, ours, found, beside=[found.xml])
+        profile = profile_of_root(parse_xml(found.xml))
+        ten = received(found.record, message, theirs, peer=found.peer.domain, profile=profile)
 
         def commit(tx: Tx) -> Taken | None:
             repeated = self._repeated(tx, found)
@@ -214,6 +222,7 @@ class TakeDispatch:
             for one in ours:
                 if one.refusal is None:
                     tx.deliveries.add(self._delivery(message, one))
+            _enter(tx, ten, theirs, found.ers)
             return _add_evidence(tx, message, sealed, contents)
 
         outcome = await self.store.write(commit)
@@ -223,9 +232,13 @@ class TakeDispatch:
         return outcome
 
     async def _seal(
-        self, message: Submission, ours: Sequence[_Ours], found: Sealed
+        self, message: Submission, ours: Sequence[_Ours], found: Sealed, beside: Sequence[bytes] = ()
     ) -> tuple[list[SealedEvidence], list[Blob]]:
-        """Seal what each evidence says; it names all recipients as evidence 10 does, whatever they are."""
+        """Seal what each evidence says; it names all recipients as evidence 10 does, whatever they are.
+
+        Returns:
+            What is sealed, and the blobs: those of ``beside`` first, then those of each evidence.
+        """
         named, peer = found.record.recipients, Party(found.peer.service_address, found.peer.name)
         form = form_for_origin(self.register, message.origin)
         made = [
@@ -243,7 +256,7 @@ class TakeDispatch:
             for said in _about(len(named), ours, form.profile)
         ]
         sealed = await self.sealer.seal_many(made, profile=form.profile, stamping=form.stamping)
-        return sealed, await self.blobs.put_many([one.xml for one in sealed])
+        return sealed, await self.blobs.put_many([*beside, *(one.xml for one in sealed)])
 
     # --- rows ---------------------------------------------------------------------------------
 
@@ -361,6 +374,19 @@ def _relay_evidence(tx: Tx, message_id: str) -> list[StoredEvidence]:
         for one in tx.evidence.of_message(message_id)
         if one.origin is None and one.kind in (EvidenceKind.RELAY_ACCEPTANCE, EvidenceKind.RELAY_REJECTION)
     ]
+
+
+def _enter(tx: Tx, evidence: StoredEvidence, blob: Blob, ers: bytes | None) -> None:
+    """Enter the peer's evidence 10.
+
+    A peer that gives one id twice has entered the first alone; the second stays inside its KEP message. What
+    stands is never overwritten, and the recipient has no part in that fault: they get their message.
+    """
+    if tx.evidence.get(evidence.evidence_id) is not None:
+        return
+    tx.blobs.add(blob)
+    with suppress(DuplicateEvidenceError):  # taken at this very moment; the blob is collected as garbage
+        tx.evidence.add(evidence, ers)
 
 
 def _add_evidence(

@@ -24,6 +24,7 @@ from kephs.domain.relay_times import RelayTimes
 from kephs.ports import Blob, BlobStore, Changes, Clock, Store, StoreUnavailableError, Tx
 from kephs.usecases.delivery.receipts import file_receipt
 from kephs.usecases.people.closing import close_when_decided, dispatch_to, follow_deliveries
+from kephs.usecases.records import received
 from kephs.usecases.relay.inspect_sealed import Sealed
 from kephs.usecases.relay.pass_refusal import PassRefusal, RefusalPassed, refused_by
 from kephs.usecases.submission.results import Arriving, Taken
@@ -160,13 +161,9 @@ class TakeReceipt:
         record, message, now = found.record, match.message, self.clock.now()
         tx.blobs.add(kept.evidence)
         tx.evidence.add(
-            StoredEvidence(
-                record.evidence_id, record.kind, message.message_id, record.refers_to,
-                message.account_id, kept.evidence.sha256, record.event_time, origin=found.peer.domain,
-                profile=kept.profile,
-            ),
+            received(record, message, kept.evidence, peer=found.peer.domain, profile=kept.profile),
             found.ers,
-        )  # fmt: skip
+        )
         passed.add(tx, message)
         for delivery in match.concerned:
             self._apply(tx, record, delivery)
