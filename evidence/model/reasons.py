@@ -370,9 +370,7 @@ def from_ts(kind: EvidenceKind, uri: str, details: str) -> Reason:
     if name:
         return Reason(code, text, "" if mark == ERDS_OTHER.code else mark, ERDS_REASON_PREFIX + name)
     row = ERDS_REASONS.get(mark)
-    if (
-        row is not None and row.reason is None
-    ):  # a success is no reason: it is a text that looks like its code
+    if row is not None and row.reason is None:  # a text that looks like the code of a success
         return Reason(code, details, "", foreign)
     if row is not None and text == row.text:
         text = ""
