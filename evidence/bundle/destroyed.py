@@ -44,7 +44,10 @@ class DestroyedPart:
 
 @dataclass(frozen=True, slots=True)
 class DestroyedContent:
-    """What became of a message's content. The digests are those of the original."""
+    """What became of a message's content. The digests are those of the original.
+
+    Of what a peer relayed to us only the SHA-256 is known, which its evidence has: ``sha512`` is empty then.
+    """
 
     message_id: str
     sha256: bytes
@@ -110,9 +113,9 @@ def _read(plain: Any) -> DestroyedContent:
     digest = _digest(plain["original_sha256"], 32)
     if b64decode(plain["original_sha256_base64"], validate=True) != digest:
         raise ValueError("two digests of one original")
-    return DestroyedContent(
-        plain["message_id"], digest, _digest(plain["original_sha512"], 64), tuple(map(_part, listed))
-    )
+    other = plain["original_sha512"]
+    sha512 = b"" if other == "" else _digest(other, 64)
+    return DestroyedContent(plain["message_id"], digest, sha512, tuple(map(_part, listed)))
 
 
 def _part(plain: Any) -> DestroyedPart:
