@@ -69,6 +69,10 @@ CALLS: dict[str, Call] = {
 }
 
 
+_REQUESTS_MOST = 60
+_NOTHING = object()
+
+
 @pytest.mark.parametrize("fault", LOST, ids=lambda fault: fault.name)
 @pytest.mark.parametrize("call", CALLS)
 async def test_no_answer_at_any_request_means_try_again_and_nothing_else(
@@ -77,22 +81,19 @@ async def test_no_answer_at_any_request_means_try_again_and_nothing_else(
     ref = await site.near.put(NAME, DATA, UNTIL)
     expected = await CALLS[call](site.far, ref)
     assert site.proxy.requests
-    for number in count():
+    for number in range(_REQUESTS_MOST):
+        fired = len(site.proxy.fired)
         site.proxy.plan.extend([*[None] * number, fault])
         try:
             seen = await CALLS[call](site.far, ref)
         except ObjectUnavailableError:
-            pass
-        else:
-            if len(site.proxy.fired) == number:  # it takes fewer requests
-                assert call == "probe" or seen == expected
-                break
-            assert (
-                fault is Fault.CUT_ANSWER
-            )  # headers cut short are no error of HTTP's: they are asked for otherwise
-            assert call == "probe" or seen == expected
+            seen = _NOTHING  # also where a busy machine was late by itself
         site.proxy.plan.clear()
-    site.proxy.plan.clear()
+        if len(site.proxy.fired) == fired:  # it takes fewer requests
+            break
+        if seen is not _NOTHING:  # headers cut short are no error of HTTP's: they are asked for otherwise
+            assert fault is Fault.CUT_ANSWER
+            assert call == "probe" or seen == expected
     assert site.proxy.fired
     assert [one.name for one in await listed(site.near)] == [NAME]
     assert await site.near.get(ref) == DATA
