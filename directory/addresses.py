@@ -5,6 +5,7 @@ spec: KEP-AD-01..05 (KEP Rehberi ve Adres Tebliği m.11).
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from unicodedata import combining, normalize
 
@@ -77,24 +78,29 @@ class KepAddress:
         Raises:
             AddressError: the text is no KEP address.
         """
-        if len(text) > 4 * ADDRESS_MAX:
-            raise AddressError("too long")
-        if not text.isascii() and not all(map(_foldable, text)):
-            raise AddressError("letters outside the Turkish and English alphabets")
-        local, at, domain = fold(text.strip()).rpartition("@")
-        if not at or not local or not domain:
-            raise AddressError("no @")
-        if len(local) > LOCAL_PART_MAX or len(local) + len(domain) + 1 > ADDRESS_MAX:
-            raise AddressError("too long")
-        if not _LOCAL.match(local):
-            raise AddressError("characters outside a-z, 0-9 and single dots before the @")
-        ending = "." + suffix
-        if not domain.endswith(ending):
-            raise AddressError("not a KEP domain")
-        labels = domain[: -len(ending)].split(".")
-        if len(labels) > 2 or not _PROVIDER.match(labels[-1]) or not all(_LABEL.match(x) for x in labels):
-            raise AddressError("not a KEP domain")
-        return cls(local, domain, labels[-1] + ending)
+        return _parsed(text, suffix)
 
     def __str__(self) -> str:
         return f"{self.local}@{self.domain}"
+
+
+@lru_cache(maxsize=4096)  # a pure memo: a message names each of its addresses a dozen times
+def _parsed(text: str, suffix: str) -> KepAddress:
+    if len(text) > 4 * ADDRESS_MAX:
+        raise AddressError("too long")
+    if not text.isascii() and not all(map(_foldable, text)):
+        raise AddressError("letters outside the Turkish and English alphabets")
+    local, at, domain = fold(text.strip()).rpartition("@")
+    if not at or not local or not domain:
+        raise AddressError("no @")
+    if len(local) > LOCAL_PART_MAX or len(local) + len(domain) + 1 > ADDRESS_MAX:
+        raise AddressError("too long")
+    if not _LOCAL.match(local):
+        raise AddressError("characters outside a-z, 0-9 and single dots before the @")
+    ending = "." + suffix
+    if not domain.endswith(ending):
+        raise AddressError("not a KEP domain")
+    labels = domain[: -len(ending)].split(".")
+    if len(labels) > 2 or not _PROVIDER.match(labels[-1]) or not all(_LABEL.match(x) for x in labels):
+        raise AddressError("not a KEP domain")
+    return KepAddress(local, domain, labels[-1] + ending)

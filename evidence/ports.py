@@ -149,3 +149,11 @@ class Sealing(Protocol):
             SignerUnavailableError, TimestampUnavailableError: nothing was signed; try again later.
         """
         ...
+
+    async def sign_entities(self, digests: Sequence[bytes], at: datetime) -> list[bytes]:
+        """Return the signatures of several messages, each as `sign_entity` makes it, at once.
+
+        Raises:
+            SignerUnavailableError, TimestampUnavailableError: nothing is signed; try again later.
+        """
+        ...

@@ -63,6 +63,17 @@ class Step(NamedTuple):  # a tuple: a verification makes thirty, and frozen data
     verdict: Verdict | None = None  # the verdict this step leads to when it fails
     code: str = ""
 
+    def to_json(self) -> dict[str, object]:
+        """Return plain data for ``--json``; keys are stable."""
+        return {
+            "number": self.number,
+            "name": self.name,
+            "ok": self.ok,
+            "detail": self.detail,
+            "sub_indication": self.sub_indication.value if self.sub_indication else None,
+            "code": self.code,
+        }
+
 
 @lru_cache(maxsize=4096)  # a pure memo: the same steps hold for message after message
 def held(number: str, name: str, detail: str = "", code: str = "") -> Step:
@@ -100,17 +111,7 @@ class Report:
             "sub_indication": self.sub_indication.value if self.sub_indication else None,
             "at": self.at.isoformat(),
             "facts": dict(self.facts),
-            "steps": [
-                {
-                    "number": s.number,
-                    "name": s.name,
-                    "ok": s.ok,
-                    "detail": s.detail,
-                    "sub_indication": s.sub_indication.value if s.sub_indication else None,
-                    "code": s.code,
-                }
-                for s in self.steps
-            ],
+            "steps": [step.to_json() for step in self.steps],
             "parts": [part.to_json() for part in self.parts],
         }
 

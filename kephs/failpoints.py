@@ -101,6 +101,13 @@ class FailingBlobs:
         self._point.reach("blobs.keep.after")
         return blob
 
+    async def keep_many(self, spools: Sequence[Spool]) -> list[Blob]:
+        """Keep several; perhaps die before or after."""
+        self._point.reach("blobs.keep.before")
+        blobs = await self._blobs.keep_many(spools)
+        self._point.reach("blobs.keep.after")
+        return blobs
+
     async def put(self, data: bytes) -> Blob:
         """Put; perhaps die after."""
         return (await self.put_many([data]))[0]
@@ -146,6 +153,10 @@ class FailingSealing:
     async def sign_entity(self, digest: bytes, at: datetime) -> bytes:
         """Sign; nothing dies here."""
         return await self._inner.sign_entity(digest, at)
+
+    async def sign_entities(self, digests: Sequence[bytes], at: datetime) -> list[bytes]:
+        """Sign several; nothing dies here."""
+        return await self._inner.sign_entities(digests, at)
 
 
 class FailingCourier:

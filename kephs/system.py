@@ -17,7 +17,9 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 T = TypeVar("T")
 
-_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuv"  # base32hex: ascending text for ascending numbers
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"  # base32hex: ascending text for ascending numbers
+_PAIRS: Final = tuple([first + second for first in _DIGITS for second in _DIGITS])
+_SHIFTS: Final = tuple(range(120, -1, -10))  # where in 130 bits each pair of digits stands
 _REMEMBERED: Final = 4096
 
 
@@ -51,8 +53,8 @@ class TimeOrderedIds:
 
     def new(self) -> str:
         """Return 26 characters 0-9a-v."""
-        number = (int(self._clock.now().timestamp() * 1000) << 80) | secrets.randbits(80)
-        return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+        number = (int(self._clock.now().timestamp() * 1000) << 80) | int.from_bytes(secrets.token_bytes(10))
+        return "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
 
     def token(self) -> str:
         """Return 32 random hexadecimal digits."""

@@ -12,6 +12,7 @@ from kephs.ports import Spool, StoreUnavailableError
 LINE_MAX: Final = 998  # spec: RFC5322#2.1.1 (without CRLF)
 READ_SIZE: Final = 256 * 1024
 WRITE_SIZE: Final = 256 * 1024  # a write is one hop to a thread: rare, and short enough for the others
+_DOTTED: Final = b"\r\n."
 _END: Final = b"\r\n.\r\n"
 
 
@@ -56,7 +57,8 @@ class DataDecoder:
             self.rest += data
             return b""
         data = self._held + data
-        end = data.find(_END)
+        dotted = data.find(_DOTTED)  # the only one, as a rule: then it is the end, and nothing is doubled
+        end = dotted if dotted < 0 or data.startswith(_END, dotted) else data.find(_END, dotted)
         if end >= 0:
             self.finished = True
             self._held, self.rest = b"", data[end + len(_END) :]
@@ -68,7 +70,7 @@ class DataDecoder:
         line_ends = certain.count(b"\r\n")
         if certain.count(b"\r") != line_ends or certain.count(b"\n") != line_ends:
             raise BareLineEndingError
-        content = certain.replace(b"\r\n.", b"\r\n")
+        content = certain if dotted in (-1, end) else certain.replace(_DOTTED, b"\r\n")
         if self._skip and content:
             content, self._skip = content[self._skip :], 0
         self._examine(content)

@@ -13,6 +13,8 @@ from kephs.domain.refusals import RefusalCode
 from smtp_gateway.replies import Reply, coded, simple
 
 OK: Final = simple(250, "2.0.0", "OK")
+_SENDER_TAKEN: Final = simple(250, "2.1.0", "OK")
+_RECIPIENT_TAKEN: Final = simple(250, "2.1.5", "OK")
 HELLO_FIRST: Final = simple(503, "5.5.1", "Send EHLO first")
 _GO_ON: Final = Reply(b"354 End data with <CR><LF>.<CR><LF>")
 _PATH: Final = re.compile(r"(FROM|TO): {0,8}<([^<>\x00-\x20\x7f]{0,1024})>((?: +[^ ]+)*) *\Z", re.IGNORECASE)
@@ -143,7 +145,7 @@ class MailDialogue(ABC):
         if refusal is not None:
             return refusal
         self._envelope.sender, self._envelope.utf8 = address, utf8
-        return simple(250, "2.1.0", "OK")
+        return _SENDER_TAKEN
 
     def _param_refusal(self, name: str, value: str | None) -> Reply | None:
         text = (value or "").upper()
@@ -172,7 +174,7 @@ class MailDialogue(ABC):
             envelope.any_refused = True
             return refusal
         envelope.accepted += 1
-        return simple(250, "2.1.5", "OK")
+        return _RECIPIENT_TAKEN
 
     def _rcpt_refusal(self, path: tuple[str, list[tuple[str, str | None]]] | None) -> Reply | None:
         refusal = self._number_refusal()

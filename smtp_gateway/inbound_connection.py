@@ -167,8 +167,7 @@ class InboundProtocol(EdgeProtocol):
         self._drop_cleartext()
         self._shaking_hands = True
         self._drop_deadlines()
-        if self._timeout_handle is not None:
-            self._timeout_handle.cancel()  # the handshake has its own limit
+        self._bear_with()  # the handshake has its own limit
         successor = InboundProtocol(self._hub, self.loop, self)
         under_tls = False
         try:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Coroutine
+from math import inf
 from typing import Any, ClassVar, Final, Protocol
 
 import structlog
@@ -95,6 +96,8 @@ class EdgeProtocol(SMTP):
         self._said = 0
         self._told: set[RefusalCode] = set()
         self._deadlines: list[asyncio.TimerHandle] = []
+        self._idle_until = inf
+        self._timer_at = inf
 
     # --- what the edges differ in -------------------------------------------------------------
 
@@ -159,6 +162,35 @@ class EdgeProtocol(SMTP):
             self._writer.write(last.text + b"\r\n")
         self.transport.close()
         self._deadlines.append(self.loop.call_later(_LAST_WORDS, self.abort))
+
+    # --- the idle client's timer --------------------------------------------------------------
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """Bear with an idle client for so many seconds from now.
+
+        aiosmtpd calls this for every command and sets a new timer each time. Ours stays, and when it rings
+        too early it is set again: a client that is not idle costs one timer in minutes.
+        """
+        self._idle_until = self.loop.time() + (duration or self._timeout_duration)
+        if self._idle_until < self._timer_at:
+            self._set_timer()
+
+    def _bear_with(self) -> None:
+        """Let no timer run while the client has to wait for us."""
+        self._idle_until = inf
+
+    def _set_timer(self) -> None:
+        if self._timeout_handle is not None:
+            self._timeout_handle.cancel()
+        self._timer_at = self._idle_until
+        self._timeout_handle = self.loop.call_at(self._timer_at, self._timer_rang)
+
+    def _timer_rang(self) -> None:
+        self._timer_at = inf
+        if self._idle_until <= self.loop.time():
+            self._timeout_cb()
+        elif self._idle_until < inf:
+            self._set_timer()
 
     def _timeout_cb(self) -> None:
         self._close(TIMED_OUT)
@@ -286,8 +318,7 @@ class EdgeProtocol(SMTP):
             unkept = self._unkept(received)
             if unkept is not None:
                 return unkept
-            if self._timeout_handle is not None:
-                self._timeout_handle.cancel()  # deciding has limits of its own
+            self._bear_with()  # deciding has limits of its own
             self._deciding = True
             task = self._hub.hand_over(self._decision(spool, received), spool)
             handed = True

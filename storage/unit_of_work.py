@@ -49,8 +49,8 @@ def connect(path: Path) -> sqlite3.Connection:
 class SqliteStore:
     """`kephs.ports.Store` on one SQLite file.
 
-    Work runs in the writer's thread, each in its own savepoint of the batch's transaction; callers hear
-    of it only after the commit is on disk. One that raises is undone alone.
+    Work runs in the writer's thread, a batch in one transaction; callers hear of it only after the commit is
+    on disk. One that raises is undone alone: the batch then runs again, each in its own savepoint.
 
     Args:
         path: the database file; its schema must be current (`storage.migrate`).
@@ -104,7 +104,7 @@ class SqliteStore:
             self._read_connections.pop().close()
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        """Run work in its own savepoint of the next batch; durable when this returns.
+        """Run work in the next batch; durable when this returns.
 
         Raises:
             StoreUnavailableError: nothing was written.
@@ -148,7 +148,11 @@ class SqliteStore:
         try:
             connection, tx = self._writable()
             connection.execute("BEGIN IMMEDIATE")
-            _run_all(connection, tx, jobs)
+            if not _all_went_well(connection, tx, jobs):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                connection.execute("BEGIN IMMEDIATE")
+                _run_apart(connection, tx, jobs)
             connection.execute("COMMIT")
         except BaseException as error:  # noqa: BLE001 - the writer lives on and callers hear
             self._give_up(jobs, error)
@@ -198,10 +202,28 @@ class SqliteStore:
         return found
 
 
-def _run_all(connection: sqlite3.Connection, tx: SqlTx, jobs: Sequence[Job[Work]]) -> None:
+def _all_went_well(connection: sqlite3.Connection, tx: SqlTx, jobs: Sequence[Job[Work]]) -> bool:
+    """Run all items as one; False where one failed: the transaction is of no use then.
+
+    Behind a savepoint every page that changes is copied; items that fail are rare, and work may be repeated.
+    """
+    try:
+        for job in jobs:
+            tx.begin()
+            job.result = job.payload(tx)
+            tx.finish()
+            if not connection.in_transaction:  # SQLite undid everything by itself: disk full, I/O error
+                return False
+    except BaseException:  # noqa: BLE001 - raised again where it runs apart from the others
+        return False
+    return True
+
+
+def _run_apart(connection: sqlite3.Connection, tx: SqlTx, jobs: Sequence[Job[Work]]) -> None:
+    """Run each item in a savepoint of its own: one of them fails."""
     for job in jobs:
         _run_one(connection, tx, job)
-        if not connection.in_transaction:  # SQLite undid everything by itself: disk full, I/O error
+        if not connection.in_transaction:  # as above
             raise StoreUnavailableError("the transaction ended by itself") from job.error
 
 

@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import errno
 import fcntl
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,16 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
 
 import aiohttp
 import structlog
 from yarl import URL
 
+from evidence.adapters.tsa_exchange import Exchange, ExchangeError, SessionExchange
 from evidence.adapters.tsa_identity import SALT_OCTETS, TsaEndpoint, refusal_text, shown
 from evidence.ports import TimestampUnavailableError
 from evidence.stamps.timestamps import (
-    MAX_RESPONSE,
     TimestampRefusedError,
     Token,
     build_request,
@@ -44,17 +44,7 @@ from evidence.x509.certificates import CertificateError, CertificateFacts, certi
 from evidence.x509.chain import Chain, ChainFailure, TrustStore, build_chain
 from evidence.x509.revocation import RevocationAnswer, RevocationStatus
 
-_REPLIES: Final = frozenset(
-    {"application/timestamp-reply", "application/timestamp-response", "application/octet-stream"}
-)
-"""The registered type, one that some servers use instead, and "bytes" (also where no type is named)."""
-_HEADERS: Final = {
-    "Content-Type": "application/timestamp-query",
-    "Accept": "application/timestamp-reply",
-    "Accept-Encoding": "identity",
-    "User-Agent": "kephs",
-}
-_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+_NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
 _64_BITS: Final = (1 << 64) - 1
 _CERTIFICATES_KEPT: Final = 64
 _REVOCATION_SECONDS: Final = 3.0
@@ -112,6 +102,7 @@ class HttpTimestamper:
     Args:
         endpoints: the authorities, the preferred one first; a bare address is one without credentials.
         session: the HTTP client, which keeps connections alive; it stays the caller's.
+        exchange: who carries requests instead of the session, at less cost (`KeptConnections`).
         clock: the current time, aware.
         trust: anchors of the authorities; every token is verified up to one of them.
         nonces: gives 64 random bits at each call.
@@ -135,6 +126,7 @@ class HttpTimestamper:
         endpoints: Sequence[str | TsaEndpoint],
         *,
         session: aiohttp.ClientSession,
+        exchange: Exchange | None = None,
         clock: Callable[[], datetime],
         trust: TrustStore,
         nonces: Callable[[], int],
@@ -149,7 +141,7 @@ class HttpTimestamper:
     ) -> None:
         given = [TsaEndpoint(one) if isinstance(one, str) else one for one in endpoints]
         self._authorities = tuple(_Authority(one, URL(one.url), one.policy or policy) for one in given)
-        self._session = session
+        self._exchange = SessionExchange(session) if exchange is None else exchange
         self._clock = clock
         self._trust = trust
         self._nonces = nonces
@@ -182,7 +174,9 @@ class HttpTimestamper:
                 failure = shown(str(error))
             except TimeoutError:
                 failure = f"no answer within {self._timeout:g} s"
-            except (aiohttp.ClientError, OSError) as error:
+            except ExchangeError as error:
+                failure = shown(str(error))
+            except OSError as error:
                 failure = f"{type(error).__name__} {shown(str(error))}"
             else:
                 self._avoid_until.pop(authority.name, None)
@@ -203,9 +197,9 @@ class HttpTimestamper:
         nonce = self._nonces() & _64_BITS
         body = build_request(digest, nonce, policy=authority.policy, hash_name=hash_name)
         before = self._clock()
-        headers = self._headers(authority.endpoint, digest)
+        credentials = self._credentials(authority.endpoint, digest)
         async with asyncio.timeout(self._timeout):
-            answer = await self._post(authority.url, body, headers)
+            answer = await self._exchange.post(authority.url, body, credentials)
         token = self._read(authority, answer, digest, nonce, hash_name)
         now, gen_time = self._clock(), token.info.gen_time
         if not before - self._max_skew <= gen_time <= now + self._max_skew:
@@ -225,11 +219,11 @@ class HttpTimestamper:
             await self._check_revocation(self._revocation, verified.certificate, token, now)
         return token.der
 
-    def _headers(self, endpoint: TsaEndpoint, digest: bytes) -> Mapping[str, str]:
+    def _credentials(self, endpoint: TsaEndpoint, digest: bytes) -> Mapping[str, str]:
         if endpoint.user is None:
-            return _HEADERS
+            return _NOBODY
         bits = (self._nonces() & _64_BITS) << 64 | self._nonces() & _64_BITS
-        return {**_HEADERS, **endpoint.headers(digest, bits.to_bytes(SALT_OCTETS, "big"))}
+        return endpoint.headers(digest, bits.to_bytes(SALT_OCTETS, "big"))
 
     def _read(self, authority: _Authority, answer: bytes, digest: bytes, nonce: int, hash_name: str) -> Token:
         """Return the token of an answer, and count it: a bad one costs as much as a good one."""
@@ -254,37 +248,6 @@ class HttpTimestamper:
             self._spent(authority.name, self._clock())
         except Exception:  # noqa: BLE001 - a count is an aid: whatever breaks in it, the stamp is good
             _log.warning("stamp.count_failed", url=authority.name, exc_info=True)
-
-    # ------------------------------------------------------------------ HTTP
-
-    async def _post(self, url: URL, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """Post a request and return the answer, at most 64 KiB; redirects are not followed.
-
-        A server may close a kept connection in the moment we use it. Asking again then is right: at worst
-        a token is paid for that nobody sees.
-        """
-        try:
-            return await self._post_once(url, body, headers)
-        except (aiohttp.ClientError, OSError) as error:
-            if not _was_cut(error):
-                raise
-        return await self._post_once(url, body, headers)
-
-    async def _post_once(self, url: URL, body: bytes, headers: Mapping[str, str]) -> bytes:
-        async with self._session.post(
-            url, data=body, headers=headers, allow_redirects=False, timeout=_NO_TIMEOUT
-        ) as response:
-            if response.status != 200:
-                moved = " (redirects are not followed)" if 300 <= response.status < 400 else ""
-                raise TimestampRefusedError(f"HTTP {response.status}{moved}")
-            encoding = response.headers.get("Content-Encoding", "identity")
-            if encoding.strip().lower() != "identity":  # bombs are cheap, and we asked for none
-                raise TimestampRefusedError(f"content encoding {shown(encoding)}")
-            answer = await _limited(response)
-            if response.content_type not in _REPLIES:
-                words = refusal_text(answer) or "a token, under a wrong name"
-                raise TimestampRefusedError(f"content type {response.content_type} (it says: {words})")
-            return answer
 
     # ------------------------------------------------------------------ revocation
 
@@ -327,32 +290,6 @@ def _readable(certificates: Sequence[bytes]) -> list[CertificateFacts]:
         with suppress(CertificateError):
             found.append(certificate_facts(der))
     return found
-
-
-def _was_cut(error: Exception) -> bool:
-    """Say whether an open connection ended before an answer began; failing to connect is another matter."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return False
-    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError):
-        return True
-    return isinstance(error, OSError) and error.errno in {errno.ECONNRESET, errno.EPIPE}
-
-
-async def _limited(response: aiohttp.ClientResponse) -> bytes:
-    """Return a body, at most 64 KiB of it.
-
-    Raises:
-        TimestampRefusedError: it is larger; the connection is given up.
-    """
-    parts: list[bytes] = []
-    size = 0
-    while piece := await response.content.readany():
-        parts.append(piece)
-        size += len(piece)
-        if size > MAX_RESPONSE:
-            response.close()
-            raise TimestampRefusedError(f"answer larger than {MAX_RESPONSE} octets")
-    return b"".join(parts)
 
 
 def _is_granted(answer: bytes) -> bool:

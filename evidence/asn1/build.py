@@ -5,6 +5,7 @@ They concatenate bytes; constants are made once per key, the hot paths only join
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 BOOLEAN: Final = 0x01
@@ -34,6 +35,10 @@ def tlv(tag: int, *parts: bytes) -> bytes:
     size = len(content)
     if size < 0x80:
         return bytes((tag, size)) + content
+    if size < 0x100:
+        return b"%c\x81%c%b" % (tag, size, content)
+    if size < 0x10000:
+        return b"%c\x82%c%c%b" % (tag, size >> 8, size & 0xFF, content)
     octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
     return bytes((tag, 0x80 | len(octets))) + octets + content
 
@@ -58,6 +63,7 @@ def implicit(number: int, content: bytes) -> bytes:
     return tlv(0x80 | number, content)
 
 
+@lru_cache(maxsize=256)  # a pure memo: the names are those of our own code and settings
 def oid(dotted: str) -> bytes:
     """Return an OBJECT IDENTIFIER from dotted text."""
     first, second, *rest = (int(arc) for arc in dotted.split("."))

@@ -62,6 +62,8 @@ __all__ = [
 
 MAX_CHILDREN: Final = 10_000
 MAX_OID_OCTETS: Final = 64
+_TIME_MAX: Final = 26
+_TIMES: Final = frozenset({UTC_TIME, GENERALIZED_TIME})
 
 
 class DerError(ValueError):
@@ -176,10 +178,12 @@ def children(node: Node, *, limit: int = MAX_CHILDREN, tag: int | None = None) -
     if not node.tag & 0x20:
         raise DerError("value is not constructed")
     found: list[Node] = []
-    data, position, end = node.data, node.body, node.end
+    data, _, _, position, end = node
+    room = limit
     while position < end:
-        if len(found) >= limit:
+        if not room:
             raise DerError(f"more than {limit} members")
+        room -= 1
         if end - position < 4 or data[position] & 0x1F == 0x1F:
             child = read(data, position, end)
         else:  # the usual lengths, read without a call: thousands of values are read per second
@@ -189,7 +193,7 @@ def children(node: Node, *, limit: int = MAX_CHILDREN, tag: int | None = None) -
             elif size == 0x81 and data[body] >= 0x80:
                 size, body = data[body], body + 1
             elif size >= 0x80:
-                size, body = len(data), end  # `read` says what is wrong, or takes a length of three octets
+                size, body = end, end  # `read` says what is wrong, or takes a length of three octets
             after = body + size
             if after > end:
                 child = read(data, position, end)
@@ -399,15 +403,21 @@ def to_time(node: Node) -> datetime:
     Raises:
         DerError: another type or form.
     """
-    content = node.content
-    if node.tag == UTC_TIME:
+    if node.tag not in _TIMES:
+        raise DerError("expected a time")
+    if node.end - node.body > _TIME_MAX:
+        raise DerError("malformed time")
+    return _moment(node.tag, node.data[node.body : node.end])
+
+
+@lru_cache(maxsize=1024)  # a pure memo: time stamps of one second say the same, certificates always do
+def _moment(tag: int, content: bytes) -> datetime:
+    if tag == UTC_TIME:
         if len(content) != 13:
             raise DerError("malformed UTCTime")
         century = b"19" if content[:2] >= b"50" else b"20"
         content = century + content
-    elif node.tag != GENERALIZED_TIME:
-        raise DerError("expected a time")
-    if not 15 <= len(content) <= 26 or content[-1:] != b"Z" or not content[:14].isdigit():
+    if len(content) < 15 or content[-1:] != b"Z" or not content[:14].isdigit():
         raise DerError("malformed time")
     micro = 0
     if len(content) > 15:

@@ -6,10 +6,9 @@ Two-phase: `CmsSigner.to_be_signed` gives the digest of the signed attributes, a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from evidence.asn1.der import (
     NULL_DER,
@@ -52,8 +51,7 @@ _PSS_SHA256: Final = seq(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class CmsDraft:
+class CmsDraft(NamedTuple):  # a tuple: frozen dataclasses are slow to make
     """Signed attributes waiting for their signature; ``digest`` is SHA-256 of them, what the key signs."""
 
     digest: bytes
@@ -70,7 +68,7 @@ class CmsSigner:
         pss: for RSA keys, name RSA-PSS (SHA-256, salt 32) instead of PKCS #1 v1.5.
     """
 
-    __slots__ = ("_certificates", "_content_type", "_ess", "_oid", "_sid", "_signature", "_type", "_version")
+    __slots__ = ("_certificates", "_ess", "_head", "_oid", "_signature", "_signer_head", "_type")
 
     def __init__(
         self,
@@ -88,7 +86,7 @@ class CmsSigner:
         else:
             raise UnknownAlgorithmError("only EC and RSA keys sign")
         serial = integer(facts.serial)
-        self._sid = seq(facts.issuer, serial)
+        self._signer_head = _VERSION_1 + seq(facts.issuer, serial) + _SHA256
         issuer_serial = seq(seq(explicit(4, facts.issuer)), serial)
         certificate_id = seq(octets(facts.sha256), issuer_serial)  # hashAlgorithm: DEFAULT sha256
         self._ess = _attribute(SIGNING_CERTIFICATE_V2, seq(seq(certificate_id)))
@@ -96,7 +94,7 @@ class CmsSigner:
         self._type = _attribute(CONTENT_TYPE, self._oid)
         self._certificates = tlv(0xA0, *sorted({bytes(certificate), *map(bytes, chain)}))
         # spec: RFC5652#5.1 - version 3 where the content type is not id-data
-        self._version = integer(1 if content_type == ID_DATA else 3)
+        self._head = integer(1 if content_type == ID_DATA else 3) + _DIGESTS
 
     def to_be_signed(self, content_digest: bytes, at: datetime | None) -> CmsDraft:
         """Return the signed attributes for a content.
@@ -109,7 +107,7 @@ class CmsSigner:
             raise ValueError("content digest must be SHA-256")
         parts = [self._type, _DIGEST_PREFIX + content_digest, self._ess]
         if at is not None:
-            parts.append(_attribute(SIGNING_TIME, utctime(at)))
+            parts.append(seq(_TIME_OID, tlv(SET, utctime(at))))
         parts.sort()
         attributes = b"".join(parts)
         return CmsDraft(sha256(tlv(SET, attributes)).digest(), attributes)
@@ -130,24 +128,20 @@ class CmsSigner:
             timestamp_token: RFC 3161 token over ``signature``, put beside it unsigned (CAdES-B-T).
             content: the content octets for an embedding signature; None makes a detached one.
         """
-        signer = [
-            _VERSION_1,
-            self._sid,
-            _SHA256,
+        stamp = b""
+        if timestamp_token is not None:
+            stamp = tlv(0xA1, seq(_STAMP_OID, tlv(SET, timestamp_token)))
+        signer = tlv(
+            SEQUENCE,
+            self._signer_head,
             tlv(0xA0, draft.attributes),
             self._signature,
             tlv(OCTET_STRING, signature),
-        ]
-        if timestamp_token is not None:
-            signer.append(tlv(0xA1, _attribute(SIGNATURE_TIME_STAMP, timestamp_token)))
+            stamp,
+        )
         embedded = b"" if content is None else explicit(0, octets(content))
         signed_data = tlv(
-            SEQUENCE,
-            self._version,
-            _DIGESTS,
-            tlv(SEQUENCE, self._oid, embedded),
-            self._certificates,
-            tlv(SET, tlv(SEQUENCE, *signer)),
+            SEQUENCE, self._head, tlv(SEQUENCE, self._oid, embedded), self._certificates, tlv(SET, signer)
         )
         return tlv(SEQUENCE, _SIGNED_DATA_OID, tlv(0xA0, signed_data))
 
@@ -159,4 +153,6 @@ def _attribute(kind: str, *values: bytes) -> bytes:
 _VERSION_1: Final = integer(1)
 _DIGESTS: Final = set_of((_SHA256,))
 _SIGNED_DATA_OID: Final = oid(ID_SIGNED_DATA)
+_STAMP_OID: Final = oid(SIGNATURE_TIME_STAMP)
+_TIME_OID: Final = oid(SIGNING_TIME)
 _DIGEST_PREFIX: Final = _attribute(MESSAGE_DIGEST, octets(bytes(32)))[:-32]

@@ -1,16 +1,17 @@
 """MIME entities that we write: their octets, and where their parts lie, from one description.
 
-Nothing of ours needs to be scanned to know its parts: what `octets` writes, `lay_out` finds without looking.
+Nothing of ours needs to be scanned to know its parts: what `octets` writes, `tree` finds without looking.
 It gives exactly the tree that `evidence.mail.mime.scan` reads from those octets (a test compares them).
 """
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from evidence.mail.parts import DEFAULT_LIMITS, Head, HeaderField, Part, Range, part_of, read_head
+from evidence.mail.parts import DEFAULT_LIMITS, Range, part_of, read_head
+from evidence.mail.tree import declared_text, fields_text, placed, row_text
 
 _HEADS_KEPT: Final = 256
+_DECLARING: Final = b"Content-Type:"
 
 
 class Entity(NamedTuple):
@@ -26,10 +27,18 @@ class Entity(NamedTuple):
 
 
 class Streamed(NamedTuple):
-    """The message that is streamed in: its tree as if it stood alone, its octets and the line ends in it."""
+    """The message that is streamed in: its tree (`evidence.mail.tree`), its octets and its line ends."""
 
-    root: Part
+    tree: str
     size: int
+    newlines: int
+
+
+class _Head(NamedTuple):
+    """A header in the words of the tree: its fields, what they declare; and the line ends in it."""
+
+    fields: str
+    declared: str
     newlines: int
 
 
@@ -55,72 +64,67 @@ def _write(entity: Entity, pieces: list[bytes | None]) -> None:
     pieces.append(b"\r\n" + mark + b"--\r\n")
 
 
-def lay_out(entity: Entity, streamed: Streamed | None = None) -> Part:
-    """Return the parts of a message written by `octets`, with ``streamed`` in its place."""
-    part, _, _ = _place(entity, 0, streamed)
-    return part
+def tree(entity: Entity, streamed: Streamed | None = None) -> str:
+    """Return the part tree of a message written by `octets`, with ``streamed`` in its place."""
+    text, _, _ = _place(entity, _outer(entity), 0, streamed)
+    return text
 
 
-def _place(entity: Entity, at: int, streamed: Streamed | None) -> tuple[Part, int, int]:
-    """Return an entity that begins at ``at``, where it ends, and the line ends in it."""
-    start = at + len(entity.head)
-    children: tuple[Part, ...] = ()
-    message: Part | None = None
+def _place(entity: Entity, head: _Head, at: int, streamed: Streamed | None) -> tuple[str, int, int]:
+    """Return the tree of an entity that begins at ``at``, its size, and the line ends in it."""
+    start = len(entity.head)
+    words = f"{head.fields},{head.declared}"
     if entity.parts:
-        children, end, lines = _place_parts(entity, start, streamed)
+        inside, size, lines = _place_parts(entity, start, streamed)
+        end = start + size
+        text = row_text(
+            at, start, size, lines, words, children=inside,
+            preamble=f"[{start},{start}]", epilogue=f"[{end},{end}]", closed=True,
+        )  # fmt: skip
     elif entity.body is not None:
-        end, lines = start + len(entity.body), entity.body.count(b"\n")
+        size, lines = len(entity.body), entity.body.count(b"\n")
+        text = row_text(at, start, size, lines, words)
     else:
         assert streamed is not None  # whoever describes a gap has what fills it
-        end, lines = start + streamed.size, streamed.newlines
-        message = moved(streamed.root, start)
-    several = bool(children)
-    head = _head(entity.head)
-    part = part_of(
-        head, Range(at, start), Range(start, end), lines, fields=_moved_fields(head.fields, at),
-        message=message, boundary=entity.boundary if several else None, children=children,
-        preamble=Range(start, start) if several else None, epilogue=Range(end, end) if several else None,
-        closed=several,
-    )  # fmt: skip
-    return part, end, lines + entity.head.count(b"\n")
+        size, lines = streamed.size, streamed.newlines
+        text = row_text(at, start, size, lines, words, message=placed(streamed.tree, start))
+    return text, start + size, lines + head.newlines
 
 
-def _place_parts(entity: Entity, start: int, streamed: Streamed | None) -> tuple[tuple[Part, ...], int, int]:
+def _place_parts(entity: Entity, start: int, streamed: Streamed | None) -> tuple[str, int, int]:
     mark = len(entity.boundary) + 2
-    children = []
+    rows = []
     at, lines = start + mark + 2, 1
     for part in entity.parts:
-        child, end, inside = _place(part, at, streamed)
-        children.append(child)
+        text, size, inside = _place(part, _inner(part.head, part.boundary), at, streamed)
+        rows.append(text)
         lines += inside + 2
-        at = end + mark + 4
-    return tuple(children), at + 2, lines  # the last delimiter has two hyphens more
+        at += size + mark + 4
+    return ",".join(rows), at + 2 - start, lines  # the last delimiter has two hyphens more
+
+
+def _outer(entity: Entity) -> _Head:
+    """Return the header of a whole message: what comes again is what stands from Content-Type on."""
+    block = entity.head
+    declaring = block[max(block.find(_DECLARING), 0) :]
+    return _Head(fields_text(block), _inner(declaring, entity.boundary).declared, block.count(b"\n"))
+
+
+def _inner(block: bytes, boundary: str) -> _Head:
+    """Return the header of a part: but for their boundaries all of ours come again and again."""
+    if not boundary:
+        return _read(block)
+    any_boundary = "?" * len(boundary)
+    fields, declared, newlines = _read(block.replace(boundary.encode("ascii"), any_boundary.encode("ascii")))
+    return _Head(
+        fields.replace(any_boundary, boundary), declared.replace(any_boundary, boundary), newlines
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=_HEADS_KEPT)
-def _head(block: bytes) -> Head:
-    """Return what a header declares, as if it began at 0: most of ours come again with every message."""
-    return read_head(block, 0, "text/plain", DEFAULT_LIMITS.header_fields)
-
-
-def moved(part: Part, by: int) -> Part:
-    """Return a tree as it lies in a source with so many octets before it."""
-    return replace(
-        part, header=_later(part.header, by), body=_later(part.body, by),
-        fields=_moved_fields(part.fields, by),
-        children=tuple(moved(child, by) for child in part.children),
-        message=None if part.message is None else moved(part.message, by),
-        preamble=None if part.preamble is None else _later(part.preamble, by),
-        epilogue=None if part.epilogue is None else _later(part.epilogue, by),
-    )  # fmt: skip
-
-
-def _later(place: Range, by: int) -> Range:
-    return Range(place.start + by, place.end + by)
-
-
-def _moved_fields(fields: "list[HeaderField] | tuple[HeaderField, ...]", by: int) -> tuple[HeaderField, ...]:
-    return tuple(
-        HeaderField(name, raw_name, raw, Range(start + by, end + by))
-        for name, raw_name, raw, (start, end) in fields
-    )
+def _read(block: bytes) -> _Head:
+    head = read_head(block, 0, "text/plain", DEFAULT_LIMITS.header_fields)
+    size = len(block)
+    boundary = head.boundary() if head.type == "multipart" else None
+    part = part_of(head, Range(0, size), Range(size, size), 0, boundary=boundary)
+    return _Head(fields_text(block), declared_text(part), block.count(b"\n"))

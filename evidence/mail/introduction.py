@@ -10,9 +10,9 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from html import escape
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
-from evidence.mail.mime_write import one_line
+from evidence.mail.mime_write import one_line, quoted_printable
 from evidence.model.reasons import shown
 from evidence.model.records import NAMES, EvidenceKind, EvidenceRecord
 
@@ -162,12 +162,27 @@ MEANINGS: Final[Mapping[EvidenceKind, Meaning]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Introduction:
+class Text(NamedTuple):
+    """One of the two texts: what is ours before and after the facts of this message, each of whole lines."""
+
+    before: str
+    facts: str
+    after: str
+
+    def __str__(self) -> str:
+        """Return the text as people read it."""
+        return "".join(self)
+
+    def quoted_printable(self) -> bytes:
+        """Return it in transfer encoding; what is ours comes again and is encoded once."""
+        return _encoded(self.before) + quoted_printable(self.facts) + _encoded(self.after)
+
+
+class Introduction(NamedTuple):
     """The same text twice: for ``text/plain`` and for ``text/html``."""
 
-    plain: str
-    html: str
+    plain: Text
+    html: Text
 
 
 def local_time(at: datetime) -> str:
@@ -243,12 +258,6 @@ def for_receipt(record: EvidenceRecord) -> Introduction:
     )
 
 
-@lru_cache(maxsize=256)
-def _fixed(text: str) -> str:
-    """Return one of our own sentences escaped; they come again and again."""
-    return escape(text)
-
-
 def _named(address: str, name: str | None) -> str:
     return f"{name} <{address}>" if name else address
 
@@ -256,19 +265,42 @@ def _named(address: str, name: str | None) -> str:
 def _render(
     title: str, turkish: Sequence[str], english: Sequence[str], facts: Sequence[tuple[str, str]]
 ) -> Introduction:
-    clean = [(label, one_line(value)) for label, value in facts]
-    plain = "\n".join(
-        [title, "", *turkish, "", *(f"{label}: {value}" for label, value in clean), "", *english, ""]
+    above, below = _frames(title, tuple(turkish), tuple(english))
+    values = [value for _, value in facts]
+    if not "".join(values).isprintable():  # seldom, and the pattern is slow
+        values = [one_line(value) for value in values]
+    plain = [f"{label}: {value}\n" for (label, _), value in zip(facts, values, strict=True)]
+    escaped = escape("\n".join(values)).split("\n")
+    rows = [f"<tr><th>{label}</th><td>{v}</td></tr>\n" for (label, _), v in zip(facts, escaped, strict=True)]
+    return Introduction(
+        Text(above.plain, "".join(plain), below.plain), Text(above.html, "".join(rows), below.html)
     )
-    rows = "".join(f"<tr><th>{_fixed(label)}</th><td>{escape(value)}</td></tr>\n" for label, value in clean)
 
-    def paragraphs(lines: Sequence[str], language: str) -> str:
-        return "".join(f'<p lang="{language}">{_fixed(line)}</p>\n' for line in lines)
 
-    html = (
+class _Frame(NamedTuple):
+    plain: str
+    html: str
+
+
+@lru_cache(maxsize=256)
+def _frames(title: str, turkish: tuple[str, ...], english: tuple[str, ...]) -> tuple[_Frame, _Frame]:
+    """Return what stands above and below the facts: our own sentences, the same for every message."""
+    head = escape(title)
+    above = _Frame(
+        "\n".join([title, "", *turkish, "", ""]),
         f'<!DOCTYPE html>\n<html lang="tr"><head><meta charset="UTF-8">'
-        f"<title>{escape(title)}</title></head>\n"
-        f"<body><h1>{escape(title)}</h1>\n{paragraphs(turkish, 'tr')}<table>\n{rows}</table>\n"
-        f"{paragraphs(english, 'en')}</body></html>\n"
+        f"<title>{head}</title></head>\n"
+        f"<body><h1>{head}</h1>\n{_paragraphs(turkish, 'tr')}<table>\n",
     )
-    return Introduction(plain, html)
+    below = _Frame(
+        "\n".join(["", *english, ""]),
+        f"</table>\n{_paragraphs(english, 'en')}</body></html>\n",
+    )
+    return above, below
+
+
+def _paragraphs(lines: Sequence[str], language: str) -> str:
+    return "".join(f'<p lang="{language}">{escape(line)}</p>\n' for line in lines)
+
+
+_encoded: Final = lru_cache(maxsize=1024)(quoted_printable)

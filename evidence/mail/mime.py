@@ -10,9 +10,8 @@ starts with a boundary is no delimiter.
 """
 
 import binascii
-import json
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from evidence.mail.parts import (
     BOUNDARY_MAX,
@@ -31,10 +30,9 @@ from evidence.ports import ByteSource
 
 __all__ = [
     "DEFAULT_LIMITS", "HeaderField", "MimeLimitError", "Part", "Range", "ScanLimits",
-    "decoded_size", "from_json", "scan", "to_json",
+    "decoded_size", "scan",
 ]  # fmt: skip
 
-_JSON: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 READ_SIZE: Final = 512 * 1024
 PADDING_MAX: Final = 1000  # blanks read after a boundary; a line holds 998 characters
 _EMBEDDED: Final = frozenset({"rfc822", "global"})  # spec: RFC6532#3.7
@@ -315,48 +313,3 @@ def _quoted_printable_size(source: ByteSource, body: Range) -> int:
         total += len(binascii.a2b_qp(piece))
         at += len(piece)
     return total
-
-
-# --- the tree beside the message --------------------------------------------------------------
-
-
-def to_json(part: Part) -> str:
-    """Return the whole tree as compact JSON; `from_json` gives an equal tree back."""
-    return _JSON.encode(_packed(part))
-
-
-def from_json(text: str | bytes) -> Part:
-    """Return the tree that `to_json` wrote. Only for text we stored ourselves."""
-    return _unpacked(json.loads(text))
-
-
-def _packed(part: Part) -> list[Any]:
-    found = [[f.raw_name, f.raw.decode("latin-1"), *f.range] for f in part.fields]
-    return [
-        part.header, part.body, found, part.type, part.subtype, part.params, part.encoding, part.lines,
-        part.content_id, part.description, part.disposition, part.disposition_params, part.language,
-        part.location, part.md5, part.boundary, [_packed(child) for child in part.children],
-        _packed(part.message) if part.message else None, part.preamble, part.epilogue, part.closed,
-        part.defects,
-    ]  # fmt: skip
-
-
-def _unpacked(row: list[Any]) -> Part:
-    found = tuple(
-        HeaderField(name.lower(), name, raw.encode("latin-1"), Range(start, end))
-        for name, raw, start, end in row[2]
-    )
-    return Part(
-        header=Range(*row[0]), body=Range(*row[1]), fields=found, type=row[3], subtype=row[4],
-        params=_pairs(row[5]), encoding=row[6], lines=row[7], content_id=row[8], description=row[9],
-        disposition=row[10], disposition_params=_pairs(row[11]), language=tuple(row[12]),
-        location=row[13], md5=row[14], boundary=row[15],
-        children=tuple(_unpacked(child) for child in row[16]),
-        message=_unpacked(row[17]) if row[17] else None,
-        preamble=Range(*row[18]) if row[18] else None, epilogue=Range(*row[19]) if row[19] else None,
-        closed=row[20], defects=tuple(row[21]),
-    )  # fmt: skip
-
-
-def _pairs(rows: list[list[str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, value in rows)

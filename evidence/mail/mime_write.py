@@ -7,6 +7,7 @@ import re
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from struct import unpack_from
 from typing import Final
 
@@ -24,12 +25,14 @@ _VALUE_MAX: Final = 900
 _PLAIN: Final = re.compile("[\x20-\x7e]*")
 # b2a_qp does not count the encoded blank at a line's end: it belongs on a line of its own
 _BLANK_BEYOND: Final = re.compile(rb"(?<=[^\r\n]{74})(?==(?:20|09)\r\n)")
-_BLANKS_AT_END: Final = (b"=20\r\n", b"=09\r\n")
+_BLANK_AT_END: Final = b"=20\r\n"
+_TAB_AT_END: Final = b"=09\r\n"
 _ATOM_PHRASE: Final = re.compile("[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+_MAILBOXES_KEPT: Final = 1024  # the same people write again and again
 _BASE64_LINE: Final = 76  # spec: RFC2045#6.8
 _LINES_AT_ONCE: Final = 512
 
@@ -81,16 +84,21 @@ def text_header(name: str, text: str) -> bytes:
 
 def fold(name: str, tokens: Iterable[str]) -> bytes:
     """Join tokens by spaces into a header, breaking lines before 77 characters."""
-    lines = [f"{name}:"]
+    pieces, width = [name, ":"], len(name) + 1
     fresh = True
     for token in tokens:
-        if not fresh and len(lines[-1].encode()) + 1 + len(token.encode()) > LINE_SOFT_MAX:
-            lines.append("")
-        lines[-1] += f" {token}"
+        size = 1 + (len(token) if token.isascii() else len(token.encode()))
+        if not fresh and width + size > LINE_SOFT_MAX:
+            pieces.append("\r\n")
+            width = 0
+        pieces += (" ", token)
+        width += size
         fresh = False
-    return "\r\n".join(lines).encode() + CRLF
+    pieces.append("\r\n")
+    return "".join(pieces).encode()
 
 
+@lru_cache(maxsize=_MAILBOXES_KEPT)
 def mailbox(address: str, name: str | None = None) -> str:
     """Return ``name <address>`` for a structured header; the name is quoted or encoded as needed.
 
@@ -143,6 +151,6 @@ def quoted_printable(text: str) -> bytes:
     """Return UTF-8 text in quoted-printable, CRLF lines of at most 76 characters, ending in CRLF."""
     octets = text.replace("\r\n", "\n").replace("\n", "\r\n").encode()
     encoded = b2a_qp(octets if octets.endswith(CRLF) else octets + CRLF, istext=True)
-    if not any(blank in encoded for blank in _BLANKS_AT_END):  # nearly always; the pattern is slow
-        return encoded
-    return _BLANK_BEYOND.sub(b"=\r\n", encoded)
+    if _BLANK_AT_END in encoded or _TAB_AT_END in encoded:  # seldom, and the pattern is slow
+        return _BLANK_BEYOND.sub(b"=\r\n", encoded)
+    return encoded

@@ -10,16 +10,17 @@ The original is never held: `plan_dispatch` gives the bytes before and after it,
 where ``p7s`` signs the SHA-256 of ``entity_head + original + entity_tail`` (spec: rem-formats §3, §4).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
-from itertools import pairwise
+from itertools import permutations
 from typing import Final
 
 from evidence.mail import introduction
-from evidence.mail.entity import Entity, Streamed, lay_out, octets
-from evidence.mail.mime_write import CRLF, base64_body, checked, quoted_printable
-from evidence.mail.parts import Part
+from evidence.mail.entity import Entity, Streamed, octets, tree
+from evidence.mail.mime_write import CRLF, base64_body, checked
 from evidence.mail.rem_headers import (
     FORMS,
     Envelope,
@@ -62,6 +63,7 @@ SIGNATURE_HEAD: Final = (
 )
 
 
+_BOUNDARY: Final = re.compile(r"[A-Za-z0-9=_.-]{1,70}")  # spec: RFC2046#5.1.1
 _TEXT_END: Final = b"Content-Transfer-Encoding: quoted-printable\r\n\r\n"
 _PLAIN_HEAD: Final = b"Content-Type: text/plain; charset=UTF-8\r\n" + _TEXT_END
 _HTML_HEAD: Final = b"Content-Type: text/html; charset=UTF-8\r\n" + _TEXT_END
@@ -95,14 +97,16 @@ class Boundaries:
             BoundaryError: empty, too long, one a prefix of another, or found in a part.
         """
         names = (self.signed, self.mixed, self.alternative)
-        allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789=_.-")
-        if any(not 1 <= len(name) <= 70 or not set(name) <= allowed for name in names):
+        if not all(map(_BOUNDARY.fullmatch, names)):
             raise BoundaryError("a boundary is empty, too long or holds odd characters")
-        ordered = sorted(names)
-        if any(b.startswith(a) for a, b in pairwise(ordered)):
-            raise BoundaryError("a boundary is a prefix of another")
-        if any(b"--" + name.encode() in part for name in names for part in parts):
-            raise BoundaryError("a boundary occurs in a part")
+        for first, second in permutations(names, 2):
+            if second.startswith(first):
+                raise BoundaryError("a boundary is a prefix of another")
+        for name in names:
+            mark = b"--" + name.encode("ascii")
+            for part in parts:
+                if mark in part:
+                    raise BoundaryError("a boundary occurs in a part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +151,10 @@ class MessagePlan:
         """Return a whole message without an original (a receipt)."""
         return b"".join((self.prefix, self.entity_head, self.entity_tail, self.suffix(p7s)))
 
-    def parts(self, p7s: bytes, original: Streamed | None = None) -> Part:
-        """Return where the parts of the finished message lie, without reading it."""
+    def tree(self, p7s: bytes, original: Streamed | None = None) -> str:
+        """Return where the parts of the finished message lie (`evidence.mail.tree`), without reading it."""
         signature = Entity(SIGNATURE_HEAD, base64_body(p7s))
-        return lay_out(Entity(self.header, b"", self.boundary, (self.signed, signature)), original)
+        return tree(Entity(self.header, b"", self.boundary, (self.signed, signature)), original)
 
     def size(self, original: int, p7s: int) -> int:
         """Return the octets of the finished message for an original and signature of these sizes."""
@@ -250,7 +254,7 @@ def _mixed(parts: tuple[Entity, ...], boundary: str, label: TransferLabel) -> En
 
 def _opening(text: introduction.Introduction, boundaries: Boundaries, form: MessageForm) -> Entity:
     """Return the first part, the introduction in two formats."""
-    plain, html = quoted_printable(text.plain), quoted_printable(text.html)
+    plain, html = text.plain.quoted_printable(), text.html.quoted_printable()
     boundaries.check(plain, html)
     inner = boundaries.alternative
     head = (
@@ -285,11 +289,17 @@ def _files(
 
 
 def _part(part: Attachment, section: str, form: MessageForm) -> Entity:
-    name = checked(part.file_name).replace('"', "")
-    head = (
-        f'Content-Type: {part.content_type}; name="{name}"\r\n'
+    return Entity(
+        _part_head(part.content_type, part.file_name, form.section, section), base64_body(part.content)
+    )
+
+
+@lru_cache(maxsize=256)
+def _part_head(content_type: str, file_name: str, section_field: str, section: str) -> bytes:
+    name = checked(file_name).replace('"', "")
+    return (
+        f'Content-Type: {content_type}; name="{name}"\r\n'
         "Content-Transfer-Encoding: base64\r\n"
         f'Content-Disposition: attachment; filename="{name}"\r\n'
-        f"{form.section}: {section}\r\n\r\n"
-    )
-    return Entity(head.encode(), base64_body(part.content))
+        f"{section_field}: {section}\r\n\r\n"
+    ).encode()

@@ -16,7 +16,7 @@ _ONCE: Final = frozenset({"content-type", "content-transfer-encoding", "mime-ver
 IDENTITY: Final = frozenset({"7bit", "8bit", "binary"})
 _NAME: Final = bytes(range(33, 127)).replace(b":", b"")  # spec: RFC5322#2.2
 # possessive by construction: each piece begins with what the one before cannot hold
-_FIELD: Final = re.compile(rb"([!-9;-~]{1,256}):([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?:\r\n|\Z)")
+FIELD: Final = re.compile(rb"([!-9;-~]{1,256}):([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?:\r\n|\Z)")
 _TEXTS: Final = {
     "content-id": "content_id",
     "content-description": "description",
@@ -237,7 +237,7 @@ def read_head(block: bytes, start: int, default: str, most_fields: int) -> Head:
     at = seen = 0
     end = len(block)
     while at < end:
-        match = _FIELD.match(block, at)
+        match = FIELD.match(block, at)
         if match is not None:  # nearly every line of nearly every header
             name, raw_name = _names(match[1])
             stop = match.end()

@@ -141,18 +141,16 @@ def _identified(record: EvidenceRecord, message_id: str) -> bytes:
 
 def _kep_fields(record: EvidenceRecord, kind: str) -> bytes:
     names, message = NAMES[record.kind], record.message
-    return b"".join(
-        (
-            f"X-REM-Msg-Type: {kind}\r\n".encode(),
-            f"X-REM-Evidence-Identifier: {checked(record.evidence_id)}\r\n".encode(),
-            f"X-REM-Evidence-Type: {names.root}\r\n".encode(),
-            f"X-REM-Event: {rem_xml.EVENT_PREFIX}{names.event_code}\r\n".encode(),
-            f"X-REM-Message-Identifier: {checked(message.kep_message_id)}\r\n".encode(),
-            f"X-REM-DigestMethod: {SHA256_URI}\r\n".encode(),
-            b"X-REM-DigestValue: " + base64_body(message.digest_sha256),
-            b"MIME-Version: 1.0\r\n",
-        )
-    )
+    return (
+        f"X-REM-Msg-Type: {kind}\r\n"
+        f"X-REM-Evidence-Identifier: {checked(record.evidence_id)}\r\n"
+        f"X-REM-Evidence-Type: {names.root}\r\n"
+        f"X-REM-Event: {rem_xml.EVENT_PREFIX}{names.event_code}\r\n"
+        f"X-REM-Message-Identifier: {checked(message.kep_message_id)}\r\n"
+        f"X-REM-DigestMethod: {SHA256_URI}\r\n"
+        f"X-REM-DigestValue: {base64_body(message.digest_sha256).decode('ascii')}"
+        "MIME-Version: 1.0\r\n"
+    ).encode()
 
 
 def _baseline_fields(record: EvidenceRecord, kind: str, consignment: str = "") -> bytes:

@@ -91,7 +91,8 @@ class Prepared:
 
     ``uses`` says of each of ``needs`` what it is for. ``told`` are checked answers that the signature itself
     brought, by certificate SHA-256. ``best_time``: the earliest proven time. ``grace_from``: when the list
-    that P2 and P3 want can be made at the earliest.
+    that P2 and P3 want can be made at the earliest. ``signature_sha256``: of the ContentInfo as it came; None
+    where step 1 or 2 failed.
     """
 
     steps: tuple[Step, ...]
@@ -108,6 +109,7 @@ class Prepared:
     signature_values: tuple[bytes, ...] = ()
     profile: Profile | None = None
     grace_from: datetime | None = None
+    signature_sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

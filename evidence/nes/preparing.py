@@ -64,6 +64,7 @@ class Opened(NamedTuple):
     by_name: dict[str, bytes]
     kind: EntityKind | None
     digest: Callable[[str], bytes | None]
+    sha256: bytes  # of the ContentInfo as it came
     variant: str = ""  # which octets were signed in place of the exact ones (`evidence.mail.variants`)
 
 
@@ -151,6 +152,7 @@ class _Preparation:
             tuple([one.signature for one in opened.signed.signers]) if opened is not None else (),
             self._profile,
             self._grace,
+            opened.sha256 if opened is not None else None,
         )
 
     def _told(self, embedded: Embedded) -> tuple[tuple[bytes, tuple[RevocationAnswer, ...]], ...]:

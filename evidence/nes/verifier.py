@@ -33,10 +33,11 @@ The time that counts is the time of reception, or, for a later check (`Moment.LA
 proven. (spec: EN319102-1#5.3, signing.md 1, 2.2 to 2.6)
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import new as new_hash
+from hashlib import sha256
 from typing import NamedTuple
 
 from evidence.asn1.der import DerError, walk
@@ -132,7 +133,7 @@ def prepare(
     steps = [held("1", _PLACE, entity.kind.value)]
     content = _MessageContent(source, entity)
     cap = max(len(entity.der), 1)  # `locate` has capped it
-    opened = _open(steps, lambda: _signed_data(entity.der, cap, policy), content, entity.kind)
+    opened = _open(steps, entity.der, cap, policy, content, entity.kind)
     return prepare_opened(question, steps, opened)
 
 
@@ -161,7 +162,7 @@ def prepare_signature(
     kind = EntityKind.OPAQUE if content is None else EntityKind.DETACHED
     steps = [held("1", "signature file", kind.value)]
     cap = policy.limits.opaque if content is None else policy.limits.detached
-    opened = _open(steps, lambda: _signed_data(der, cap, policy), _FileContent(content), kind)
+    opened = _open(steps, der, cap, policy, _FileContent(content), kind)
     return prepare_opened(question, steps, opened)
 
 
@@ -258,12 +259,12 @@ _Content = _MessageContent | _FileContent
 
 
 def _open(
-    steps: list[Step], read: Callable[[], SignedData], content: _Content, kind: EntityKind
+    steps: list[Step], der: bytes, cap: int, policy: NesPolicy, content: _Content, kind: EntityKind
 ) -> Opened | None:
     """Run step 2: read the SignedData and digest the content once for all signers."""
     malformed = SubIndication.FORMAT_FAILURE
     try:
-        signed = read()
+        signed = _signed_data(der, cap, policy)
     except DerError as error:
         steps.append(failing("2", _FORM, "not-strict-der", str(error), malformed, Verdict.FAILED))
         return None
@@ -295,7 +296,8 @@ def _open(
             by_name.update(more.by_name)
         return by_name.get(name)
 
-    return Opened(signed, by_name, kind, digest, "" if variant is Variant.EXACT else variant.value)
+    used = "" if variant is Variant.EXACT else variant.value
+    return Opened(signed, by_name, kind, digest, sha256(der).digest(), used)
 
 
 def _place_code(error: SmimeError) -> str:

@@ -7,7 +7,8 @@ unless the provider allows a grace (D16). So it does when the certificate does n
 time: it may expire while the server runs, and what it would sign then verifies nowhere.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
 from datetime import datetime
 from hashlib import sha256
 
@@ -110,12 +111,20 @@ class Sealer:
 
     async def sign_entity(self, digest: bytes, at: datetime) -> bytes:
         """Return the detached CMS signature of a KEP message; see `evidence.ports.Sealing`."""
+        (signature,) = await self.sign_entities((digest,), at)
+        return signature
+
+    async def sign_entities(self, digests: Sequence[bytes], at: datetime) -> list[bytes]:
+        """Return the detached CMS signatures of several messages; see `evidence.ports.Sealing`."""
         self._check_lifetime((at,))
-        draft = self._cms.to_be_signed(digest, at)
-        (signature,) = await self._signer.sign_many([draft.digest])
+        drafts = [self._cms.to_be_signed(digest, at) for digest in digests]
+        signatures = await self._signer.sign_many([draft.digest for draft in drafts])
         # The stamp covers the octets of SignerInfo.signature (spec: RFC3161#A).
-        token = await self._timestamper.stamp(sha256(signature).digest())
-        return self._cms.assemble(draft, signature, timestamp_token=token)
+        tokens = await _all([self._timestamper.stamp(sha256(one).digest()) for one in signatures])
+        return [
+            self._cms.assemble(draft, signature, timestamp_token=token)
+            for draft, signature, token in zip(drafts, signatures, tokens, strict=True)
+        ]
 
     async def _stamped(
         self, record: EvidenceRecord, xades: XadesSigner, signed: XadesSigned
@@ -136,3 +145,14 @@ class Sealer:
             problem = lifetime_problem(self._certificate, time)
             if problem is not None:
                 raise SignerUnavailableError(f"the transaction certificate does not count: {problem}")
+
+
+async def _all(asked: Sequence[Coroutine[None, None, bytes]]) -> list[bytes]:
+    """Return what all give, asked at the same time; where some fail, raise the first failure in the end."""
+    if len(asked) == 1:
+        return [await asked[0]]
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in found if isinstance(one, bytes)]

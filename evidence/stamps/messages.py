@@ -4,12 +4,11 @@ Verification is in `evidence.stamps.timestamps`, which also exports these names.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import new as new_hash
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from evidence.asn1.der import (
     BIT_STRING,
@@ -17,7 +16,6 @@ from evidence.asn1.der import (
     GENERALIZED_TIME,
     INTEGER,
     NULL_DER,
-    OCTET_STRING,
     OID,
     SEQUENCE,
     UTF8_STRING,
@@ -87,6 +85,9 @@ _IDENTIFIERS: Final = MappingProxyType(
     }
 )
 """SHA-2 with NULL, as authorities are used to; SHA-3 without (spec: RFC8702#3.1)."""
+_SIZES: Final = MappingProxyType({name: new_hash(name).digest_size for name in _IDENTIFIERS})
+_TST_OPTIONS: Final = MappingProxyType({SEQUENCE: 0, BOOLEAN: 1, INTEGER: 2, 0xA0: 3, 0xA1: 4})
+"""What may follow in a TSTInfo, in its order: accuracy, ordering, nonce, tsa, extensions."""
 _VERSION_1: Final = integer(1)
 _CERT_REQ: Final = boolean(True)  # noqa: FBT003 - the value itself is what is encoded
 _GRANTED_STATUS: Final = seq(integer(0))
@@ -108,8 +109,7 @@ class TimestampRequestError(ValueError):
 # --------------------------------------------------------------------------- requests
 
 
-@dataclass(frozen=True, slots=True)
-class TimestampRequest:
+class TimestampRequest(NamedTuple):  # a tuple: frozen dataclasses are slow to make
     """What a client asks (spec: RFC3161#2.4.1). ``imprint_der`` is the MessageImprint as received."""
 
     hash_name: str
@@ -135,11 +135,10 @@ def build_request(
         ValueError: no such hash, or a digest of another length.
     """
     identifier = _IDENTIFIERS.get(hash_name)
-    if identifier is None or len(digest) != new_hash(hash_name).digest_size:
+    if identifier is None or len(digest) != _SIZES[hash_name]:
         raise ValueError(f"imprint must be {hash_name.replace('sha', 'SHA-')}")
     wanted = oid(policy) if policy is not None else b""
-    imprint = seq(identifier, octets(digest))
-    return seq(_VERSION_1, imprint, wanted, integer(nonce), _CERT_REQ)
+    return seq(_VERSION_1, seq(identifier, octets(digest)), wanted, integer(nonce), _CERT_REQ)
 
 
 def read_request(der: bytes) -> TimestampRequest:
@@ -200,18 +199,16 @@ def parse_response(der: bytes) -> bytes:
         TimestampRefusedError: another status than granted, no token, or no TimeStampResp at all.
     """
     try:
-        outer = Cursor(parse(der, max_size=MAX_RESPONSE, tag=SEQUENCE), limit=2)
-        status = outer.take(SEQUENCE)
-        token = outer.optional(SEQUENCE)
-        outer.finish()
+        status, *rest = children(parse(der, max_size=MAX_RESPONSE, tag=SEQUENCE), limit=2)
         code, detail = _status(status)
-    except DerError as error:
+        token = expect(rest[0], SEQUENCE).whole if rest else None
+    except ValueError as error:  # a `DerError`, or nothing there at all
         raise TimestampRefusedError(f"not a time-stamp response: {error}") from error
     if code not in _GRANTED:
         raise TimestampRefusedError(f"status {code}: {detail}" if detail else f"status {code}")
     if token is None:
         raise TimestampRefusedError("granted without a token")
-    return token.whole
+    return token
 
 
 def check_response(
@@ -240,6 +237,8 @@ def check_response(
 
 
 def _status(node: Node) -> tuple[int, str]:
+    if node.whole == _GRANTED_STATUS:
+        return 0, ""
     cursor = Cursor(node, limit=3)
     code = to_int(cursor.take(INTEGER))
     texts, info = cursor.optional(SEQUENCE), cursor.optional(BIT_STRING)
@@ -253,8 +252,7 @@ def _status(node: Node) -> tuple[int, str]:
 # --------------------------------------------------------------------------- reading tokens
 
 
-@dataclass(frozen=True, slots=True)
-class TstInfo:
+class TstInfo(NamedTuple):  # as above
     """What a token says (spec: RFC3161#2.4.2)."""
 
     policy: str
@@ -265,8 +263,7 @@ class TstInfo:
     nonce: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):  # as above
     """A token, read but not verified."""
 
     der: bytes
@@ -302,38 +299,38 @@ def read_token(der: bytes) -> Token:
 
 
 def _tst_info(node: Node) -> TstInfo:
-    cursor = Cursor(node, limit=10)
-    if to_int(cursor.take(INTEGER)) != 1:
+    members = children(node, limit=10, tag=SEQUENCE)
+    if len(members) < 5:
+        raise DerError("a mandatory member is missing")
+    version, policy, imprint, serial, moment = members[:5]
+    if to_int(version) != 1:
         raise DerError("TSTInfo version")
-    policy = to_oid(cursor.take(OID))
-    hash_name, digest = _imprint(cursor.take(SEQUENCE))
-    serial = to_int(cursor.take(INTEGER), max_octets=SERIAL_OCTETS_MAX)
-    gen_time = to_time(cursor.take(GENERALIZED_TIME))
-    cursor.optional(SEQUENCE)
-    if (ordering := cursor.optional(BOOLEAN)) is not None:
-        to_bool(ordering)
-    nonce = cursor.optional(INTEGER)
-    cursor.optional(0xA0)
-    if (extensions := cursor.optional(0xA1)) is not None:
-        _refuse_critical(extensions)
-    cursor.finish()
-    return TstInfo(
-        policy,
-        hash_name,
-        digest,
-        serial,
-        gen_time,
-        to_int(nonce, max_octets=64) if nonce is not None else None,
-    )
+    if moment.tag != GENERALIZED_TIME:
+        raise DerError("genTime")
+    hash_name, digest = _imprint(imprint)
+    nonce, place = None, -1
+    for option in members[5:]:
+        before, place = place, _TST_OPTIONS.get(option.tag, -1)
+        if place <= before:
+            raise DerError(f"unexpected member with tag 0x{option.tag:02x}")
+        if option.tag == INTEGER:
+            nonce = to_int(option, max_octets=64)
+        elif option.tag == BOOLEAN:
+            to_bool(option)
+        elif option.tag == 0xA1:
+            _refuse_critical(option)
+    serial_number = to_int(serial, max_octets=SERIAL_OCTETS_MAX)
+    return TstInfo(to_oid(policy), hash_name, digest, serial_number, to_time(moment), nonce)
 
 
 def _imprint(node: Node) -> tuple[str, bytes]:
-    cursor = Cursor(node, limit=2)
-    name, digest = digest_algorithm(cursor.take(SEQUENCE)), to_octets(cursor.take(OCTET_STRING))
-    cursor.finish()
+    members = children(node, limit=2, tag=SEQUENCE)
+    if len(members) != 2:
+        raise DerError("a mandatory member is missing")
+    name, digest = digest_algorithm(members[0]), to_octets(members[1])
     if name in _WEAK:
         raise UnknownAlgorithmError(f"imprint with {name}")
-    if len(digest) != new_hash(name).digest_size:
+    if len(digest) != _SIZES[name]:
         raise DerError("imprint has not the length of its hash")
     return name, digest
 
@@ -348,8 +345,7 @@ def _refuse_critical(extensions: Node) -> None:
 # --------------------------------------------------------------------------- emitting tokens
 
 
-@dataclass(frozen=True, slots=True)
-class TokenDraft:
+class TokenDraft(NamedTuple):  # as above
     """A token waiting for its signature over ``digest`` (SHA-256 of the signed attributes)."""
 
     digest: bytes

@@ -18,14 +18,14 @@ business. (spec: RFC3161, RFC5816, signing.md 2.4 rule 6 and 4)
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import new as new_hash
-from typing import Final
+from typing import Final, NamedTuple
 
 from evidence.asn1.der import DerError
 from evidence.cms.signed_data import SignerInfo, verify_signer
-from evidence.report import Report, Step, SubIndication, Verdict, conclude
+from evidence.report import Report, Step, SubIndication, Verdict, conclude, held
 from evidence.stamps.messages import (
     MAX_REQUEST,
     MAX_RESPONSE,
@@ -45,7 +45,7 @@ from evidence.stamps.messages import (
     read_token,
     rejection,
 )
-from evidence.x509.algorithms import DEFAULT_ALGORITHMS, AlgorithmPolicy, Role
+from evidence.x509.algorithms import DEFAULT_ALGORITHMS, AlgorithmPolicy, Family, Role
 from evidence.x509.certificates import (
     DIGITAL_SIGNATURE,
     EKU_TIME_STAMPING,
@@ -82,15 +82,13 @@ FUTURE_TOLERANCE: Final = timedelta(seconds=60)
 """How far genTime may lie after the verifier's time: clocks differ."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(NamedTuple):
     trust: TrustStore
     candidates: Sequence[bytes]
     strangers: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TokenReport:
+class TokenReport(NamedTuple):  # a tuple: frozen dataclasses are slow to make
     """What a verification found; the facts are None where the token could not be read so far.
 
     ``token`` is the token as read, ``chain`` the path at ``gen_time``: nobody needs to find them again.
@@ -139,7 +137,8 @@ def verify_token(
     except DerError as error:
         return TokenReport(conclude("time stamp", [_failed("1", "format", str(error))], at))
     info, signed = read.info, read.signed
-    steps = [Step("1", "format", ok=True, detail=f"serial {info.serial:x}")]
+    serial = f"{info.serial:x}"
+    steps = [Step("1", "format", True, f"serial {serial}")]  # noqa: FBT003 - `ok` by place: this is hot
     content = signed.content or b""
     check = verify_signer(
         signed, read.signer, digest_of=lambda name: new_hash(name, content).digest(), number="2"
@@ -157,8 +156,8 @@ def verify_token(
             *chain_steps,
         ]
     facts: dict[str, object] = {
-        "gen_time": info.gen_time.isoformat(),
-        "serial": f"{info.serial:x}",
+        "gen_time": _shown(info.gen_time),
+        "serial": serial,
         "policy": info.policy,
         "tsa": certificate.subject_text if certificate else None,
     }
@@ -172,10 +171,11 @@ def _imprint_step(info: TstInfo, imprint: bytes | Callable[[str], bytes]) -> Ste
     else:
         same = info.imprint == imprint(info.hash_name)
     if same:
-        return Step("3", "imprint", ok=True, detail=info.hash_name)
+        return held("3", "imprint", info.hash_name)
     return _failed("3", "imprint", "the token stamps other bytes", SubIndication.HASH_FAILURE)
 
 
+@lru_cache(maxsize=256)  # a pure memo: authorities are few, and their tokens many
 def _role_step(certificate: CertificateFacts) -> Step:
     """Only a certificate made for nothing but time stamps may stamp (spec: RFC3161#2.3)."""
     name, extensions = "role", certificate.extensions
@@ -184,7 +184,7 @@ def _role_step(certificate: CertificateFacts) -> Step:
     elif extensions.key_usage is not None and not extensions.key_usage & {DIGITAL_SIGNATURE, NON_REPUDIATION}:
         detail = "keyUsage does not allow signatures"
     else:
-        return Step("4", name, ok=True, detail=certificate.subject_text)
+        return held("4", name, certificate.subject_text)
     return _failed("4", name, detail, SubIndication.CHAIN_CONSTRAINTS_FAILURE, verdict=Verdict.INDETERMINATE)
 
 
@@ -196,7 +196,7 @@ def _time_step(info: TstInfo, certificate: CertificateFacts, at: datetime) -> St
     if info.gen_time > at + FUTURE_TOLERANCE:
         sub = SubIndication.TIMESTAMP_ORDER_FAILURE
         return _failed("5", "time", "stamped in the future", sub, verdict=Verdict.INDETERMINATE)
-    return Step("5", "time", ok=True, detail=info.gen_time.isoformat())
+    return held("5", "time", _shown(info.gen_time))
 
 
 def _algorithm_step(
@@ -208,7 +208,7 @@ def _algorithm_step(
             Role.SIGNER, signer.algorithm, signer.digest_name, certificate.key.size, at
         )
         if reason is None:
-            return Step("6", name, ok=True, detail=f"{signer.algorithm.family} {signer.digest_name}")
+            return held("6", name, _named(signer.algorithm.family, signer.digest_name))
         refusal = reason
     sub = SubIndication.CRYPTO_CONSTRAINTS_FAILURE
     return _failed("6", name, refusal, sub, verdict=Verdict.INDETERMINATE)
@@ -230,7 +230,7 @@ def _lifetime_step(certificate: CertificateFacts, at: datetime) -> Step:
         sub = SubIndication.OUT_OF_BOUNDS_NO_POE
         detail = f"its certificate expired {certificate.not_after.isoformat()} and no newer stamp renews it"
         return _failed("7", "lifetime", detail, sub, verdict=Verdict.INDETERMINATE)
-    return Step("7", "lifetime", ok=True, detail=f"until {certificate.not_after.isoformat()}")
+    return held("7", "lifetime", f"until {_shown(certificate.not_after)}")
 
 
 def _chain_steps(
@@ -242,7 +242,7 @@ def _chain_steps(
     found = build_chain(certificate, offered, known.trust, at)
     if isinstance(found, ChainFailure):
         return None, [_failed("8", "chain", found.detail, found.sub_indication, verdict=found.verdict)]
-    steps = [Step("8", "chain", ok=True, detail=found.root.subject_text)]
+    steps = [held("8", "chain", found.root.subject_text)]
     if known.strangers:
         return found, steps
     others = [f for f in readable if f not in found.certificates and not known.trust.is_root(f)]
@@ -253,8 +253,18 @@ def _chain_steps(
         detail = "an embedded certificate leads to no configured root"
         steps.append(_failed("9", "embedded certificates", detail))
     else:
-        steps.append(Step("9", "embedded certificates", ok=True, detail=str(len(embedded))))
+        steps.append(held("9", "embedded certificates", str(len(embedded))))
     return found, steps
+
+
+@lru_cache(maxsize=1024)  # pure memos: stamps of one second say the same, and authorities are few
+def _shown(at: datetime) -> str:
+    return at.isoformat()
+
+
+@lru_cache(maxsize=64)
+def _named(family: Family, hash_name: str) -> str:
+    return f"{family} {hash_name}"
 
 
 def _readable(certificates: Sequence[bytes]) -> list[CertificateFacts]:

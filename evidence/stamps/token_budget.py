@@ -140,8 +140,12 @@ class Counter:
             at: when, aware.
             tokens: how many.
         """
-        before = self.line(endpoint).state
-        self._pending[endpoint] = self._pending.get(endpoint, Spending()).plus(Spending(tokens, at, at))
+        limited = self._bought.get(endpoint) is not None  # without a limit there is but one state
+        before = self.line(endpoint).state if limited else CreditState.UNLIMITED
+        spent, known = Spending(tokens, at, at), self._pending.get(endpoint)
+        self._pending[endpoint] = spent if known is None else known.plus(spent)
+        if not limited:
+            return None
         after = self.line(endpoint)
         return after if after.state is not before else None
 

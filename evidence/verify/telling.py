@@ -40,11 +40,15 @@ def described(report: Report, *, all_steps: bool = False) -> dict[str, object]:
         report: of a sender's signature.
         all_steps: tell of what holds too; else only of what does not, or could not be checked.
     """
-    plain = report.to_json()
-    steps = plain["steps"]
-    assert isinstance(steps, list)
-    for shown, step in zip(steps, report.steps, strict=True):
-        if step.code and (all_steps or step.ok is not True):
-            shown["turkish"], shown["english"] = sentences_of(step)
-    plain["parts"] = [described(part, all_steps=all_steps) for part in report.parts]
+    return report.to_json() | {
+        "steps": [described_step(step, all_steps=all_steps) for step in report.steps],
+        "parts": [described(part, all_steps=all_steps) for part in report.parts],
+    }
+
+
+def described_step(step: Step, *, all_steps: bool = False) -> dict[str, object]:
+    """Return one of a report's steps as `described` does."""
+    plain = step.to_json()
+    if step.code and (all_steps or step.ok is not True):
+        plain["turkish"], plain["english"] = sentences_of(step)
     return plain

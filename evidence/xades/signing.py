@@ -14,10 +14,9 @@ the result back.
 
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -78,8 +77,7 @@ class XadesKeyError(Exception):
     """The certificate's key cannot make the XML signatures we emit."""
 
 
-@dataclass(frozen=True, slots=True)
-class XadesDraft:
+class XadesDraft(NamedTuple):  # a tuple: frozen dataclasses are slow to make
     """A body with its SignedInfo; ``digest`` is what the key signs (SHA-256)."""
 
     body: bytes
@@ -93,8 +91,7 @@ class XadesDraft:
         return self.to_sign.decode()
 
 
-@dataclass(frozen=True, slots=True)
-class XadesSigned:
+class XadesSigned(NamedTuple):  # a tuple: frozen dataclasses are slow to make
     """A signed body; ``imprint`` is what a signature time stamp covers (SHA-256)."""
 
     draft: XadesDraft

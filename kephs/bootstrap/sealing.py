@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from cryptography import x509
 
 from config.settings import Settings, SettingsError, TsaAccount
 from evidence.adapters.batch_stamper import BatchStamper
+from evidence.adapters.kept_connections import KeptConnections
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.adapters.soft_signer import KeyMaterialError, SoftSigner, der_of, issuing_path
 from evidence.adapters.tsa_http import CreditFile, HttpTimestamper, revocation_check
@@ -209,12 +210,15 @@ async def open_timestamper(settings: Settings, trust: TrustStore) -> AsyncIterat
         raise SettingsError(_NO_TSA)
     endpoints, clock = open_tsa_endpoints(settings), SystemClock()
     proxy = settings.trust.proxy or None
-    async with aiohttp.ClientSession(auto_decompress=False, proxy=proxy) as session:
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False, proxy=proxy))
+        # proxies are the general client's business
+        exchange = stack.enter_context(closing(KeptConnections())) if proxy is None else None
         credits_ = CreditFile(credits_file(settings), endpoints)
         revocation = open_revocation(settings, session, trust)
         try:
             yield HttpTimestamper(
-                endpoints, session=session, clock=clock.now, trust=trust,
+                endpoints, session=session, exchange=exchange, clock=clock.now, trust=trust,
                 nonces=lambda: secrets.randbits(64),
                 timeout=timedelta(seconds=settings.seal.tsa_seconds),
                 spent=credits_.spent, revocation=revocation_check(revocation, clock.now),

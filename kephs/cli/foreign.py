@@ -153,6 +153,9 @@ class _NoSealer:
     async def sign_entity(self, digest: bytes, at: datetime) -> bytes:  # noqa: ARG002
         raise SignerUnavailableError(_GONE)
 
+    async def sign_entities(self, digests: Sequence[bytes], at: datetime) -> list[bytes]:  # noqa: ARG002
+        raise SignerUnavailableError(_GONE)
+
 
 class _NobodySpeaks:
     """Nobody is asked about the certificates of a provider that is gone: what was collected stands."""

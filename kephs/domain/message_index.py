@@ -8,10 +8,11 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from evidence.mail.mime import Part, from_json, to_json
+from evidence.mail.mime import Part
+from evidence.mail.tree import read_tree, tree_text
 from evidence.ports import ByteSource
 
-_VERSION: Final = 1
+_VERSION: Final = 2  # 1 counted every place from the begin of the message: its content is scanned instead
 _PREFIX: Final = struct.Struct(">BI")
 
 
@@ -34,8 +35,17 @@ def encode(source: ByteSource, part: Part) -> bytes:
         source: the message; only its header block is read.
         part: what `evidence.mail.mime.scan` found in it.
     """
-    header = source.read(part.header.start, part.header.length)
-    return _PREFIX.pack(_VERSION, len(header)) + header + to_json(part).encode("ascii")
+    return join(header_of(source, part), tree_text(part))
+
+
+def header_of(source: ByteSource, part: Part) -> bytes:
+    """Return the header block of a scanned message, with its blank line."""
+    return source.read(part.header.start, part.header.length)
+
+
+def join(header: bytes, tree: str) -> bytes:
+    """Return the index of a message of which the header block and the tree's text are known."""
+    return b"".join((_PREFIX.pack(_VERSION, len(header)), header, tree.encode("ascii")))
 
 
 def decode_header(data: bytes) -> bytes:
@@ -56,7 +66,7 @@ def decode(data: bytes) -> MessageIndex:
     """
     start, end = _bounds(data)
     try:
-        root = from_json(data[end:])
+        root = read_tree(data[end:])
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise MessageIndexError("part tree") from error
     return MessageIndex(data[start:end], root)

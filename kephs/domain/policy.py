@@ -237,14 +237,24 @@ def _malware(facts: Facts) -> Refusal | None:
 RULES: Final[tuple[Rule, ...]] = (
     _sender, _form, _from, _bcc, _recipients, _size, _quota, _signed, _signature, _malware,
 )  # fmt: skip
+_LATE_RULES: Final = (_signature, _malware)
 
 
 def decide(facts: Facts) -> Refusal | None:
     """Return the first refusal the rules find, or None where the message may be accepted.
 
-    Call it before the costly facts are gathered (``signature`` None) and again with them.
+    Call it before the costly facts are gathered (``signature`` None), then `decide_late` with them.
     """
-    for rule in RULES:
+    return _first_refusal(RULES, facts)
+
+
+def decide_late(facts: Facts) -> Refusal | None:
+    """Return what `decide` would, where it has found nothing in the same facts without the costly ones."""
+    return _first_refusal(_LATE_RULES, facts)
+
+
+def _first_refusal(rules: tuple[Rule, ...], facts: Facts) -> Refusal | None:
+    for rule in rules:
         refusal = rule(facts)
         if refusal is not None:
             return refusal

@@ -92,5 +92,5 @@ def _lane(
 
     return Lane(
         name, claim, lambda _: name, lambda one: one.failures, run, postpone,
-        when, at_once=1, refill=1, patience=10.0, gather=0.05,
+        when, at_once=1, refill=1, patience=10.0, gather=0.5,
     )  # fmt: skip

@@ -47,7 +47,7 @@ def configure_logging(*, verbose: bool, watch: Processor | None = None) -> None:
     """
     terminal = sys.stderr.isatty()
     render = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(serializer=_line)
     )
     structlog.configure(
         processors=[
@@ -67,14 +67,24 @@ def configure_logging(*, verbose: bool, watch: Processor | None = None) -> None:
     logging.basicConfig(level=logging.ERROR, handlers=[handler])  # libraries: only what went wrong
 
 
+def _line(event: Mapping[str, Any], **_: object) -> str:
+    return _ENCODE(event)
+
+
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False).encode
+"""Of events as `mask_processor` leaves them: plain values."""
+
+
 # --------------------------------------------------------------------------- masks
 
 
 def masked(text: str, longest: int = LONGEST) -> str:
     """Return a text without addresses, app passwords and identity numbers, cut to ``longest`` characters."""
     whole = text[:_LOOKED_AT]
-    whole = _ADDRESS.sub(_address, whole)
-    whole = _APP_PASSWORD.sub("<password>", whole)
+    if "@" in whole:
+        whole = _ADDRESS.sub(_address, whole)
+    if "-" in whole:
+        whole = _APP_PASSWORD.sub("<password>", whole)
     whole = _IDENTITY_NUMBER.sub("<number>", whole)
     if len(whole) <= longest and len(text) <= _LOOKED_AT:
         return whole

@@ -91,11 +91,18 @@ class MeteredSealing:
 
     async def sign_entity(self, digest: bytes, at: datetime) -> bytes:
         """Sign and count; see `Sealing.sign_entity`."""
+        (signature,) = await self.sign_entities((digest,), at)
+        return signature
+
+    async def sign_entities(self, digests: Sequence[bytes], at: datetime) -> list[bytes]:
+        """Sign and count; see `Sealing.sign_entities`."""
         began = self._timer()
         with self._counted():
-            signature = await self._inner.sign_entity(digest, at)
-        self._meter.signed(self._timer() - began)
-        return signature
+            signatures = await self._inner.sign_entities(digests, at)
+        seconds = self._timer() - began
+        for _ in signatures:
+            self._meter.signed(seconds)
+        return signatures
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

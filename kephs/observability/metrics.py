@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache, lru_cache
 from typing import Any, Final, Protocol
 
 import structlog
@@ -107,6 +108,7 @@ class Metrics:
         self._looking = asyncio.Lock()
         self._event_names: set[str] = set()
         self._make_counters()
+        self._find_children()
         Gauge(
             "kephs_build_info", "This program.", ("version", "schema", "python"), registry=self.registry
         ).labels(version, schema, platform.python_version()).set(1)
@@ -141,17 +143,28 @@ class Metrics:
         )  # fmt: skip
         self._offset: float | None = None
 
+    def _find_children(self) -> None:
+        """Look up each counter of a family once, not for every message: labels come from closed lists."""
+        self._events_of = lru_cache(2 * _EVENTS_MOST)(self._event_counter)
+        self._evidence_of = cache(lambda kind: self._evidence.labels(str(kind.value)))
+        self._deliveries_of = cache(self._deliveries.labels)
+        self._sealing_of = cache(self._sealing.labels)
+
     # ------------------------------------------------------------------ what is counted as it happens
 
     def count_event(
         self, _logger: object, _method: str, event: MutableMapping[str, Any]
     ) -> Mapping[str, Any]:
         """Count an event by its name and level, as a structlog processor; it passes unchanged."""
-        self._events.labels(self._event_name(event.get("event")), str(event.get("level", _OTHER))).inc()
+        name = event.get("event")
+        self._events_of(name if isinstance(name, str) else _OTHER, str(event.get("level", _OTHER))).inc()
         return event
 
-    def _event_name(self, name: object) -> str:
-        if not isinstance(name, str) or not _EVENT.match(name):
+    def _event_counter(self, name: str, level: str) -> Counter:
+        return self._events.labels(self._event_name(name), level)
+
+    def _event_name(self, name: str) -> str:
+        if not _EVENT.match(name):
             return _OTHER
         if name not in self._event_names and len(self._event_names) >= _EVENTS_MOST:
             return _OTHER
@@ -160,17 +173,17 @@ class Metrics:
 
     def sealed(self, kinds: Sequence[EvidenceKind], seconds: float) -> None:
         """Note evidence that was signed and stamped together."""
-        self._sealing.labels("evidence").observe(seconds)
+        self._sealing_of("evidence").observe(seconds)
         for kind in kinds:
-            self._evidence.labels(str(kind.value)).inc()
+            self._evidence_of(kind).inc()
             if kind is EvidenceKind.DELIVERY:
-                self._deliveries.labels("delivered").inc()
+                self._deliveries_of("delivered").inc()
             elif kind is EvidenceKind.NON_DELIVERY:
-                self._deliveries.labels("failed").inc()
+                self._deliveries_of("failed").inc()
 
     def signed(self, seconds: float) -> None:
         """Note a KEP message that was signed and stamped."""
-        self._sealing.labels("message").observe(seconds)
+        self._sealing_of("message").observe(seconds)
 
     def not_stamped(self) -> None:
         """Note that no authority gave a time stamp."""

@@ -53,6 +53,14 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def keep_many(self, spools: Sequence[Spool]) -> list[Blob]:
+        """Make the content of several spools durable; small ones together, with one sync.
+
+        Raises:
+            StoreUnavailableError: at least one was not kept; those that were are named by nobody.
+        """
+        ...
+
     async def put(self, data: bytes) -> Blob:
         """Make content durable; concurrent calls with small content share one sync.
 
@@ -85,8 +93,8 @@ class BlobStore(Protocol):
 class Blobs(Protocol):
     """Rows that name content. References are counted from the rows that use it."""
 
-    def add(self, blob: Blob) -> None:
-        """Name content; a digest that is already named keeps its first place."""
+    def add(self, blob: Blob, index: bytes | None = None) -> None:
+        """Name content, a message's with its index; a digest that is named keeps what it has."""
         ...
 
     def get(self, sha256: bytes) -> Blob | None: ...

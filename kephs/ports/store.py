@@ -57,9 +57,10 @@ class Store(Protocol):
     """The store: all writes pass one writer, which commits what arrived together."""
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        """Run work in its own savepoint of the next batch; durable when this returns.
+        """Run work in the next batch; durable when this returns.
 
-        An exception from the work undoes that work alone and is raised here.
+        An exception from the work undoes that work alone and is raised here. Work may run more than once, so
+        it does nothing but what ``tx`` can undo (ADR 0019).
 
         Raises:
             StoreUnavailableError: nothing was written.

@@ -138,9 +138,18 @@ class RemoteSealer:
 
     async def sign_entity(self, digest: bytes, at: datetime) -> bytes:
         """Sign an entity's digest; see `evidence.ports.Sealing.sign_entity`."""
-        _check_digests((digest,))
-        (signature,) = await self._ask([Sign(next(self._numbers), digest, at)], [1])
-        return _present(signature)
+        (signature,) = await self.sign_entities((digest,), at)
+        return signature
+
+    async def sign_entities(self, digests: Sequence[bytes], at: datetime) -> list[bytes]:
+        """Sign digests of entities; see `evidence.ports.Sealing.sign_entities`."""
+        _check_digests(digests)
+        groups = [
+            Sign(next(self._numbers), tuple(digests[start : start + RECORDS_MAX]), at)
+            for start in range(0, len(digests), RECORDS_MAX)
+        ]
+        parts = await self._ask(groups, [len(group.digests) for group in groups])
+        return [_present(part) for part in parts]
 
     async def _ask(self, requests: Sequence[Seal | Sign | Stamp], counts: Sequence[int]) -> list[Part]:
         """Send requests that belong together and return the parts of all their answers, in order."""

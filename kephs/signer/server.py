@@ -166,7 +166,7 @@ class SignerServer:
                 return _parts_of(await self._seal(request, self._records(request)))
             case Sign():
                 self._rules.check_time(request.at, self._clock())
-                return (await self._sealing.sign_entity(request.digest, request.at),)
+                return tuple(await self._sealing.sign_entities(request.digests, request.at))
             case Stamp():
                 return tuple(await self._sealing.records(request.leaves))
         raise SignerRefusedError(request.problem)

@@ -9,14 +9,14 @@ with its cap.
 ``op``     further names in the head                parts
 =========  =======================================  ==========================================================
 ``seal``   ``id``, ``profile``, ``stamping``        records (`record_wire`), `RECORDS_MAX` at most
-``sign``   ``id``, ``at``                           the SHA-256 of the signed entity
+``sign``   ``id``, ``at``                           SHA-256 digests of signed entities, `RECORDS_MAX` at most
 ``stamp``  ``id``                                   SHA-256 digests, `LEAVES_MAX` at most
 =========  =======================================  ==========================================================
 
 The answer to ``seal`` has two parts for each record, the XML and the evidence record (RFC 4998; absent where
-the XML holds its own stamp, or is released without); to ``sign`` one, the CMS signature; to ``stamp`` one for
-each digest. Where there is none, the head has ``error`` (a `Trouble`) and ``text``. The signer speaks first:
-``hello`` names the form of the records it takes.
+the XML holds its own stamp, or is released without); to ``sign`` one for each digest, the CMS signature; to
+``stamp`` one for each digest. Where there is none, the head has ``error`` (a `Trouble`) and ``text``. The
+signer speaks first: ``hello`` names the form of the records it takes.
 """
 
 import json
@@ -80,10 +80,10 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """Sign an entity; a digest sent here can become a CMS signature only, never evidence."""
+    """Sign entities; a digest sent here can become a CMS signature only, never evidence."""
 
     number: int
-    digest: bytes
+    digests: tuple[bytes, ...]
     at: datetime
 
 
@@ -233,7 +233,7 @@ def pack_request(request: Seal | Sign | Stamp) -> bytes:
             frame = pack(head, request.records)
         case Sign():
             head = {"id": request.number, "op": "sign", "at": encode_time(request.at)}
-            frame = pack(head, (request.digest,))
+            frame = pack(head, request.digests)
         case Stamp():
             frame = pack({"id": request.number, "op": "stamp"}, request.leaves)
     if len(frame) - _LENGTH > REQUEST_MAX:
@@ -265,8 +265,8 @@ def _request(number: int, frame: Frame) -> Request:
                 raise WireError("too many records")
             request: Request = Seal(number, parts, Profile(profile), None if mode is None else Stamping(mode))
         case {"op": "sign", "at": str(at), **others}:
-            _digests(parts, 1)
-            request = Sign(number, parts[0], decode_time(at))
+            _digests(parts, RECORDS_MAX)
+            request = Sign(number, parts, decode_time(at))
         case {"op": "stamp", **others}:
             _digests(parts, LEAVES_MAX)
             request = Stamp(number, parts)

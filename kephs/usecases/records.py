@@ -1,6 +1,6 @@
 """Evidence records about a stored submission: what all of them say alike."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -80,19 +80,7 @@ def stored(
     sealed: SealedEvidence, of: Submission, blob: Blob, *, receipt_due: datetime | None
 ) -> StoredEvidence:
     """Return the row of a sealed evidence; its receipt is to be filed for the sender."""
-    profile = profile_of(sealed.xml.removeprefix(DECLARATION))
-    row = _row(sealed.record, of, blob, profile)
-    return replace(row, receipt_due=receipt_due, unstamped=not sealed.stamped)
-
-
-def received(
-    record: EvidenceRecord, of: Submission, blob: Blob, *, peer: str, profile: Profile
-) -> StoredEvidence:
-    """Return the row of an evidence that ``peer`` (its domain) made: nobody gets a receipt of it from us."""
-    return replace(_row(record, of, blob, profile), origin=peer)
-
-
-def _row(record: EvidenceRecord, of: Submission, blob: Blob, profile: Profile) -> StoredEvidence:
+    record = sealed.record
     return StoredEvidence(
         record.evidence_id,
         record.kind,
@@ -101,6 +89,25 @@ def _row(record: EvidenceRecord, of: Submission, blob: Blob, profile: Profile) -
         of.account_id,
         blob.sha256,
         record.event_time,
+        receipt_due,
+        unstamped=not sealed.stamped,
+        profile=profile_of(sealed.xml.removeprefix(DECLARATION)),
+    )
+
+
+def received(
+    record: EvidenceRecord, of: Submission, blob: Blob, *, peer: str, profile: Profile
+) -> StoredEvidence:
+    """Return the row of an evidence that ``peer`` (its domain) made: nobody gets a receipt of it from us."""
+    return StoredEvidence(
+        record.evidence_id,
+        record.kind,
+        of.message_id,
+        record.refers_to,
+        of.account_id,
+        blob.sha256,
+        record.event_time,
+        origin=peer,
         profile=profile,
     )
 

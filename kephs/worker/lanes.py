@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from kephs.domain.lifecycle import TransferState
 from kephs.domain.messages import StoredEvidence, Submission, Transfer
@@ -11,6 +12,9 @@ from kephs.usecases.delivery.deliver import Deliver
 from kephs.usecases.delivery.receipts import FileReceipts
 from kephs.usecases.relay.relay import Relay, Wait
 from kephs.worker.run import Lane
+
+_GROUPS: Final = 3  # one is laid out while others wait for the signer, the authority, the disk
+_GROUP: Final = 12  # messages that are delivered together: few enough for others to get their turn
 
 
 def lanes(
@@ -47,6 +51,7 @@ def _delivery(node: str, deliver: Deliver) -> Lane:
     return Lane(
         "deliver", claim, lambda m: m.message_id, lambda m: m.attempts,
         deliver.deliver, postpone, lambda tx: tx.messages.next_due(),
+        at_once=_GROUPS, refill=1, work_all=deliver.deliver_all, group=_GROUP, gather=0.01,
     )  # fmt: skip
 
 
@@ -61,7 +66,7 @@ def _receipts(node: str, receipts: FileReceipts) -> Lane:
 
     return Lane(
         "receipt", claim, lambda e: e.evidence_id, lambda e: e.attempts,
-        receipts.file, postpone, lambda tx: tx.evidence.next_due(), gather=0.02,
+        receipts.file, postpone, lambda tx: tx.evidence.next_due(), gather=0.1,
     )  # fmt: skip
 
 

@@ -55,6 +55,10 @@ class Lane:
     without it ``lease`` must be longer than the work can take. On stopping, work gets ``patience`` seconds to
     end before it is cancelled (every work may be repeated). ``gather``: seconds that changes are let come
     together before the next look, which costs a query.
+
+    Where there is ``work_all``, up to ``group`` rows that were claimed together are done together by it, and
+    ``at_once`` and ``refill`` count such groups: what falls due while they are busy makes up the next ones.
+    The rows of a group that fails are done one by one.
     """
 
     name: str
@@ -70,6 +74,8 @@ class Lane:
     renew: Callable[[Tx, Any, datetime], object] | None = None
     patience: float = 60.0
     gather: float = 0.002
+    work_all: Callable[[Sequence[Any]], Awaitable[None]] | None = None
+    group: int = 1
 
 
 _Claimed: TypeAlias = tuple[Sequence[Any], datetime | None]
@@ -106,11 +112,11 @@ class Worker:
         """Do one batch of each lane; return how much was found (tests and tools)."""
         found = 0
         for lane in self._lanes():
-            rows, _ = await self._claim(lane, lane.at_once)
+            rows, _ = await self._claim(lane, lane.at_once * lane.group)
             found += len(rows)
             async with asyncio.TaskGroup() as group:
-                for row in rows:
-                    group.create_task(self._one(lane, row))
+                for part in _parts(rows, lane.group):
+                    group.create_task(self._part(lane, part))
         await self._safe_tidy()
         return found
 
@@ -130,8 +136,8 @@ class Worker:
                 group.create_task(_wake_when(stopping, waker), name=f"{lane.name} waker")
                 while not stopping.is_set():
                     rows, due = await self._safe_claim(lane, lane.at_once - len(under_way))
-                    for row in rows:
-                        task = group.create_task(self._one(lane, row))
+                    for part in _parts(rows, lane.group):
+                        task = group.create_task(self._part(lane, part))
                         under_way.add(task)
                         task.add_done_callback(under_way.discard)
                         task.add_done_callback(lambda _done: waker.wake())
@@ -155,7 +161,7 @@ class Worker:
         if free < lane.refill:
             return (), None
         try:
-            return await self._claim(lane, free)
+            return await self._claim(lane, free * lane.group)
         except Exception:  # a defect must not stop the work of everybody else
             log.exception("worker.claim_failed", lane=lane.name)
             return (), None
@@ -172,21 +178,49 @@ class Worker:
             log.warning("worker.store_unavailable", cause=str(error))
             return (), None
 
+    async def _part(self, lane: Lane, rows: Sequence[Any]) -> None:
+        """Do some rows together; where that fails, each alone, so that one of them holds up no other."""
+        if lane.work_all is not None and len(rows) > 1:
+            try:
+                await lane.work_all(rows)
+            except _LATER as error:
+                await self._later(lane, rows, error)
+                return
+            except Exception as error:  # noqa: BLE001 - told of where the row that causes it is done alone
+                log.warning("worker.apart", kind=lane.name, rows=len(rows), cause=type(error).__name__)
+            else:
+                return
+        for row in rows:
+            await self._one(lane, row)
+
     async def _one(self, lane: Lane, row: Any) -> None:
-        subject = lane.subject(row)
         try:
             await self._work(lane, row)
         except _LATER as error:
-            log.warning("worker.later", kind=lane.name, subject=subject, cause=type(error).__name__)
+            await self._later(lane, (row,), error)
         except Exception:
-            log.exception("worker.failed", kind=lane.name, subject=subject)
-        else:
-            return
-        at = self._clock.now() + backoff(lane.attempts(row))
+            log.exception("worker.failed", kind=lane.name, subject=lane.subject(row))
+            await self._postpone(lane, (row,))
+
+    async def _later(self, lane: Lane, rows: Sequence[Any], error: Exception) -> None:
+        for row in rows:
+            log.warning("worker.later", kind=lane.name, subject=lane.subject(row), cause=type(error).__name__)
+        await self._postpone(lane, rows)
+
+    async def _postpone(self, lane: Lane, rows: Sequence[Any]) -> None:
+        now = self._clock.now()
+
+        def postpone(tx: Tx) -> None:
+            for row in rows:
+                lane.postpone(tx, row, now + backoff(lane.attempts(row)))
+
         try:
-            await self._store.write(lambda tx: lane.postpone(tx, row, at))
+            await self._store.write(postpone)
         except StoreUnavailableError:
-            log.warning("worker.not_postponed", kind=lane.name, subject=subject)  # the lease runs out instead
+            subjects = [lane.subject(row) for row in rows]
+            log.warning(
+                "worker.not_postponed", kind=lane.name, subjects=subjects
+            )  # the leases run out instead
 
     async def _work(self, lane: Lane, row: Any) -> None:
         """Do the work, and keep its lease meanwhile where the lane has leases to renew."""
@@ -231,6 +265,10 @@ class Worker:
             return await self._store.read(lane.next_due)
         except StoreUnavailableError:
             return None
+
+
+def _parts(rows: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _renewed(renew: Callable[[Tx, Any, datetime], object], row: Any, until: datetime, tx: Tx) -> None:

@@ -108,7 +108,7 @@ class FileBlobStore:
 
     def spool(self) -> FileSpool:
         """Return an empty spool."""
-        return FileSpool(self._threads(), self._temp, self._random(KEY_SIZE), self._random(UID))
+        return FileSpool(self._threads(), self._temp, self._random)
 
     async def keep(self, spool: Spool) -> Blob:
         """Make a spool's content durable.
@@ -116,12 +116,28 @@ class FileBlobStore:
         Raises:
             StoreUnavailableError: nothing was kept.
         """
-        if not isinstance(spool, FileSpool):
-            raise TypeError("a spool of another store")
-        small = spool.small
+        small = _own(spool).small
         if small is not None:
             return (await self._append((small,)))[0]
-        file = await spool.publish(self._file_path(spool.uid))
+        return await self._publish(_own(spool))
+
+    async def keep_many(self, spools: Sequence[Spool]) -> list[Blob]:
+        """Make the content of several spools durable; small ones together, with one sync.
+
+        Raises:
+            StoreUnavailableError: at least one was not kept; those that were are named by nobody.
+        """
+        own = [_own(spool) for spool in spools]
+        contents = [spool.small for spool in own]
+        small = [content for content in contents if content is not None]
+        kept = iter(await self._append(small) if small else ())
+        return [
+            await self._publish(spool) if content is None else next(kept)
+            for spool, content in zip(own, contents, strict=True)
+        ]
+
+    async def _publish(self, spool: FileSpool) -> Blob:
+        file = await spool.publish(self._file_path)
         return Blob(
             file.sha256.digest(),
             file.sha512.digest(),
@@ -270,6 +286,12 @@ class FileBlobStore:
             for number, start in enumerate(range(0, len(data) or 1, CHUNK))
         ]
         return b"".join((uid, *chunks)), wrap_key(self._master_key, data_key), uid
+
+
+def _own(spool: Spool) -> FileSpool:
+    if not isinstance(spool, FileSpool):
+        raise TypeError("a spool of another store")
+    return spool
 
 
 def is_writer_name(name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from evidence.ports import ByteSource, BytesSource
 from kephs.ports import StoreUnavailableError
-from storage.crypto import CHUNK, ChunkCipher
+from storage.crypto import CHUNK, KEY_SIZE, UID, ChunkCipher
 from storage.files.journal import sync_directory, write_all
 from storage.sealed import JoinedSource, OpenFile, SealedSource, fetch_from_descriptor
 
@@ -99,11 +99,10 @@ class FileSpool:
     One block of 256 KiB fills while the block before it is hashed, encrypted and written in a thread.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, directory: Path, data_key: bytes, uid: bytes) -> None:
-        self._pool = pool
-        self._path = directory / uid.hex()
-        self._data_key = data_key
-        self.uid = uid
+    def __init__(
+        self, pool: ThreadPoolExecutor, directory: Path, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        self._pool, self._directory, self._random = pool, directory, random
         self._tail = bytearray()
         self._pending: tuple[Future[None], bytes] | None = None
         self._flushed = 0
@@ -163,8 +162,11 @@ class FileSpool:
         self._check_usable()
         return bytes(self._tail) if self._file is None else None
 
-    async def publish(self, path: Path) -> TempFile:
+    async def publish(self, path_of: Callable[[bytes], Path]) -> TempFile:
         """Finish a large content's file and move it to its place.
+
+        Args:
+            path_of: tells the place of a uid.
 
         Raises:
             StoreUnavailableError: nothing was kept.
@@ -173,7 +175,7 @@ class FileSpool:
         self._usable = False  # written once
         await self._drain()
         assert self._file is not None  # callers ask `small` first
-        future = self._submit(self._file.publish, bytes(self._tail), path)
+        future = self._submit(self._file.publish, bytes(self._tail), path_of(self._file.uid))
         await settled(future)
         _raise(future)
         self._kept = True
@@ -193,7 +195,8 @@ class FileSpool:
     async def _flush(self) -> None:
         await self._drain()
         if self._file is None:
-            self._opening = self._submit(TempFile, self._path, self._data_key, self.uid)
+            data_key, uid = self._random(KEY_SIZE), self._random(UID)
+            self._opening = self._submit(TempFile, self._directory / uid.hex(), data_key, uid)
             await settled(self._opening)
             self._file = _raise(self._opening)
         block, self._tail = bytes(self._tail), bytearray()

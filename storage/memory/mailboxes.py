@@ -118,6 +118,10 @@ class MemoryMailboxes:
         self._count(folder.account_id, item, 1)
         return uid
 
+    def file(self, account_id: str, role: FolderRole, item: NewItem) -> int:
+        """File an item in the account's folder with this role and return its UID."""
+        return self.append(self.by_role(account_id, role).folder_id, item)
+
     def summaries(self, folder_id: int) -> list[ItemSummary]:
         """Return what lists need of every item, ascending by UID."""
         return self.since(folder_id, 0)

@@ -142,10 +142,12 @@ class MemoryBlobs:
     def __init__(self, tables: Tables) -> None:
         self._t = tables
 
-    def add(self, blob: Blob) -> None:
-        """Name content; a digest that is already named keeps its first place."""
+    def add(self, blob: Blob, index: bytes | None = None) -> None:
+        """Name content, a message's with its index; a digest that is named keeps what it has."""
         if blob.sha256 not in self._t.blobs:
             self._t.blobs.put(blob.sha256, blob)
+        if index is not None:
+            self.set_index(blob.sha256, index)
 
     def get(self, sha256: bytes) -> Blob | None:
         """Return where content lies."""
@@ -227,9 +229,16 @@ class MemoryMessages:
         self._t.messages.put(message_id, replace(row, dispatch=dispatch))
         return True
 
+    def state(self, message_id: str) -> MessageState | None:
+        """Return a message's state."""
+        message = self._t.messages.get(message_id)
+        return None if message is None else message.state
+
     def set_state(self, message_id: str, state: MessageState) -> None:
-        """Change a message's state."""
+        """Change a message's state, and end a completed one's work."""
         self._t.messages.put(message_id, replace(self._t.messages[message_id], state=state))
+        if state is MessageState.COMPLETED:
+            self.due(message_id, None, 0)
 
     def due(self, message_id: str, at: datetime | None, attempts: int) -> None:
         """Set when the message's work is due, None when nothing is; ends the lease."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from sqlalchemy import bindparam, insert, select, update
@@ -23,6 +24,8 @@ from storage.rows.statements import Database, ListStatement, Row
 from storage.rows.tables import accounts, app_passwords, bound_certificates, operators
 from storage.rows.values import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 
+_REMEMBERED: Final = 2048
+"""Names, labels and certificates kept open; some 2 kB each at most."""
 _ADD: Final = insert(accounts)
 _GET: Final = select(accounts).where(accounts.c.account_id == bindparam("account_id"))
 _BY_ADDRESS: Final = ListStatement(lambda values: select(accounts).where(accounts.c.address.in_(values)))
@@ -93,6 +96,8 @@ class SqlAccounts:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        # The same few people act again and again; what is remembered is found by the exact sealed octets.
+        self._open = lru_cache(_REMEMBERED)(database.vault.unseal)
 
     def add(self, account: Account) -> None:
         """Open an account; addresses are never given twice (KEP-CL-05).
@@ -317,7 +322,7 @@ class SqlAccounts:
             digest,
             account_id,
             operator_id,
-            self._db.vault.unseal(der, f"bound_certificates:{place}"),
+            self._open(der, f"bound_certificates:{place}"),
             how,
             from_micros(bound_at),
             from_micros_or_none(withdrawn_at),
@@ -328,7 +333,7 @@ class SqlAccounts:
         return self._db.vault.seal(text.encode(), f"{table}:{row_id}")
 
     def _unseal(self, sealed: bytes, table: str, row_id: str) -> str:
-        return self._db.vault.unseal(sealed, f"{table}:{row_id}").decode()
+        return self._open(sealed, f"{table}:{row_id}").decode()
 
 
 def _binding(account_id: str, sha256: bytes) -> str:

@@ -30,9 +30,7 @@ from storage.rows.hold_tables import held_contents, legal_holds
 from storage.rows.statements import Database
 from storage.rows.tables import blobs, deliveries, evidence, items, loose_blobs, messages, transfers
 
-_ADD: Final = insert(blobs).values(
-    {name: bindparam(name) for name in ("sha256", "sha512", "size", "place", "data_key")}
-)
+_ADD: Final = insert(blobs)
 _COLUMNS: Final = (blobs.c.sha256, blobs.c.sha512, blobs.c.size, blobs.c.place, blobs.c.data_key)
 _GET: Final = select(*_COLUMNS).where(blobs.c.sha256 == bindparam("sha256"))
 # Whoever refers to content holds its row, and whoever drops it looks for references once they hold it alone.
@@ -129,17 +127,20 @@ class SqlBlobs:
         self._db = database
         self.loose: set[bytes] = set()
 
-    def add(self, blob: Blob) -> None:
-        """Name content; a digest that is already named keeps its first place."""
+    def add(self, blob: Blob, index: bytes | None = None) -> None:
+        """Name content, a message's with its index; a digest that is named keeps what it has."""
         row = {
             "sha256": blob.sha256,
             "sha512": blob.sha512,
             "size": blob.size,
             "place": blob.place,
             "data_key": blob.key,
+            "message_index": self._sealed(blob.sha256, index),
         }
         while not self._db.run_quiet(_ADD, row):
             if self._db.row(_HOLD, {"sha256": blob.sha256}) is not None:
+                if index is not None:
+                    self.set_index(blob.sha256, index)
                 return
             # released by another writer just now: name it anew
         self.loose.add(blob.sha256)
@@ -151,8 +152,7 @@ class SqlBlobs:
 
     def set_index(self, sha256: bytes, index: bytes) -> None:
         """Keep a message's index, once: later calls change nothing."""
-        sealed = self._db.vault.seal(index, index_place(sha256))
-        self._db.run(_SET_INDEX, {"of_blob": sha256, "sealed": sealed})
+        self._db.run(_SET_INDEX, {"of_blob": sha256, "sealed": self._sealed(sha256, index)})
 
     def index(self, sha256: bytes) -> bytes | None:
         """Return a message's index."""
@@ -197,6 +197,9 @@ class SqlBlobs:
     def unreferenced(self, sha256: bytes) -> None:
         """Note that a reference to content went."""
         self._db.run(_LOOSEN, {"sha256": sha256})
+
+    def _sealed(self, sha256: bytes, index: bytes | None) -> bytes | None:
+        return None if index is None else self._db.vault.seal(index, index_place(sha256))
 
     def settle(self) -> None:
         """Note the content that this transaction named and left without a reference."""

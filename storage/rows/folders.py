@@ -45,6 +45,25 @@ _CHANGE: Final = (
         unseen=_f.unseen + bindparam("more_unseen"),
     )
 )
+# Takes the next UID for one item.
+_TAKE: Final = (
+    update(folders)
+    .values(
+        uid_next=_f.uid_next + literal_column("1"),
+        modseq=_f.modseq + literal_column("1"),
+        messages=_f.messages + literal_column("1"),
+        unseen=_f.unseen + bindparam("more_unseen"),
+    )
+    .returning(_f.folder_id, _f.account_id, _f.uid_next, _f.modseq)
+)
+TAKE_IN: Final = _TAKE.where(_f.folder_id == bindparam("of_folder"))
+_with_role: Final = folders.alias("with_role")
+TAKE_BY_ROLE: Final = _TAKE.where(
+    _f.folder_id
+    == select(func.min(_with_role.c.folder_id))
+    .where(_with_role.c.account_id == bindparam("of_account"), _with_role.c.role == bindparam("of_role"))
+    .scalar_subquery()
+)
 _RENAME: Final = (
     update(folders).where(_f.folder_id == bindparam("of_folder")).values(name=bindparam("new_name"))
 )

@@ -10,7 +10,7 @@ from kephs.domain.mailboxes import FolderRole, Item, ItemSummary, NewItem
 from storage.errors import ConflictError
 from storage.rows.accounts import ADD_USAGE
 from storage.rows.blobs import index_place
-from storage.rows.folders import SqlFolders
+from storage.rows.folders import TAKE_BY_ROLE, TAKE_IN, SqlFolders
 from storage.rows.statements import ListStatement, Row
 from storage.rows.tables import blobs, deliveries, folders, items, removed_items
 from storage.rows.values import from_flags, from_micros, to_flags, to_micros
@@ -118,7 +118,27 @@ class SqlMailboxes(SqlFolders):
         Raises:
             ConflictError: the content or the delivery does not exist.
         """
-        account_id, uid, modseq = self._counters(folder_id)
+        place = self._db.row(TAKE_IN, {"of_folder": folder_id, "more_unseen": int(SEEN not in item.flags)})
+        if place is None:
+            raise KeyError(folder_id)
+        return self._append(place, item)
+
+    def file(self, account_id: str, role: FolderRole, item: NewItem) -> int:
+        """File an item in the account's folder with this role and return its UID; `KeyError` without one.
+
+        Raises:
+            ConflictError: the content or the delivery does not exist.
+        """
+        params = {"of_account": account_id, "of_role": role.value, "more_unseen": int(SEEN not in item.flags)}
+        place = self._db.row(TAKE_BY_ROLE, params)
+        if place is None:
+            raise KeyError(role)
+        return self._append(place, item)
+
+    def _append(self, place: Row, item: NewItem) -> int:
+        """Store an item whose UID was just taken."""
+        folder_id, account_id, uid_next, modseq = place
+        uid: int = uid_next - 1
         self._db.run(
             _ADD,
             {
@@ -128,12 +148,11 @@ class SqlMailboxes(SqlFolders):
                 "size": item.size,
                 "received_at": to_micros(item.received_at),
                 "flags": from_flags(item.flags),
-                "modseq": modseq + 1,
+                "modseq": modseq,
                 "delivery_id": item.delivery_id,
                 "counts": item.counts_for_quota,
             },
         )
-        self._change(folder_id, uids=1, more=1, more_unseen=int(SEEN not in item.flags))
         if item.counts_for_quota:
             self._db.run(ADD_USAGE, {"of_account": account_id, "delta": item.size})
         self._blobs.loose.discard(item.sha256)

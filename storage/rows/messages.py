@@ -1,7 +1,6 @@
 """Messages in SQL."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -54,6 +53,8 @@ _SET_STATE: Final = (
     .where(messages.c.message_id == bindparam("of_message"))
     .values(state=bindparam("new_state"))
 )
+_COMPLETE: Final = _SET_STATE.values(next_at=null(), attempts=literal_column("0"), leased_by=null())
+_STATE: Final = select(messages.c.state).where(messages.c.message_id == bindparam("message_id"))
 _DUE: Final = (
     update(messages)
     .where(messages.c.message_id == bindparam("of_message"))
@@ -77,6 +78,7 @@ _TAKE_OVER: Final = (
     .values(next_at=bindparam("now"), leased_by=null())
 )
 _NEXT_DUE: Final = select(func.min(messages.c.next_at)).where(messages.c.next_at.is_not(None))
+_NEXT_AT: Final = list(messages.c.keys()).index("next_at")
 _PAGE: Final = (
     select(messages)
     .where(messages.c.message_id > bindparam("after"))
@@ -149,11 +151,18 @@ class SqlMessages:
             raise KeyError(message_id)
         return False
 
+    def state(self, message_id: str) -> MessageState | None:
+        """Return a message's state."""
+        row = self._db.row(_STATE, {"message_id": message_id})
+        return None if row is None else MessageState(row[0])
+
     def set_state(self, message_id: str, state: MessageState) -> None:
-        """Change a message's state; `KeyError` where it does not exist."""
-        if not self._db.run(_SET_STATE, {"of_message": message_id, "new_state": state.value}):
+        """Change a message's state, and end a completed one's work; `KeyError` where it does not exist."""
+        completed = state is MessageState.COMPLETED
+        statement = _COMPLETE if completed else _SET_STATE
+        if not self._db.run(statement, {"of_message": message_id, "new_state": state.value}):
             raise KeyError(message_id)
-        if state is MessageState.COMPLETED:
+        if completed:
             self._db.run(_LET_DISPATCH_GO, {"of_message": message_id})
 
     def due(self, message_id: str, at: datetime | None, attempts: int) -> None:
@@ -168,7 +177,7 @@ class SqlMessages:
         claimed = []
         for row in self._db.rows(_CLAIMABLE, {"now": to_micros(now), "most": limit}):
             self._db.run(_LEASE, {"of_message": row[0], "lease_until": until, "by": by})
-            claimed.append(replace(self._message(row), next_at=lease_until))
+            claimed.append(self._message((*row[:_NEXT_AT], until, *row[_NEXT_AT + 1 :])))
         return claimed
 
     def take_over(self, by: str, now: datetime) -> None:

@@ -247,6 +247,16 @@ async def test_an_index_is_kept_once(store: Any) -> None:
     assert await store.read(lambda tx: tx.blobs.index(b"?" * 32)) is None
 
 
+async def test_an_index_that_comes_with_its_content_is_kept_once_too(store: Any) -> None:
+    fresh, known = blob(b"x"), blob(b"y")
+    await store.write(lambda tx: tx.blobs.add(known))
+    await store.write(lambda tx: [tx.blobs.add(one, b"first") for one in (fresh, known)])
+    await store.write(lambda tx: [tx.blobs.add(one, b"second") for one in (fresh, known)])
+    for one in (fresh, known):
+        assert await store.read(lambda tx, sha256=one.sha256: tx.blobs.get(sha256)) == one
+        assert await store.read(lambda tx, sha256=one.sha256: tx.blobs.index(sha256)) == b"first"
+
+
 async def test_content_is_released_with_its_last_reference_only(store: Any) -> None:
     await store.write(with_account)
     uids = await store.write(lambda tx: [tx.mailboxes.append(inbox(tx), item()) for _ in range(2)])

@@ -50,6 +50,22 @@ async def test_uids_ascend_and_are_never_reused(store: Any) -> None:
     assert (folder.uid_next, folder.messages, folder.unseen) == (5, 2, 2)
 
 
+async def test_what_is_filed_by_role_lies_in_that_folder_and_nowhere_else(store: Any) -> None:
+    await store.write(with_account)
+    seen = item(flags=frozenset({"\\Seen"}))
+    assert await store.write(lambda tx: tx.mailboxes.file("a1", FolderRole.SENT, seen)) == 1
+    assert await store.write(lambda tx: tx.mailboxes.file("a1", FolderRole.SENT, item())) == 2
+    sent = await store.read(lambda tx: tx.mailboxes.by_role("a1", FolderRole.SENT))
+    assert (sent.uid_next, sent.messages, sent.unseen) == (3, 2, 1)
+    found = await store.read(lambda tx: tx.mailboxes.summaries(sent.folder_id))
+    assert [(one.uid, one.modseq) for one in found] == [(1, sent.modseq - 1), (2, sent.modseq)]
+    others = await store.read(lambda tx: tx.mailboxes.folders("a1"))
+    assert sum(folder.messages for folder in others) == 2
+    for account_id, role in (("nobody", FolderRole.SENT), ("a1", FolderRole.PLAIN)):
+        with pytest.raises(KeyError):
+            await store.write(lambda tx, a=account_id, r=role: tx.mailboxes.file(a, r, item()))
+
+
 async def test_a_failed_append_gives_its_uid_to_the_next(store: Any) -> None:
     await store.write(with_account)
 

@@ -45,6 +45,21 @@ async def test_messages_come_back_as_they_went_in(store: Any) -> None:
     assert await store.read(lambda tx: tx.messages.get("m1")) == expected
 
 
+async def test_a_completed_message_has_no_work_due(store: Any) -> None:
+    await store.write(with_account)
+    await store.write(lambda tx: tx.messages.add(message(next_at=after(3), attempts=2)))
+    await store.write(lambda tx: tx.messages.claim(after(3), 1, after(9), "node"))
+    assert await store.read(lambda tx: tx.messages.state("m1")) is MessageState.ACCEPTED
+    await store.write(lambda tx: tx.messages.set_state("m1", MessageState.COMPLETED))
+    assert await store.read(lambda tx: tx.messages.state("m1")) is MessageState.COMPLETED
+    assert await store.read(lambda tx: tx.messages.state("m9")) is None
+    done = await store.read(lambda tx: tx.messages.get("m1"))
+    assert (done.next_at, done.attempts) == (None, 0)
+    assert await store.read(lambda tx: tx.messages.next_due()) is None
+    await store.write(lambda tx: tx.messages.take_over("node", after(1)))
+    assert await store.read(lambda tx: tx.messages.next_due()) is None
+
+
 async def test_a_message_id_is_remembered_once_accepted_and_not_when_refused(store: Any) -> None:
     await store.write(with_account)
     await store.write(lambda tx: tx.accounts.add(account("a2", "other@hs91.kep.tr")))

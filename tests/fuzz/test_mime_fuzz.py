@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from evidence.mail import mime
 from evidence.mail.headers import AddressSyntaxError, addresses, decode_text, parameter, structured
-from evidence.mail.mime import MimeLimitError, Part, decoded_size, from_json, scan, to_json
+from evidence.mail.mime import MimeLimitError, Part, decoded_size, scan
+from evidence.mail.tree import placed, read_tree, tree_text
 from evidence.ports import BytesSource
 
 # --- messages made of the pieces that matter ----------------------------------------------------
@@ -51,7 +52,9 @@ def test_ranges_nest_and_lines_are_counted_for_any_bytes(data):
         for found in part.fields:
             assert data[slice(*found.range)].startswith(found.raw_name.encode())
             assert found.raw in data[slice(*found.range)]
-    assert from_json(to_json(root)) == root
+    assert read_tree(tree_text(root)) == root
+    text = tree_text(root)
+    assert read_tree(placed(text, 7)) == read_tree(placed(placed(text, 3), 7))
     assert decoded_size(BytesSource(data), root) >= 0
 
 

@@ -15,9 +15,12 @@ from tests.support.pki import NOW
 from tests.support.tsa import (
     DIGEST,
     REPLY,
+    WAYS,
+    Reach,
     Tsa,
     authorities,
     client,
+    opened,
     proves,
     refused,
     status,
@@ -35,22 +38,22 @@ def tsa(tsas: list[Tsa]) -> Tsa:
     return tsas[0]
 
 
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(auto_decompress=False) as opened:
-        yield opened
+@pytest.fixture(params=WAYS)
+async def reach(request: pytest.FixtureRequest) -> AsyncIterator[Reach]:
+    async with opened(request.param) as found:
+        yield found
 
 
 @pytest.mark.parametrize(
     "content_type",
     [REPLY, "application/timestamp-response", "application/octet-stream", "Application/Timestamp-Reply; q=1"],
 )
-async def test_a_good_token_counts_under_any_of_the_usual_names(tsa, session, content_type):
+async def test_a_good_token_counts_under_any_of_the_usual_names(tsa, reach, content_type):
     async def named(tsa, _request, body):
         return web.Response(body=tsa.answer(body), headers={"Content-Type": content_type})
 
     tsa.spoil = named
-    assert proves(await client(session, tsa.url).stamp(DIGEST))
+    assert proves(await client(reach, tsa.url).stamp(DIGEST))
 
 
 @pytest.mark.parametrize(
@@ -72,9 +75,9 @@ async def test_a_good_token_counts_under_any_of_the_usual_names(tsa, session, co
     ],
     ids=["302", "307", "503", "204", "huge", "portal", "gzip"],
 )
-async def test_what_is_no_answer_is_refused_with_its_reason(tsa, session, spoil, reason):
+async def test_what_is_no_answer_is_refused_with_its_reason(tsa, reach, spoil, reason):
     tsa.spoil = spoil
-    assert reason in await refused(client(session, tsa.url))
+    assert reason in await refused(client(reach, tsa.url))
     assert len(tsa.requests) == 1
 
 
@@ -87,12 +90,12 @@ async def test_a_gzip_bomb_is_not_even_opened():
     tsa.spoil = bomb
     try:
         async with aiohttp.ClientSession() as session:  # one that would open it
-            assert "content encoding gzip" in await refused(client(session, tsa.url))
+            assert "content encoding gzip" in await refused(client({"session": session}, tsa.url))
     finally:
         await tsa.runner.cleanup()
 
 
-async def test_an_endless_answer_is_cut_off(tsa, session):
+async def test_an_endless_answer_is_cut_off(tsa, reach):
     async def endless(_tsa, request, _body):
         response = web.StreamResponse(headers={"Content-Type": REPLY})
         await response.prepare(request)
@@ -100,11 +103,11 @@ async def test_an_endless_answer_is_cut_off(tsa, session):
             await response.write(bytes(16_384))
 
     tsa.spoil = endless
-    stamper = client(session, tsa.url, timeout=timedelta(seconds=30))
+    stamper = client(reach, tsa.url, timeout=timedelta(seconds=30))
     assert "larger than 65536" in await refused(stamper)
 
 
-async def test_an_answer_that_drips_does_not_stretch_the_time_out(tsa, session):
+async def test_an_answer_that_drips_does_not_stretch_the_time_out(tsa, reach):
     dripped = asyncio.Event()
 
     async def drip(tsa, request, body):
@@ -119,7 +122,7 @@ async def test_an_answer_that_drips_does_not_stretch_the_time_out(tsa, session):
 
     tsa.spoil = drip
     began = asyncio.get_running_loop().time()
-    text = await refused(client(session, tsa.url, timeout=timedelta(seconds=0.2)))
+    text = await refused(client(reach, tsa.url, timeout=timedelta(seconds=0.2)))
     assert asyncio.get_running_loop().time() - began < 4
     assert "no answer within 0.2 s" in text
     assert dripped.is_set()
@@ -154,7 +157,7 @@ async def test_an_answer_that_drips_does_not_stretch_the_time_out(tsa, session):
         "continue",
     ],
 )
-async def test_a_server_that_speaks_no_http_is_passed_over(tsas, session, spoken):
+async def test_a_server_that_speaks_no_http_is_passed_over(tsas, reach, spoken):
     async def speak(reader, writer):
         with_request = await reader.readuntil(b"\r\n\r\n")
         assert with_request.startswith(b"POST")
@@ -164,11 +167,11 @@ async def test_a_server_that_speaks_no_http_is_passed_over(tsas, session, spoken
     server = await asyncio.start_server(speak, "127.0.0.1", 0)
     async with server:
         odd = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/tsa"
-        assert odd in await refused(client(session, odd, timeout=timedelta(seconds=2)))
-        assert proves(await client(session, odd, tsas[1].url, timeout=timedelta(seconds=2)).stamp(DIGEST))
+        assert odd in await refused(client(reach, odd, timeout=timedelta(seconds=2)))
+        assert proves(await client(reach, odd, tsas[1].url, timeout=timedelta(seconds=2)).stamp(DIGEST))
 
 
-async def test_a_kept_connection_that_the_server_closed_meanwhile_costs_nothing(tsa, session):
+async def test_a_kept_connection_that_the_server_closed_meanwhile_costs_nothing(tsa, reach):
     """The server closes after its answer without having said so: our next request meets a dead connection."""
     served = []
 
@@ -187,13 +190,13 @@ async def test_a_kept_connection_that_the_server_closed_meanwhile_costs_nothing(
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        stamper = client(session, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/tsa")
+        stamper = client(reach, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/tsa")
         for _ in range(3):
             assert proves(await stamper.stamp(DIGEST))
         assert len(served) == 3
 
 
-async def test_a_token_without_certificates_is_refused(tsa, session):
+async def test_a_token_without_certificates_is_refused(tsa, reach):
     async def bare(tsa, _request, body):
         asked = read_request(body)
         short = build_request(asked.imprint, asked.nonce).removesuffix(b"\x01\x01\xff")
@@ -201,22 +204,22 @@ async def test_a_token_without_certificates_is_refused(tsa, session):
         return web.Response(body=tsa.answer(short), content_type=REPLY)
 
     tsa.spoil = bare
-    assert "certificate" in await refused(client(session, tsa.url))
+    assert "certificate" in await refused(client(reach, tsa.url))
 
 
-async def test_a_token_over_other_bytes_is_refused_and_counted(tsa, session):
+async def test_a_token_over_other_bytes_is_refused_and_counted(tsa, reach):
     async def other(tsa, _request, body):
         asked = read_request(body)
         return web.Response(body=tsa.answer(build_request(bytes(32), asked.nonce)), content_type=REPLY)
 
     tsa.spoil = other
     paid = []
-    text = await refused(client(session, tsa.url, spent=lambda *told: paid.append(told)))
+    text = await refused(client(reach, tsa.url, spent=lambda *told: paid.append(told)))
     assert "the imprint is not the request's" in text
     assert paid == [(tsa.url, NOW)]
 
 
-async def test_a_flipped_octet_anywhere_is_no_time_stamp(tsa, session):
+async def test_a_flipped_octet_anywhere_is_no_time_stamp(tsa, reach):
     flip = {"at": 0}
 
     async def flipped(tsa, _request, body):
@@ -225,7 +228,7 @@ async def test_a_flipped_octet_anywhere_is_no_time_stamp(tsa, session):
         return web.Response(body=bytes(answer), content_type=REPLY)
 
     tsa.spoil = flipped
-    stamper = client(session, tsa.url)
+    stamper = client(reach, tsa.url)
     passed = []
     for at in range(0, 1700, 13):
         flip["at"] = at
@@ -237,11 +240,11 @@ async def test_a_flipped_octet_anywhere_is_no_time_stamp(tsa, session):
 
 
 @pytest.mark.parametrize("offset", [-7, 7])
-async def test_the_authoritys_time_is_compared_with_the_time_it_had(tsa, session, offset):
+async def test_the_authoritys_time_is_compared_with_the_time_it_had(tsa, reach, offset):
     """An answer that took long is not refused for it: genTime lies between question and answer."""
     times = iter([NOW, NOW + timedelta(minutes=5)])
-    stamper = client(session, tsa.url, clock=lambda: next(times), max_skew=timedelta(seconds=5))
+    stamper = client(reach, tsa.url, clock=lambda: next(times), max_skew=timedelta(seconds=5))
     tsa.now = NOW + timedelta(minutes=2)
     assert await stamper.stamp(DIGEST)
     tsa.now = NOW + timedelta(seconds=offset)
-    assert "far from our clock" in await refused(client(session, tsa.url, max_skew=timedelta(seconds=5)))
+    assert "far from our clock" in await refused(client(reach, tsa.url, max_skew=timedelta(seconds=5)))

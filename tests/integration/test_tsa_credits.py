@@ -43,7 +43,7 @@ async def test_a_failing_count_fails_no_stamp(tsa, session):
         raise RuntimeError("disk")
 
     with capture_logs() as logs:
-        assert proves(await client(session, tsa.url, spent=broken).stamp(DIGEST))
+        assert proves(await client({"session": session}, tsa.url, spent=broken).stamp(DIGEST))
     assert [entry["event"] for entry in logs] == ["stamp.count_failed"]
 
 
@@ -52,7 +52,7 @@ async def test_tokens_are_counted_across_restarts_and_processes(tsa, session, tm
     endpoint = TsaEndpoint(tsa.url, credits=10)
     one, two = (CreditFile(path, [endpoint], every=1000) for _ in range(2))
     for counter in (one, two):
-        stamper = client(session, endpoint, spent=counter.spent)
+        stamper = client({"session": session}, endpoint, spent=counter.spent)
         for _ in range(2):
             await stamper.stamp(DIGEST)
     assert not path.exists()

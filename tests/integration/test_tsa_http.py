@@ -7,7 +7,6 @@ from datetime import timedelta
 from hashlib import pbkdf2_hmac, sha256
 from ipaddress import ip_address
 
-import aiohttp
 import pytest
 from aiohttp import web
 from cryptography import x509
@@ -32,10 +31,13 @@ from tests.support.tsa import (
     DIGEST,
     PASSWORD,
     REPLY,
+    WAYS,
+    Reach,
     Tsa,
     authorities,
     client,
     good,
+    opened,
     proves,
     refused,
     status,
@@ -53,17 +55,17 @@ def tsa(tsas: list[Tsa]) -> Tsa:
     return tsas[0]
 
 
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(auto_decompress=False) as opened:
-        yield opened
+@pytest.fixture(params=WAYS)
+async def reach(request: pytest.FixtureRequest) -> AsyncIterator[Reach]:
+    async with opened(request.param) as found:
+        yield found
 
 
 # ------------------------------------------------------------------ the request
 
 
-async def test_a_request_asks_for_certificates_with_a_nonce_of_its_own(tsa, session):
-    stamper = client(session, tsa.url)
+async def test_a_request_asks_for_certificates_with_a_nonce_of_its_own(tsa, reach):
+    stamper = client(reach, tsa.url)
     assert proves(await stamper.stamp(DIGEST))
     assert proves(await stamper.stamp(DIGEST))
     one, two = map(read_request, tsa.bodies)
@@ -80,34 +82,34 @@ async def test_a_request_asks_for_certificates_with_a_nonce_of_its_own(tsa, sess
     assert "identity" not in headers
 
 
-async def test_connections_are_kept(tsa, session):
-    stamper = client(session, tsa.url)
+async def test_connections_are_kept(tsa, reach):
+    stamper = client(reach, tsa.url)
     for _ in range(3):
         await stamper.stamp(DIGEST)
     assert len({request.transport for request in tsa.requests}) == 1
 
 
-async def test_each_authority_may_have_a_policy_of_its_own(tsas, session):
+async def test_each_authority_may_have_a_policy_of_its_own(tsas, reach):
     first, second = tsas
     endpoints = (TsaEndpoint(first.url, policy="1.2.3"), TsaEndpoint(second.url, policy=TEST_TSA_POLICY))
-    token = await client(session, *endpoints, policy="1.2.4").stamp(DIGEST)
+    token = await client(reach, *endpoints, policy="1.2.4").stamp(DIGEST)
     assert [read_request(tsa.bodies[0]).policy for tsa in tsas] == ["1.2.3", TEST_TSA_POLICY]
     assert read_token(token).info.policy == TEST_TSA_POLICY
 
 
-async def test_another_policy_than_asked_for_is_refused(tsa, session):
+async def test_another_policy_than_asked_for_is_refused(tsa, reach):
     async def other(tsa, _request, body):
         asked = read_request(body)
         return web.Response(body=tsa.answer(build_request(asked.imprint, asked.nonce)), content_type=REPLY)
 
     tsa.spoil = other
-    assert "was not asked for" in await refused(client(session, tsa.url, policy="1.2.3"))
+    assert "was not asked for" in await refused(client(reach, tsa.url, policy="1.2.3"))
 
 
 # ------------------------------------------------------------------ who asks
 
 
-async def test_kamu_sm_can_read_who_asks_and_what_for(tsa, session):
+async def test_kamu_sm_can_read_who_asks_and_what_for(tsa, reach):
     async def kamu(tsa, request, body):
         text = request.headers["identity"]
         assert text == text.lower()
@@ -124,11 +126,11 @@ async def test_kamu_sm_can_read_who_asks_and_what_for(tsa, session):
         return await good(tsa, request, body)
 
     tsa.spoil = kamu
-    stamper = client(session, TsaEndpoint(tsa.url, CUSTOMER, PASSWORD, "kamusm"))
+    stamper = client(reach, TsaEndpoint(tsa.url, CUSTOMER, PASSWORD, "kamusm"))
     assert proves(await stamper.stamp(DIGEST))
     assert proves(await stamper.stamp(DIGEST))
     assert len({request.headers["identity"] for request in tsa.requests}) == 2  # a new salt each time
-    wrong = client(session, TsaEndpoint(tsa.url, CUSTOMER + 1, PASSWORD, "kamusm"))
+    wrong = client(reach, TsaEndpoint(tsa.url, CUSTOMER + 1, PASSWORD, "kamusm"))
     assert "Account could not be authenticated" in await refused(wrong)
 
 
@@ -144,7 +146,7 @@ async def test_kamu_sm_can_read_who_asks_and_what_for(tsa, session):
     ids=["status", "odd", "text", "text by another name", "nothing"],
 )
 async def test_an_error_that_comes_as_http_200_is_told_in_its_own_words(
-    tsa, session, answer, content_type, said
+    tsa, reach, answer, content_type, said
 ):
     async def error(_tsa, _request, _body):
         return web.Response(body=answer, content_type=content_type)
@@ -152,7 +154,7 @@ async def test_an_error_that_comes_as_http_200_is_told_in_its_own_words(
     tsa.spoil = error
     paid = []
     stamper = client(
-        session, TsaEndpoint(tsa.url, CUSTOMER, PASSWORD, "kamusm"), spent=lambda *a: paid.append(a)
+        reach, TsaEndpoint(tsa.url, CUSTOMER, PASSWORD, "kamusm"), spent=lambda *a: paid.append(a)
     )
     text = await refused(stamper)
     assert said in text
@@ -160,22 +162,22 @@ async def test_an_error_that_comes_as_http_200_is_told_in_its_own_words(
     assert paid == []
 
 
-async def test_basic_authentication(tsa, session):
+async def test_basic_authentication(tsa, reach):
     async def strict(tsa, request, body):
         if request.headers.get("Authorization") != "Basic YXnFn2U6YTrEnw==":
             return web.Response(status=401)
         return await good(tsa, request, body)
 
     tsa.spoil = strict
-    assert proves(await client(session, TsaEndpoint(tsa.url, "ayşe", "a:ğ", "basic")).stamp(DIGEST))
-    assert "HTTP 401" in await refused(client(session, tsa.url))
+    assert proves(await client(reach, TsaEndpoint(tsa.url, "ayşe", "a:ğ", "basic")).stamp(DIGEST))
+    assert "HTTP 401" in await refused(client(reach, tsa.url))
 
 
-async def test_each_authority_gets_its_own_credentials_alone(tsas, session):
+async def test_each_authority_gets_its_own_credentials_alone(tsas, reach):
     first, second = tsas
     first.spoil = status(503)
     endpoints = (TsaEndpoint(first.url, "u", "p", "basic"), TsaEndpoint(second.url, 7, "q", "kamusm"))
-    assert proves(await client(session, *endpoints).stamp(DIGEST))
+    assert proves(await client(reach, *endpoints).stamp(DIGEST))
     assert "identity" not in first.requests[0].headers
     assert "Authorization" not in second.requests[0].headers
     assert "identity" in second.requests[0].headers
@@ -212,16 +214,16 @@ def _server_certificate(tmp_path, name="localhost"):
     ("name", "known", "passes"),
     [("localhost", True, True), ("localhost", False, False), ("other.example", True, False)],
 )
-async def test_https_is_verified_as_ever(tmp_path, name, known, passes):
+@pytest.mark.parametrize("way", WAYS)
+async def test_https_is_verified_as_ever(tmp_path, name, known, passes, way):
     path = _server_certificate(tmp_path, name)
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(path)
     tsa = await Tsa().start(server)
     ours = ssl.create_default_context(cafile=str(path) if known else None)
     try:
-        connector = aiohttp.TCPConnector(ssl=ours)
-        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
-            stamper = client(session, TsaEndpoint(tsa.url, "u", "p", "basic"))
+        async with opened(way, ours) as reach:
+            stamper = client(reach, TsaEndpoint(tsa.url, "u", "p", "basic"))
             if passes:
                 assert proves(await stamper.stamp(DIGEST))
             else:
@@ -234,11 +236,11 @@ async def test_https_is_verified_as_ever(tmp_path, name, known, passes):
 # ------------------------------------------------------------------ fail-over
 
 
-async def test_when_both_are_down_the_text_says_what_each_did(tsas, session):
+async def test_when_both_are_down_the_text_says_what_each_did(tsas, reach):
     tsas[0].spoil = status(503)
     tsas[1].spoil = status(200, body=b"<html>", content_type="text/html")
     with capture_logs() as logs:
-        text = await refused(client(session, *(tsa.url for tsa in tsas)))
+        text = await refused(client(reach, *(tsa.url for tsa in tsas)))
     assert text == f"{tsas[0].url}: HTTP 503; {tsas[1].url}: content type text/html (it says: <html>)"
     assert [(entry["event"], entry["url"]) for entry in logs] == [
         ("stamp.authority_failed", tsas[0].url),
@@ -246,10 +248,10 @@ async def test_when_both_are_down_the_text_says_what_each_did(tsas, session):
     ]
 
 
-async def test_an_authority_that_failed_is_asked_last_for_a_while(tsas, session):
+async def test_an_authority_that_failed_is_asked_last_for_a_while(tsas, reach):
     now = [NOW]
     tsas[0].spoil = status(503)
-    stamper = client(session, *(tsa.url for tsa in tsas), clock=lambda: now[0])
+    stamper = client(reach, *(tsa.url for tsa in tsas), clock=lambda: now[0])
     for _ in range(3):
         assert proves(await stamper.stamp(DIGEST))
     assert [len(tsa.requests) for tsa in tsas] == [1, 3]
@@ -264,7 +266,7 @@ async def test_an_authority_that_failed_is_asked_last_for_a_while(tsas, session)
 # ------------------------------------------------------------------ revocation
 
 
-async def test_the_chain_of_an_authority_is_asked_about_once_in_a_while(tsa, session):
+async def test_the_chain_of_an_authority_is_asked_about_once_in_a_while(tsa, reach):
     asked: list[Chain] = []
     now = [NOW]
 
@@ -272,7 +274,7 @@ async def test_the_chain_of_an_authority_is_asked_about_once_in_a_while(tsa, ses
         asked.append(chain)
 
     trust = TrustStore([shared_pki().root])
-    stamper = client(session, tsa.url, revocation=check, clock=lambda: now[0], trust=trust)
+    stamper = client(reach, tsa.url, revocation=check, clock=lambda: now[0], trust=trust)
     for _ in range(3):
         assert proves(await stamper.stamp(DIGEST))
     assert len(asked) == 1
@@ -283,7 +285,7 @@ async def test_the_chain_of_an_authority_is_asked_about_once_in_a_while(tsa, ses
     assert len(asked) == 2
 
 
-async def test_a_revoked_authority_is_passed_over(tsas, session):
+async def test_a_revoked_authority_is_passed_over(tsas, reach):
     other = make_pki()
     tsas[1].pki = other
 
@@ -291,11 +293,11 @@ async def test_a_revoked_authority_is_passed_over(tsas, session):
         return "revoked 2026-11-01" if chain.leaf.der == shared_pki().tsa.certificate else None
 
     trust = TrustStore([shared_pki().root, other.root])
-    stamper = client(session, *(tsa.url for tsa in tsas), revocation=check, trust=trust)
+    stamper = client(reach, *(tsa.url for tsa in tsas), revocation=check, trust=trust)
     token = await stamper.stamp(DIGEST)
     assert other.tsa.certificate in read_token(token).signed.certificates
     assert "its certificate: revoked 2026-11-01" in await refused(
-        client(session, tsas[0].url, revocation=check)
+        client(reach, tsas[0].url, revocation=check)
     )
 
 
@@ -314,13 +316,13 @@ class Known:
         return check_ocsp(response, certificate, issuer, at=at, trust=TrustStore([self.pki.root]))
 
 
-async def test_the_ready_made_check_refuses_what_is_revoked_and_takes_silence_for_good(tsa, session):
+async def test_the_ready_made_check_refuses_what_is_revoked_and_takes_silence_for_good(tsa, reach):
     tsa.pki = make_pki()
     known = Known(tsa.pki)
     trust = TrustStore([tsa.pki.root])
     check = revocation_check(known, lambda: NOW)
     options = {"revocation": check, "trust": trust, "revocation_for": timedelta(0)}
-    stamper = client(session, tsa.url, **options)
+    stamper = client(reach, tsa.url, **options)
     assert await stamper.stamp(DIGEST)
     tsa.pki.revoke(tsa.pki.tsa.serial, NOW)
     assert "is revoked" in await refused(stamper)
@@ -328,7 +330,7 @@ async def test_the_ready_made_check_refuses_what_is_revoked_and_takes_silence_fo
     assert await stamper.stamp(DIGEST)
 
 
-async def test_silence_about_revocation_holds_up_no_stamp_for_long(tsa, session, monkeypatch):
+async def test_silence_about_revocation_holds_up_no_stamp_for_long(tsa, reach, monkeypatch):
     monkeypatch.setattr("evidence.adapters.tsa_http._REVOCATION_SECONDS", 0.05)
     asked = []
 
@@ -336,7 +338,7 @@ async def test_silence_about_revocation_holds_up_no_stamp_for_long(tsa, session,
         asked.append(chain)
         await asyncio.Event().wait()
 
-    stamper = client(session, tsa.url, revocation=silent)
+    stamper = client(reach, tsa.url, revocation=silent)
     with capture_logs() as logs:
         assert proves(await stamper.stamp(DIGEST))
         assert proves(await stamper.stamp(DIGEST))
@@ -347,13 +349,13 @@ async def test_silence_about_revocation_holds_up_no_stamp_for_long(tsa, session,
 # ------------------------------------------------------------------ batches, whole
 
 
-async def test_many_callers_share_tokens_of_a_real_authority(tsa, session):
+async def test_many_callers_share_tokens_of_a_real_authority(tsa, reach):
     async def slow(tsa, request, body):
         await asyncio.sleep(0.02)
         return await good(tsa, request, body)
 
     tsa.spoil = slow
-    stamper = BatchStamper(client(session, tsa.url))
+    stamper = BatchStamper(client(reach, tsa.url))
     digests = [sha256(bytes((n,))).digest() for n in range(50)]
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(stamper.records([digest])) for digest in digests]

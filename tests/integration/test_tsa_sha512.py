@@ -48,7 +48,7 @@ def holds(token: bytes, octets: bytes = OCTETS) -> bool:
 
 async def refusal(session: aiohttp.ClientSession, tsa: Tsa) -> str:
     with pytest.raises(TimestampUnavailableError) as caught:
-        await client(session, tsa.url).stamp(DIGEST, "sha512")
+        await client({"session": session}, tsa.url).stamp(DIGEST, "sha512")
     return str(caught.value)
 
 
@@ -56,7 +56,7 @@ async def test_the_test_pkis_tsa_stamps_a_sha512_imprint_over_http(session):
     runner = await serve(shared_pki(), "127.0.0.1", 0, clock=lambda: NOW)
     try:
         url = f"http://127.0.0.1:{port_of(runner)}/tsa"
-        token = await client(session, url).stamp(DIGEST, "sha512")
+        token = await client({"session": session}, url).stamp(DIGEST, "sha512")
     finally:
         await runner.cleanup()
     info = read_token(token).info
@@ -66,7 +66,7 @@ async def test_the_test_pkis_tsa_stamps_a_sha512_imprint_over_http(session):
 
 
 async def test_the_request_names_sha512_and_carries_all_64_octets(session, tsa):
-    assert holds(await client(session, tsa.url).stamp(DIGEST, "sha512"))
+    assert holds(await client({"session": session}, tsa.url).stamp(DIGEST, "sha512"))
     asked = read_request(tsa.bodies[0])
     assert (asked.hash_name, asked.imprint) == ("sha512", DIGEST)
 
@@ -99,13 +99,13 @@ async def test_a_sha512_answer_to_a_sha256_question_is_refused_as_well(session, 
 
     tsa.spoil = other
     with pytest.raises(TimestampUnavailableError, match="imprint"):
-        await client(session, tsa.url).stamp(sha256(OCTETS).digest())
+        await client({"session": session}, tsa.url).stamp(sha256(OCTETS).digest())
 
 
 @pytest.mark.parametrize(("digest", "name"), [(DIGEST, "sha256"), (DIGEST[:32], "sha512"), (DIGEST, "md5")])
 async def test_a_digest_of_another_length_or_hash_is_never_sent(session, tsa, digest, name):
     with pytest.raises(ValueError, match="imprint must be"):
-        await client(session, tsa.url).stamp(digest, name)
+        await client({"session": session}, tsa.url).stamp(digest, name)
     assert tsa.requests == []
 
 

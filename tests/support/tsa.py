@@ -3,14 +3,16 @@
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
+from evidence.adapters.kept_connections import KeptConnections
 from evidence.adapters.tsa_http import HttpTimestamper
 from evidence.ports import TimestampUnavailableError
 from evidence.stamps.timestamps import verify_token
@@ -22,6 +24,7 @@ REPLY = "application/timestamp-reply"
 CUSTOMER, PASSWORD = 12345, "parola-ğ"
 
 
+Reach = dict[str, Any]
 Handler = Callable[["Tsa", web.Request, bytes], Awaitable[web.StreamResponse]]
 
 
@@ -61,10 +64,25 @@ async def good(tsa: Tsa, _request: web.Request, body: bytes) -> web.StreamRespon
     return web.Response(body=tsa.answer(body), content_type=REPLY)
 
 
-def client(session, *endpoints, **options) -> HttpTimestamper:
+WAYS = ("session", "kept")
+
+
+@asynccontextmanager
+async def opened(way: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Reach]:
+    """Open one of the two ways to reach authorities for the block."""
+    connector = aiohttp.TCPConnector(ssl=True if tls is None else tls)
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+        if way == "session":
+            yield {"session": session}
+            return
+        with closing(KeptConnections(tls=tls)) as kept:
+            yield {"session": session, "exchange": kept}
+
+
+def client(reach: Reach, *endpoints, **options) -> HttpTimestamper:
     return HttpTimestamper(
         endpoints,
-        session=session,
+        **reach,
         nonces=lambda: secrets.randbits(64),
         **{
             "clock": lambda: NOW,

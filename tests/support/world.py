@@ -173,12 +173,12 @@ class LocalSealer(Sealer):
             await self.together.wait()
         return sealed
 
-    async def sign_entity(self, digest, at):
+    async def sign_entities(self, digests, at):
         """Sign, and wait for company."""
-        signature = await super().sign_entity(digest, at)
+        signatures = await super().sign_entities(digests, at)
         if self.together is not None:
             await self.together.wait()
-        return signature
+        return signatures
 
 
 @dataclass

@@ -12,10 +12,9 @@ from evidence.mail.mime import (
     Part,
     ScanLimits,
     decoded_size,
-    from_json,
     scan,
-    to_json,
 )
+from evidence.mail.tree import read_tree, tree_text
 from evidence.ports import BytesSource
 
 
@@ -115,7 +114,7 @@ def test_a_field_keeps_its_bytes_and_its_place():
 
 def test_the_tree_survives_being_stored_beside_the_message():
     root = scan(BytesSource(SIGNED))
-    assert from_json(to_json(root)) == root
+    assert read_tree(tree_text(root)) == root
 
 
 @pytest.mark.parametrize(

@@ -168,13 +168,14 @@ def test_a_receipt_has_one_evidence_and_no_original(kind):
 @pytest.mark.parametrize("kind", list(EvidenceKind))
 def test_the_introduction_says_the_fixed_word_and_never_gonderildi(kind):
     text = introduction.for_receipt(record(kind))
-    for shown in (text.plain, text.html):
+    for shown in map(str, text):
         assert NAMES[kind].turkish in shown.replace("&#x27;", "'")
         assert NAMES[kind].english in shown.replace("&#x27;", "'")
         assert "Gönderildi" not in shown
         assert "Kanıt" not in shown
         assert "delil" in shown
-    assert text.plain.index("Delil / Evidence") < text.plain.index(introduction.MEANINGS[kind].proves_en)
+    plain = str(text.plain)
+    assert plain.index("Delil / Evidence") < plain.index(introduction.MEANINGS[kind].proves_en)
 
 
 def test_every_kind_has_a_meaning():
@@ -187,11 +188,17 @@ def test_the_introduction_escapes_what_came_from_outside():
         message=replace(MESSAGE, subject='<script>alert("x")</script>\r\nX: y'),
         sender=Party("ayse@hs91.kep.tr", "<img src=x onerror=y>"),
     )
-    text = introduction.for_dispatch(nasty)
-    assert "<script" not in text.html
-    assert "<img" not in text.html
-    assert not re.search(r"(?i)href|src=[\"']|<style|https?:", text.html)
-    assert "\nX: y" not in text.plain
+    plain, html = map(str, introduction.for_dispatch(nasty))
+    assert "<script" not in html
+    assert "<img" not in html
+    assert not re.search(r"(?i)href|src=[\"']|<style|https?:", html)
+    assert "\nX: y" not in plain
+
+
+@given(facts=st.text(max_size=300), before=st.sampled_from(["a\n", "şöyle \n" * 30]))
+def test_a_text_encoded_in_pieces_is_the_text_encoded_at_once(facts, before):
+    text = introduction.Text(before, f"x: {facts}\n", "sonra\n")
+    assert text.quoted_printable() == mime_write.quoted_printable(str(text))
 
 
 # ------------------------------------------------------------------- boundaries and headers

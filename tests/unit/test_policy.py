@@ -18,6 +18,7 @@ from kephs.domain.policy import (
     SenderFacts,
     SignatureFacts,
     decide,
+    decide_late,
 )
 from kephs.domain.refusals import RefusalCode
 
@@ -193,3 +194,18 @@ def test_every_rule_can_refuse():
 def test_the_wire_may_carry_1_4_times_the_decoded_limit():
     assert Limits().max_wire == 146_800_640  # spec: D15, KEP-MS-03
     assert Limits(max_local=10, wire_factor=1.25).max_wire == 12
+
+
+@pytest.mark.parametrize("malware", ["", "Eicar"])
+@pytest.mark.parametrize("authorised", [True, False])
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_the_late_rules_say_what_all_rules_say_where_the_form_has_passed(verdict, authorised, malware):
+    facts = replace(FACTS, signature=replace(GOOD, verdict=verdict, authorised=authorised), malware=malware)
+    assert decide(replace(FACTS, signature=None)) is None
+    assert decide_late(facts) == decide(facts)
+
+
+def test_the_late_rules_leave_the_form_alone():
+    facts = replace(FACTS, signature=None, form=replace(FORM, nul=True))
+    assert decide(facts) is not None
+    assert decide_late(facts) is None

@@ -69,9 +69,13 @@ class Held:
         return [b"record of " + leaf for leaf in leaves]
 
     async def sign_entity(self, digest, at):
+        (signature,) = await self.sign_entities((digest,), at)
+        return signature
+
+    async def sign_entities(self, digests, at):
         if self.error is not None:
             raise self.error
-        return b"p7s of " + digest + at.isoformat().encode()
+        return [b"p7s of " + digest + at.isoformat().encode() for digest in digests]
 
 
 @asynccontextmanager
@@ -260,6 +264,14 @@ async def test_a_claimed_signing_time_far_away_is_refused():
         for minutes in (-6, 6):
             with pytest.raises(SignerRefusedError):
                 await sealer.sign_entity(DIGEST, NOW + timedelta(minutes=minutes))
+
+
+async def test_many_entities_are_signed_in_their_order_however_many_requests_that_takes():
+    digests = [sha256(bytes([n])).digest() for n in range(200)]
+    async with joined(Held()) as (sealer, _, _):
+        signed = await sealer.sign_entities(digests, NOW)
+        assert signed == [await sealer.sign_entity(digest, NOW) for digest in digests]
+        assert await sealer.sign_entities([], NOW) == []
 
 
 async def test_digests_of_another_length_are_refused_before_they_are_sent():

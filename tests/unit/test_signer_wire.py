@@ -30,6 +30,7 @@ from kephs.signer.wire import (
 
 AT = datetime(2026, 11, 22, 9, 0, 0, 250_000, tzinfo=UTC)
 NUMBERS = st.integers(0, wire.NUMBER_MAX)
+DIGESTS = st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=9).map(tuple)
 REQUESTS = st.one_of(
     st.builds(
         Seal,
@@ -38,10 +39,8 @@ REQUESTS = st.one_of(
         st.sampled_from(list(Profile)),
         st.none() | st.sampled_from(list(Stamping)),
     ),
-    st.builds(Sign, NUMBERS, st.binary(min_size=32, max_size=32), st.datetimes(timezones=st.just(UTC))),
-    st.builds(
-        Stamp, NUMBERS, st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=9).map(tuple)
-    ),
+    st.builds(Sign, NUMBERS, DIGESTS, st.datetimes(timezones=st.just(UTC))),
+    st.builds(Stamp, NUMBERS, DIGESTS),
 )
 ANSWERS = st.one_of(
     st.builds(Hello, st.text(st.characters(codec="ascii"), max_size=40)),
@@ -130,7 +129,7 @@ def test_a_request_without_number_ends_the_connection(head, parts):
         ({"op": "seal", "profile": "kep-ts102640", "stamping": None}, (b"x",) * (wire.RECORDS_MAX + 1)),
         ({"op": "sign", "at": "2026-11-22T09:00:00+00:00"}, (b"x" * 31,)),
         ({"op": "sign", "at": "2026-11-22T09:00:00+00:00"}, (b"x" * 33,)),
-        ({"op": "sign", "at": "2026-11-22T09:00:00+00:00"}, (b"x" * 32, b"x" * 32)),
+        ({"op": "sign", "at": "2026-11-22T09:00:00+00:00"}, (b"x" * 32,) * (wire.RECORDS_MAX + 1)),
         ({"op": "sign", "at": "2026-11-22T09:00:00"}, (b"x" * 32,)), ({"op": "sign"}, (b"x" * 32,)),
         ({"op": "sign", "at": "later"}, (b"x" * 32,)), ({"op": "stamp"}, (b"x" * 20,)),
         ({"op": "stamp"}, (b"x" * 32,) * (wire.LEAVES_MAX + 1)), ({"op": "stamp", "at": "x"}, (b"x" * 32,)),

@@ -55,22 +55,22 @@ def ids(tx: Tx) -> list[str]:
 
 
 class Spy(sqlite3.Connection):
-    """A connection that notes what is run and fails where it is told to."""
+    """A connection that notes what is run and fails where it is told to, each time as often as it is listed."""
 
     events: list[str]
-    fail_on: dict[str, sqlite3.Error]
+    fail_on: dict[str, list[sqlite3.Error]]
 
     def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
         word = sql.split(maxsplit=1)[0]
         self.events.append(word)
-        if word in self.fail_on:
-            raise self.fail_on.pop(word)
+        if self.fail_on.get(word):
+            raise self.fail_on[word].pop()
         return super().execute(sql, *args)
 
 
-def spy_store(path: Path) -> tuple[SqliteStore, list[str], dict[str, sqlite3.Error]]:
+def spy_store(path: Path) -> tuple[SqliteStore, list[str], dict[str, list[sqlite3.Error]]]:
     events: list[str] = []
-    fail_on: dict[str, sqlite3.Error] = {}
+    fail_on: dict[str, list[sqlite3.Error]] = {}
 
     def connector(database: Path) -> sqlite3.Connection:
         made = sqlite3.connect(database, isolation_level=None, check_same_thread=False, factory=Spy)
@@ -110,6 +110,20 @@ async def test_an_item_that_fails_never_takes_its_batch_or_the_writer_with_it(st
     assert isinstance(results[3], sqlite3.ProgrammingError)
     assert await store.read(ids) == ["a1", "a2", "a3", "a4"]
     await store.write(adds("a5"))
+
+
+async def test_savepoints_are_set_only_where_an_item_failed(tmp_path: Path, template: Path) -> None:
+    store, events, _ = spy_store(new_database(tmp_path, template))
+    await store.start()
+    await asyncio.gather(*(store.write(adds(f"a{n}")) for n in range(5)))
+    assert "SAVEPOINT" not in events
+    again = await asyncio.gather(
+        store.write(adds("b1")), store.write(adds("a1")), store.write(adds("b2")), return_exceptions=True
+    )
+    assert [type(one) for one in again] == [type(None), ConflictError, type(None)]
+    assert events.count("SAVEPOINT") == events.count("RELEASE") > 0
+    assert await store.read(ids) == ["a0", "a1", "a2", "a3", "a4", "b1", "b2"]
+    await store.close()
 
 
 async def test_a_failed_item_leaves_no_loose_content_behind(store: SqliteStore) -> None:
@@ -157,14 +171,16 @@ async def test_the_writer_syncs_each_commit(tmp_path: Path, template: Path) -> N
     assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
 
 
-@pytest.mark.parametrize("word", ["BEGIN", "COMMIT", "RELEASE", "SAVEPOINT"])
+@pytest.mark.parametrize("word", ["BEGIN", "COMMIT", "RELEASE", "ROLLBACK", "SAVEPOINT"])
 async def test_a_failing_database_fails_the_batch_and_the_writer_lives_on(
     tmp_path: Path, template: Path, word: str
 ) -> None:
     store, _, fail_on = spy_store(new_database(tmp_path, template))
     await store.start()
     await store.write(adds("before"))
-    fail_on[word] = sqlite3.OperationalError("disk I/O error")
+    fail_on[word] = [sqlite3.OperationalError("disk I/O error")]
+    if word not in {"BEGIN", "COMMIT"}:  # of the second run, which follows a failure in the first
+        fail_on["INSERT"] = [sqlite3.OperationalError("disk I/O error")]
     results = await asyncio.gather(*(store.write(adds(f"x{n}")) for n in range(3)), return_exceptions=True)
     failed = [r for r in results if r is not None]
     assert failed
@@ -180,7 +196,7 @@ async def test_a_database_that_fails_in_an_item_is_unavailable_to_that_item(
 ) -> None:
     store, _, fail_on = spy_store(new_database(tmp_path, template))
     await store.start()
-    fail_on["INSERT"] = sqlite3.OperationalError("disk I/O error")
+    fail_on["INSERT"] = [sqlite3.OperationalError("disk I/O error") for _ in range(2)]
     results = await asyncio.gather(store.write(adds("a1")), store.write(adds("a2")), return_exceptions=True)
     assert isinstance(results[0], StoreUnavailableError)
     assert results[1] is None

@@ -112,6 +112,50 @@ async def test_everything_due_is_done_with_no_more_at_once_than_the_lane_allows(
     assert rows.most <= rows.at_once
 
 
+def together(rows: Rows, *, fails_with: Exception | None = None) -> tuple[Lane, list[Sequence[int]]]:
+    """Return the lane with groups of three rows, and the groups as they come."""
+    groups: list[Sequence[int]] = []
+
+    async def work_all(group: Sequence[int]) -> None:
+        groups.append(group)
+        await asyncio.sleep(0)
+        if fails_with is not None:
+            raise fails_with
+        rows.done.extend(group)
+
+    return replace(rows.lane(), work_all=work_all, group=3, at_once=2), groups
+
+
+async def test_what_is_due_together_is_done_together_in_groups() -> None:
+    clock = Clock()
+    rows = Rows("a", list(range(10)), clock)
+    async with Running(rows, clock=clock) as running:
+        running.lanes[0], groups = together(rows)
+        await until(lambda: len(rows.done) == 10)
+    assert sorted(rows.done) == list(range(10))
+    assert max(len(group) for group in groups) == 3
+    assert rows.postponed == []
+
+
+async def test_the_rows_of_a_group_that_fails_are_done_one_by_one() -> None:
+    clock = Clock()
+    rows = Rows("a", list(range(6)), clock, error=ValueError("one of them"))
+    async with Running(rows, clock=clock) as running:
+        running.lanes[0], groups = together(rows, fails_with=ValueError("one of them"))
+        await until(lambda: len(rows.done) == 5 and len(rows.postponed) == 1)
+    assert sorted([*rows.done, *rows.postponed]) == list(range(6))
+    assert groups == [[0, 1, 2], [3, 4, 5]]
+
+
+async def test_a_group_that_lacks_its_time_stamp_is_tried_later_as_a_whole() -> None:
+    clock = Clock()
+    rows = Rows("a", list(range(3)), clock)
+    async with Running(rows, clock=clock) as running:
+        running.lanes[0], _ = together(rows, fails_with=TimestampUnavailableError("silent"))
+        await until(lambda: len(rows.postponed) == 3)
+    assert (rows.done, rows.postponed) == ([], [0, 1, 2])
+
+
 async def test_work_that_never_ends_takes_its_own_place_and_no_other() -> None:
     clock = Clock()
     peer = Rows("silent peer", list(range(20)), clock, stuck=frozenset({0, 1, 2}), patience=0.0)

@@ -1,17 +1,18 @@
 """The KEP message of an accepted submission: built and sealed once, the same for all recipients."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 from evidence.mail.entity import Streamed
-from evidence.mail.mime import Part, scan
+from evidence.mail.mime import scan
 from evidence.mail.package import Boundaries, Envelope, MessagePlan, plan_dispatch, transfer_label
+from evidence.mail.tree import tree_text
 from evidence.model.records import EvidenceKind, Profile, SealedEvidence
-from evidence.ports import ByteSource, Sealing
-from kephs.domain.message_index import encode as encode_index
+from evidence.ports import ByteSource, BytesSource, Sealing
+from kephs.domain.message_index import join as join_index
 from kephs.domain.messages import Role, StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Ids, Offload, Spool, Store, Tx
 from kephs.usecases.delivery.kept_evidence import KeptEvidence
@@ -30,6 +31,15 @@ class Built:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a KEP message is made of."""
+
+    message: Submission
+    evidence: SealedEvidence  # 10, in the form of the message to make
+    original: Blob
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
     """A finished KEP message in its spool, and what it was made of."""
 
@@ -40,11 +50,21 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
-    """What a dispatch is made of: the original and evidence 10."""
+class Found:
+    """What is stored of a message's dispatch: itself, or what it is made of."""
 
-    original: Blob
-    accepted: StoredEvidence
+    existing: Blob | None
+    original: Blob | None = None
+    accepted: StoredEvidence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A KEP message up to the end of the original; ``digest`` covers all that is signed."""
+
+    plan: MessagePlan
+    digest: bytes
+    newlines: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,81 +87,98 @@ class DispatchMaker:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
             BlobMissingError: content is gone.
         """
-        built = await self.build(message)
+        found = await self.store.read(lambda tx: find_dispatch(tx, message))
+        (built,) = await self.build(((message, found),))
         if built.index is None:
             return built.blob
         return await self.store.write(lambda tx: name_dispatch(tx, message, built))
 
-    async def build(self, message: Submission) -> Built:
-        """Return the KEP message without naming it: `name_dispatch` does, in whatever transaction comes next.
+    async def build(self, of: Sequence[tuple[Submission, Found]]) -> list[Built]:
+        """Return KEP messages without naming them: `name_dispatch` does, in whatever transaction comes next.
+
+        Several are signed and kept together, which costs much less than one by one.
 
         Raises:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
             BlobMissingError: content is gone.
         """
-        existing, parts = await self.store.read(lambda tx: _look_up(tx, message))
-        if existing is not None:
-            return Built(existing, None)
-        if parts is None:  # content is gone; and what a peer sealed is never made anew
-            raise BlobMissingError(message.message_id)
-        evidence = await self.kept.open(parts.accepted)
-        async with self.rendered(message, evidence, parts.original) as made:
-            original = Streamed(await self._tree(parts.original), parts.original.size, made.newlines)
-            index = encode_index(made.spool.source(), made.plan.parts(made.p7s, original))
-            return Built(await self.blobs.keep(made.spool), index)
+        missing = [await self._wanted(*one) for one in of if one[1].existing is None]
+        made = iter(await self._build(missing) if missing else ())
+        return [next(made) if found.existing is None else Built(found.existing, None) for _, found in of]
 
-    async def _tree(self, original: Blob) -> Part:
-        """Return the parts of the original: those that submission found, as long as they are known."""
-        fresh = self.kept.fresh.tree(original.sha256)
-        if fresh is not None:
-            return fresh
-        return await run_sized(self.offload, original.size, scan, self.blobs.open(original))
+    async def _wanted(self, message: Submission, found: Found) -> Wanted:
+        if found.original is None or found.accepted is None:  # what a peer sealed is never made anew
+            raise BlobMissingError(message.message_id)
+        return Wanted(message, await self.kept.open(found.accepted), found.original)
+
+    async def _build(self, wanted: Sequence[Wanted]) -> list[Built]:
+        async with self.rendered(wanted) as finished:
+            blobs = await self.blobs.keep_many([made.spool for made in finished])
+        return [
+            Built(blob, join_index(made.plan.header, await self._tree(one.original, made)))
+            for one, made, blob in zip(wanted, finished, blobs, strict=True)
+        ]
+
+    async def _tree(self, original: Blob, made: Rendered) -> str:
+        """Return the part tree of a KEP message; that of the original is what submission found, if known."""
+        tree = self.kept.fresh.tree(original.sha256)
+        if tree is None:
+            tree = tree_text(await run_sized(self.offload, original.size, scan, self.blobs.open(original)))
+        return made.plan.tree(made.p7s, Streamed(tree, original.size, made.newlines))
 
     @asynccontextmanager
-    async def rendered(
-        self, message: Submission, evidence: SealedEvidence, original: Blob
-    ) -> AsyncIterator[Rendered]:
-        """Give the KEP message around an original, signed, in the form of its evidence 10.
+    async def rendered(self, wanted: Sequence[Wanted]) -> AsyncIterator[list[Rendered]]:
+        """Give the KEP messages around originals, signed, each in the form of its evidence 10.
 
         Raises:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
             BlobMissingError: content is gone.
         """
-        content = self.blobs.open(original)
-        plan = self._plan(message, evidence, await run_sized(self.offload, content.size, label_of, content))
-        spool = self.blobs.spool()
+        spools = [self.blobs.spool() for _ in wanted]
         try:
-            yield await self._write(plan, content, spool)
+            begun = [await self._begin(one, spool) for one, spool in zip(wanted, spools, strict=True)]
+            signatures = await self.sealer.sign_entities([one.digest for one in begun], self.clock.now())
+            finished = [
+                Rendered(spool, one.plan, p7s, one.newlines)
+                for one, spool, p7s in zip(begun, spools, signatures, strict=True)
+            ]
+            for made in finished:
+                await made.spool.write(made.plan.entity_tail + made.plan.suffix(made.p7s))
+            yield finished
         finally:
-            await spool.discard()
+            for spool in spools:
+                await spool.discard()
 
-    def _plan(self, message: Submission, evidence: SealedEvidence, label: str) -> MessagePlan:
-        addresses = {
-            role: tuple(str(r.address) for r in message.recipients if r.role is role) for role in Role
-        }
-        envelope = Envelope(
-            service_address=self.records.issuer.address, to=addresses[Role.TO], cc=addresses[Role.CC]
-        )
-        boundaries = Boundaries.of(self.ids.token())
-        return plan_dispatch(
-            envelope,
-            evidence,
-            label=transfer_label(has_8bit=label == "8bit", is_binary=False),
-            boundaries=boundaries,
-        )
-
-    async def _write(self, plan: MessagePlan, original: ByteSource, spool: Spool) -> Rendered:
+    async def _begin(self, wanted: Wanted, spool: Spool) -> _Begun:
+        """Write a KEP message up to the end of its original."""
+        original = self._source(wanted.original)
+        size = original.size
+        label = await run_sized(self.offload, size, label_of, original)
+        plan = self._plan(wanted.message, wanted.evidence, label)
         digest, newlines = sha256(plan.entity_head), 0
         await spool.write(plan.prefix + plan.entity_head)
-        for start in range(0, original.size, PIECE):
-            piece = await run_sized(self.offload, original.size, original.read, start, PIECE)
+        for start in range(0, size, PIECE):
+            piece = await run_sized(self.offload, size, original.read, start, PIECE)
             await run_sized(self.offload, len(piece), digest.update, piece)
             newlines += piece.count(b"\n")
             await spool.write(piece)
         digest.update(plan.entity_tail)
-        p7s = await self.sealer.sign_entity(digest.digest(), self.clock.now())
-        await spool.write(plan.entity_tail + plan.suffix(p7s))
-        return Rendered(spool, plan, p7s, newlines)
+        return _Begun(plan, digest.digest(), newlines)
+
+    def _source(self, original: Blob) -> ByteSource:
+        """Return the original: from memory, where submission has only just kept it."""
+        fresh = self.kept.fresh.letter(original.sha256)
+        return self.blobs.open(original) if fresh is None else BytesSource(fresh)
+
+    def _plan(self, message: Submission, evidence: SealedEvidence, label: str) -> MessagePlan:
+        to = [str(r.address) for r in message.recipients if r.role is Role.TO]
+        cc = [str(r.address) for r in message.recipients if r.role is Role.CC]
+        return plan_dispatch(
+            Envelope(service_address=self.records.issuer.address, to=tuple(to), cc=tuple(cc)),
+            evidence,
+            label=transfer_label(has_8bit=label == "8bit", is_binary=False),
+            boundaries=Boundaries.of(self.ids.token()),
+        )
 
 
 def label_of(original: ByteSource) -> str:
@@ -150,15 +187,12 @@ def label_of(original: ByteSource) -> str:
     return "7bit" if all(piece.isascii() for piece in pieces) else "8bit"
 
 
-def _look_up(tx: Tx, message: Submission) -> tuple[Blob | None, _Parts | None]:
+def find_dispatch(tx: Tx, message: Submission) -> Found:
     """Return the KEP message that is stored, else what it is made of: the original and evidence 10."""
     existing = _dispatch_of(tx, message.message_id)
     if existing is not None or message.origin is not None:
-        return existing, None
-    accepted = acceptance(tx, message.message_id)
-    assert accepted is not None  # no message of ours is accepted without it
-    original = tx.blobs.get(message.digest_sha256)
-    return None, None if original is None else _Parts(original, accepted)
+        return Found(existing)
+    return Found(None, tx.blobs.get(message.digest_sha256), acceptance(tx, message.message_id))
 
 
 def acceptance(tx: Tx, message_id: str, profile: Profile = Profile.KEP) -> StoredEvidence | None:
@@ -181,13 +215,9 @@ def name_dispatch(tx: Tx, message: Submission, built: Built) -> Blob:
     """Name a KEP message in the rows and return it, or the one that was named first: it stands."""
     if built.index is None:
         return built.blob
-    earlier = _dispatch_of(tx, message.message_id)
-    if earlier is not None:  # local delivery and relay began together: one of them was first
-        return earlier
-    tx.blobs.add(built.blob)
-    tx.blobs.set_index(built.blob.sha256, built.index)
-    if not tx.messages.set_dispatch(message.message_id, built.blob.sha256):
-        winner = _dispatch_of(tx, message.message_id)
-        assert winner is not None
-        return winner
-    return built.blob
+    tx.blobs.add(built.blob, built.index)
+    if tx.messages.set_dispatch(message.message_id, built.blob.sha256):
+        return built.blob
+    winner = _dispatch_of(tx, message.message_id)  # local delivery and relay began together: one was first
+    assert winner is not None
+    return winner

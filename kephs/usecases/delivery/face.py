@@ -17,7 +17,7 @@ from evidence.ports import Stamping
 from kephs.domain.lifecycle import TO_HAND_OVER
 from kephs.domain.messages import StoredEvidence, Submission, Transfer
 from kephs.ports import Blob, BlobMissingError, StoreUnavailableError, Tx
-from kephs.usecases.delivery.dispatch import DispatchMaker, acceptance
+from kephs.usecases.delivery.dispatch import DispatchMaker, Wanted, acceptance
 from kephs.usecases.records import stored
 
 PROFILE: Final = Profile.REM_BASELINE
@@ -75,7 +75,7 @@ class FaceMaker:
             raise BlobMissingError(message.message_id)
         sealed = await self._evidence(message, rows.accepted, rows.evidence)
         (xml,) = await maker.blobs.put_many([sealed.xml])
-        async with maker.rendered(message, sealed, rows.original) as rendered:
+        async with maker.rendered((Wanted(message, sealed, rows.original),)) as (rendered,):
             blob = await maker.blobs.keep(rendered.spool)
 
         def commit(tx: Tx) -> Blob | None:

@@ -6,12 +6,15 @@ What is missing here is read from the store: nothing depends on it.
 from collections import OrderedDict
 from typing import Final, Generic, TypeVar
 
-from evidence.mail.mime import Part
 from evidence.model.records import SealedEvidence
+from evidence.ports import ByteSource
 
 KEPT: Final = 512  # some 10 kB each
-PARTS_MAX: Final = 32
-"""Parts of a tree that is remembered: a letter's few, not a message that is made of ten thousand."""
+LETTERS_KEPT: Final = 256
+LETTER_MAX: Final = 32 * 1024
+"""Octets of a letter that is remembered: the usual ones, 8 MiB at most together."""
+TREE_MAX: Final = 16 * 1024
+"""Characters of a tree that is remembered: those of a letter's few parts, not of ten thousand."""
 
 T = TypeVar("T")
 
@@ -35,11 +38,12 @@ class Last(Generic[T]):
 
 
 class FreshEvidence:
-    """The evidence sealed last, by id, and the part trees of the messages accepted last, by SHA-256."""
+    """The evidence sealed last, by id; the letters accepted last and their part trees, by SHA-256."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._evidence: Last[SealedEvidence] = Last(kept)
-        self._trees: Last[Part] = Last(kept)
+        self._trees: Last[str] = Last(kept)
+        self._letters: Last[bytes] = Last(LETTERS_KEPT)
 
     def remember(self, sealed: SealedEvidence) -> None:
         """Keep an evidence for the step that follows."""
@@ -49,11 +53,20 @@ class FreshEvidence:
         """Return an evidence that is still known."""
         return self._evidence.get(evidence_id)
 
-    def remember_tree(self, sha256: bytes, root: Part) -> None:
-        """Keep a message's tree for the step that follows, unless it is large."""
-        if sum(1 for _ in root.walk()) <= PARTS_MAX:
-            self._trees.put(sha256, root)
+    def remember_tree(self, sha256: bytes, tree: str) -> None:
+        """Keep a message's tree (`evidence.mail.tree`) for the step that follows, unless it is large."""
+        if len(tree) <= TREE_MAX:
+            self._trees.put(sha256, tree)
 
-    def tree(self, sha256: bytes) -> Part | None:
+    def tree(self, sha256: bytes) -> str | None:
         """Return the tree of a message that is still known."""
         return self._trees.get(sha256)
+
+    def remember_letter(self, sha256: bytes, source: ByteSource) -> None:
+        """Keep the octets of a letter that was accepted, unless it is large."""
+        if source.size <= LETTER_MAX:
+            self._letters.put(sha256, source.read(0, source.size))
+
+    def letter(self, sha256: bytes) -> bytes | None:
+        """Return the octets of a letter that is still known."""
+        return self._letters.get(sha256)

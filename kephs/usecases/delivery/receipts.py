@@ -3,16 +3,17 @@
 spec: KEP-EV-07, KEP-SG-02, R-17 (receipts never cause receipts).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from directory.providers import ProviderRegister
-from evidence.mail.package import Boundaries, Envelope, plan_receipt
+from evidence.mail.package import Boundaries, Envelope, MessagePlan, plan_receipt
 from evidence.model.records import SealedEvidence
-from evidence.ports import BytesSource, Sealing
+from evidence.ports import Sealing
 from kephs.domain.lifecycle import TransferState
 from kephs.domain.mailboxes import FolderRole, NewItem
-from kephs.domain.message_index import encode as encode_index
+from kephs.domain.message_index import join as join_index
 from kephs.domain.messages import StoredEvidence, Submission, Transfer, TransferKind
 from kephs.domain.relay_times import RelayTimes
 from kephs.ports import Blob, BlobMissingError, BlobStore, Changes, Clock, Ids, Store, Tx
@@ -38,22 +39,27 @@ class ReceiptMaker:
     clock: Clock
     ids: Ids
 
-    async def receipt(self, sealed: SealedEvidence, message: Submission) -> Receipt:
-        """Return the receipt of an evidence for the message's sender, or for their provider.
+    async def receipts(self, about: Sequence[tuple[SealedEvidence, Submission]]) -> list[Receipt]:
+        """Return the receipts of evidence for each message's sender, or for their provider; signed together.
 
         Raises:
             TimestampUnavailableError, SignerUnavailableError: try again later.
         """
-        record, now = sealed.record, self.clock.now()
+        plans = [self._plan(sealed, message) for sealed, message in about]
+        signatures = await self.sealer.sign_entities([plan.digest() for plan in plans], self.clock.now())
+        return [
+            Receipt(plan.finish(p7s), join_index(plan.header, plan.tree(p7s)))
+            for plan, p7s in zip(plans, signatures, strict=True)
+        ]
+
+    def _plan(self, sealed: SealedEvidence, message: Submission) -> MessagePlan:
+        record = sealed.record
         whom = record.sender.address
         if message.origin is not None:
             peer = self.register.peers.get(message.origin)
             whom = receipt_recipient(record.kind, whom, peer.service_address if peer else whom)
         envelope = Envelope(service_address=self.records.issuer.address, to=(whom,))
-        plan = plan_receipt(envelope, sealed, boundaries=Boundaries.of(self.ids.token()))
-        p7s = await self.sealer.sign_entity(plan.digest(), now)
-        content = plan.finish(p7s)
-        return Receipt(content, encode_index(BytesSource(content), plan.parts(p7s)))
+        return plan_receipt(envelope, sealed, boundaries=Boundaries.of(self.ids.token()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class FileReceipts:
         message = await self.store.read(lambda tx: tx.messages.get(evidence.message_id))
         if message is None:
             raise BlobMissingError(evidence.evidence_id)
-        receipt = await self.maker.receipt(await self.kept.open(evidence), message)
+        (receipt,) = await self.maker.receipts([(await self.kept.open(evidence), message)])
         (kept,) = await self.blobs.put_many([receipt.content])
         if message.origin is not None:
             transfer = self._transfer(evidence, message.origin, kept)
@@ -125,8 +131,6 @@ def file_due(tx: Tx, evidence_id: str, receipt: Blob, index: bytes) -> None:
 
 def file_receipt(tx: Tx, account_id: str, receipt: Blob, index: bytes, at: datetime) -> None:
     """Put a receipt, ours or a peer's, into the sender's Deliller. It never counts for the quota."""
-    folder = tx.mailboxes.by_role(account_id, FolderRole.EVIDENCE)
-    tx.blobs.add(receipt)
-    tx.blobs.set_index(receipt.sha256, index)
+    tx.blobs.add(receipt, index)
     item = NewItem(receipt.sha256, receipt.size, at, counts_for_quota=False)
-    tx.mailboxes.append(folder.folder_id, item)
+    tx.mailboxes.file(account_id, FolderRole.EVIDENCE, item)

@@ -275,7 +275,5 @@ def _filed_before(tx: Tx, person: Person, folder: Folder, read: _Read) -> int | 
 
 
 def _append(tx: Tx, folder: Folder, blob: Blob, read: _Read, flags: frozenset[str], at: datetime) -> int:
-    tx.blobs.add(blob)
-    if read.index is not None:
-        tx.blobs.set_index(blob.sha256, read.index)
+    tx.blobs.add(blob, read.index)
     return tx.mailboxes.append(folder.folder_id, NewItem(blob.sha256, blob.size, at, flags))

@@ -27,13 +27,12 @@ OPEN: Final = frozenset(
 
 def close_when_decided(tx: Tx, message_id: str) -> bool:
     """Complete a message once every recipient, ours or a peer's, reached an end state (KEP-EV-03)."""
-    message = tx.messages.get(message_id)
-    if message is None or message.state is not MessageState.ACCEPTED:
+    state = tx.messages.state(message_id)
+    if state is not MessageState.ACCEPTED:
         return False
     if any(delivery.state not in DECIDED for delivery in tx.deliveries.of_message(message_id)):
         return False
-    tx.messages.set_state(message_id, advance_message(message.state, MessageEvent.ALL_DECIDED).state)
-    tx.messages.due(message_id, None, 0)
+    tx.messages.set_state(message_id, advance_message(state, MessageEvent.ALL_DECIDED).state)
     return True
 
 

@@ -216,8 +216,7 @@ class TakeDispatch:
                 return repeated
             if tx.messages.get(message.message_id) is not None:
                 return None
-            tx.blobs.add(blob)
-            tx.blobs.set_index(blob.sha256, index)
+            tx.blobs.add(blob, index)
             tx.messages.add(message)
             for one in ours:
                 if one.refusal is None:

@@ -6,10 +6,11 @@ spec: R-01, KEP-MS-01, KEP-MS-07, D15.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
-from directory.addresses import AddressError
+from directory.addresses import AddressError, KepAddress
 from directory.providers import ProviderRegister, Served
 from evidence.asn1.der import DerError
 from evidence.mail.headers import AddressSyntaxError, Mailbox, addresses, decode_text, unfold
@@ -21,9 +22,11 @@ from kephs.domain.messages import Recipient, Role
 from kephs.domain.policy import Destination, FormFacts, RecipientFacts
 from kephs.usecases.submission.results import Incoming
 
-_ONCE: Final = (
-    "from", "to", "cc", "subject", "date", "message-id",
-    "mime-version", "content-type", "content-transfer-encoding",
+_ONCE: Final = frozenset(
+    {
+        "from", "to", "cc", "subject", "date", "message-id",
+        "mime-version", "content-type", "content-transfer-encoding",
+    }
 )  # fmt: skip
 _IDENTITY: Final = frozenset({"7bit", "8bit", "binary"})  # spec: RFC2045#6.4, all a multipart may have
 _DESTINATIONS: Final[Mapping[Served, Destination]] = MappingProxyType(
@@ -34,6 +37,7 @@ _DESTINATIONS: Final[Mapping[Served, Destination]] = MappingProxyType(
     }
 )
 
+_MEMO_MOST: Final = 512  # octets of an address field
 _ADDRESS_IN_NAME: Final = re.compile(r"[^\s\"'(),:;<>@\\]+@[^\s\"'(),:;<>@\\]+")
 
 
@@ -62,12 +66,12 @@ def read_form(
         header_valid=header.valid,
         envelope_from=folded(incoming.envelope_from),
         header_from=_agreed(folded(header.sender_address), folded(header.shown_as)),
-        attempted=frozenset(folded(a) for a in incoming.attempted),
+        attempted=frozenset([folded(a) for a in incoming.attempted]),
         any_refused=incoming.any_refused,
-        named=frozenset(folded(written) for written, _ in header.recipients),
-        has_to=any(role is Role.TO for _, role in header.recipients),
+        named=frozenset([one.folded for one in header.recipients]),
+        has_to=Role.TO in [one.role for one in header.recipients],
         bcc_present=header.bcc,
-        recipients=tuple(_recipient_facts(written, register) for written, _ in header.recipients),
+        recipients=tuple([_recipient_facts(one, register) for one in header.recipients]),
         decoded_size=size,
         signed=root is not None and is_signed(root),
         inner_differs=_differing_field(root, signed),
@@ -77,7 +81,8 @@ def read_form(
         facts,
         header.subject,
         header.user_message_id,
-        _parsed(header.recipients, register),
+        # no name: what the sender wrote beside an address is nobody's name to us
+        tuple([Recipient(one.address, None, one.role) for one in header.recipients if one.address]),
     )
 
 
@@ -131,6 +136,15 @@ def is_signed(root: Part) -> bool:
     return kind in ("application/pkcs7-mime", "application/x-pkcs7-mime")
 
 
+class _Named(NamedTuple):
+    """One recipient of To or Cc: as written, comparable, and where it is one the KEP address."""
+
+    written: str
+    role: Role
+    folded: str
+    address: KepAddress | None
+
+
 class _Header:
     """The fields of the outer header that policy and evidence name."""
 
@@ -140,7 +154,7 @@ class _Header:
         for field in root.fields if root is not None else ():
             fields.setdefault(field.name, []).append(field.raw)
         self._fields = fields
-        self.valid = all(len(fields.get(name, ())) <= 1 for name in _ONCE)
+        self.valid = _ONCE.isdisjoint([name for name, values in fields.items() if len(values) > 1])
         self.has_mime = root is not None and "mime-version" in fields and bool(fields)
         self.bcc = not fields.keys().isdisjoint({"bcc", "resent-bcc"})
         self.subject = decode_text(self._first("subject")).strip()
@@ -150,13 +164,18 @@ class _Header:
 
     def folded(self, text: str) -> str:
         """Return the comparable form: a KEP address folded, anything else in lower-case as written."""
+        return self._read(text)[0]
+
+    def _read(self, text: str) -> tuple[str, KepAddress | None]:
         try:
-            return str(self._register.parse(text))
+            address = self._register.parse(text)
         except AddressError:
-            return text.strip().lower()
+            return text.strip().lower(), None
+        return str(address), address
 
     def _first(self, name: str) -> bytes:
-        return next(iter(self._fields.get(name, ())), b"")
+        values = self._fields.get(name)
+        return values[0] if values else b""
 
     def _message_id(self) -> str | None:
         text = unfold(self._first("message-id")).strip().decode("utf-8", "replace")
@@ -169,7 +188,7 @@ class _Header:
 
     def _mailboxes(self, name: str) -> Sequence[Mailbox]:
         try:
-            return addresses(self._first(name)) if name in self._fields else ()
+            return _mailboxes(self._first(name)) if name in self._fields else ()
         except AddressSyntaxError:
             self.valid = False
             return ()
@@ -183,34 +202,28 @@ class _Header:
         shown = _ADDRESS_IN_NAME.search(found[0].name)
         return found[0].address, shown[0] if shown is not None else found[0].address
 
-    def _recipients(self) -> list[tuple[str, Role]]:
-        seen: set[str] = set()
-        listed: list[tuple[str, Role]] = []
+    def _recipients(self) -> list[_Named]:
+        listed: dict[str, _Named] = {}
         for name, role in (("to", Role.TO), ("cc", Role.CC)):
-            for address in (mailbox.address for mailbox in self._mailboxes(name)):
-                key = self.folded(address)
-                if key not in seen:
-                    seen.add(key)
-                    listed.append((address, role))
-        return listed
+            for mailbox in self._mailboxes(name):
+                folded, address = self._read(mailbox.address)
+                if folded not in listed:
+                    listed[folded] = _Named(mailbox.address, role, folded, address)
+        return list(listed.values())
 
 
-def _recipient_facts(written: str, register: ProviderRegister) -> RecipientFacts:
-    try:
-        address = register.parse(written)
-    except AddressError:
-        return RecipientFacts(written, Destination.NOT_KEP)
+def _mailboxes(raw: bytes) -> tuple[Mailbox, ...]:
+    return _known_mailboxes(raw) if len(raw) <= _MEMO_MOST else addresses(raw)
+
+
+_known_mailboxes: Final = lru_cache(maxsize=2048)(addresses)
+"""A pure memo by a field's octets: people write to the same people again."""
+
+
+def _recipient_facts(one: _Named, register: ProviderRegister) -> RecipientFacts:
+    address = one.address
+    if address is None:
+        return RecipientFacts(one.written, Destination.NOT_KEP)
     peer = register.peers.get(address.provider)
     size = peer.max_message if peer is not None else None
-    return RecipientFacts(written, _DESTINATIONS[register.served(address)], size)
-
-
-def _parsed(listed: Sequence[tuple[str, Role]], register: ProviderRegister) -> tuple[Recipient, ...]:
-    recipients = []
-    for written, role in listed:
-        try:
-            # no name: what the sender wrote beside an address is nobody's name to us
-            recipients.append(Recipient(register.parse(written), None, role))
-        except AddressError:
-            continue
-    return tuple(recipients)
+    return RecipientFacts(one.written, _DESTINATIONS[register.served(address)], size)

@@ -22,9 +22,15 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from evidence.nes.verifier import SenderReport
-from evidence.verify.telling import described
+from evidence.report import Report, Step
+from evidence.verify.telling import described, described_step
+
+_MEMO_MOST: Final = 16 << 10  # octets of DER
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +52,15 @@ def encode_material(report: SenderReport, record: bytes | None = None) -> bytes:
         record: the evidence record over the signature, made at the same moment.
     """
     material = report.material
-    plain: dict[str, object] = {
-        "report": described(report.report),
-        "certificates": _texts(material.certificates),
-        "ocsp": _texts(material.ocsp),
-        "crls": _texts(material.crls),
-    }
+    members = [
+        f'"report":{_report(report.report)}',
+        f'"certificates":{_listed(material.certificates)}',
+        f'"ocsp":{_listed(material.ocsp)}',
+        f'"crls":{_array(material.crls)}',  # may be megabytes: nothing for a memo
+    ]
     if record is not None:
-        plain["record"] = b64encode(record).decode()
-    return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
+        members.append(f'"record":"{b64encode(record).decode()}"')
+    return ("{" + ",".join(members) + "}").encode()
 
 
 def report_file(material: Material) -> bytes:
@@ -75,8 +81,31 @@ def decode_material(stored: bytes) -> Material:
     )
 
 
-def _texts(ders: Sequence[bytes]) -> list[str]:
-    return [b64encode(der).decode() for der in ders]
+def _report(report: Report) -> str:
+    """Return `described` as JSON; its steps come from a memo, they are the same for message after message."""
+    bare = Report(report.subject, report.verdict, report.sub_indication, (), report.at, report.facts)
+    members = described(bare) | {"parts": [described(part) for part in report.parts]}
+    texts = {name: _ENCODE(value) for name, value in members.items()}
+    texts["steps"] = "[" + ",".join([_step(step) for step in report.steps]) + "]"
+    return "{" + ",".join([f'"{name}":{text}' for name, text in texts.items()]) + "}"
+
+
+@lru_cache(maxsize=4096)
+def _step(step: Step) -> str:
+    return _ENCODE(described_step(step))
+
+
+def _listed(ders: tuple[bytes, ...]) -> str:
+    return _known_array(ders) if sum(map(len, ders)) <= _MEMO_MOST else _array(ders)
+
+
+def _array(ders: Sequence[bytes]) -> str:
+    """Return a JSON array of DER in base64, which needs no escapes."""
+    return "[" + ",".join([f'"{b64encode(der).decode()}"' for der in ders]) + "]"
+
+
+_known_array: Final = lru_cache(maxsize=256)(_array)
+"""A pure memo: a sender's path and its issuers' answers are the same in message after message."""
 
 
 def _ders(texts: Sequence[str]) -> tuple[bytes, ...]:

@@ -15,13 +15,10 @@ spec: KEP-SG-09, KEP-SG-10, signing.md 1 and 2.3.
 
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Protocol, TypeVar
 
-from evidence.mail.mime import Part
-from evidence.mail.smime import SmimeLimits, locate
 from evidence.model.records import EvidenceRecord, SealedEvidence
-from evidence.ports import ByteSource, Sealing, TimestampUnavailableError
+from evidence.ports import Sealing, TimestampUnavailableError
 from kephs.usecases.submission.evidence_form import EvidenceForm
 
 A = TypeVar("A")
@@ -44,15 +41,6 @@ class SealedReception:
     record: bytes | None
 
 
-def signature_digest(source: ByteSource, root: Part, limits: SmimeLimits) -> bytes:
-    """Return SHA-256 of the sender's SignedData, DER, as it stands in a message.
-
-    Raises:
-        SmimeError: there is none.
-    """
-    return sha256(locate(source, root, limits=limits).der).digest()
-
-
 async def seal_reception(
     sealer: Sealing, together: Together, record: EvidenceRecord, form: EvidenceForm, leaf: bytes
 ) -> SealedReception:
@@ -63,7 +51,7 @@ async def seal_reception(
         together: begins both at once.
         record: evidence 10.
         form: its serialisation and stamping.
-        leaf: `signature_digest`.
+        leaf: SHA-256 of the sender's SignedData, DER, as it stands in the message.
 
     Raises:
         SignerUnavailableError, TimestampUnavailableError: try again later; nothing was sealed or stamped

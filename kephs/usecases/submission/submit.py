@@ -9,12 +9,13 @@ spec: KEP-EV-03, KEP-EV-04, KEP-NE-08, R-15, architecture "Life of a message" 1-
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from hashlib import sha256, sha512
 from typing import Final
 
 from directory.accounts import Account, Right
 from directory.providers import ProviderRegister
-from evidence.mail.smime import SmimeError
-from evidence.model.records import Issuer, Party, Reason, SealedEvidence
+from evidence.mail.tree import tree_text
+from evidence.model.records import Authentication, Issuer, Party, Reason, SealedEvidence
 from evidence.nes.qualified import NesPolicy
 from evidence.nes.verifier import Prepared, SenderReport, conclude, prepare
 from evidence.ports import ByteSource, Sealing, SignerUnavailableError, TimestampUnavailableError
@@ -28,9 +29,10 @@ from kephs.domain.lifecycle import (
     advance_message,
 )
 from kephs.domain.mailboxes import FolderRole, NewItem
-from kephs.domain.message_index import encode as encode_index
-from kephs.domain.messages import Delivery, Submission, Transfer, TransferKind
-from kephs.domain.policy import Facts, Limits, SenderFacts, SignatureFacts, decide
+from kephs.domain.message_index import header_of
+from kephs.domain.message_index import join as join_index
+from kephs.domain.messages import Delivery, Recipient, Submission, Transfer, TransferKind
+from kephs.domain.policy import Facts, Limits, SenderFacts, SignatureFacts, decide, decide_late
 from kephs.domain.refusals import TEXTS, Refusal, RefusalCode
 from kephs.domain.relay_times import RelayTimes
 from kephs.ports import (
@@ -44,17 +46,18 @@ from kephs.ports import (
     Revocation,
     Scanner,
     ScannerUnavailableError,
+    Spool,
     Store,
     StoreUnavailableError,
     Tx,
 )
 from kephs.usecases.delivery.fresh import FreshEvidence
 from kephs.usecases.records import RecordMaker, stored
-from kephs.usecases.sized import run_sized
+from kephs.usecases.sized import HERE_MAX, run_sized
 from kephs.usecases.submission.evidence_form import form_of_acceptance
 from kephs.usecases.submission.form import Form, read_form
 from kephs.usecases.submission.material import encode_material
-from kephs.usecases.submission.reception import SealedReception, Together, seal_reception, signature_digest
+from kephs.usecases.submission.reception import SealedReception, Together, seal_reception
 from kephs.usecases.submission.results import Accepted, Incoming, Refused
 from kephs.usecases.submission.rows import Earlier, Known, bind, earlier_of, look
 from kephs.usecases.submission.signers import BindingRule, SignerDecision, judge_signers
@@ -76,12 +79,23 @@ class SubmitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class _Content:
+    """A message's octets: durable as ``blob``, or ``small`` and to become so with the evidence about them."""
+
+    sha256: bytes
+    sha512: bytes
+    size: int
+    blob: Blob | None
+    small: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class _Draft:
-    """What is known once the content lies in the store."""
+    """What is known once form and account have been looked at."""
 
     incoming: Incoming
     known: Known
-    blob: Blob
+    content: _Content
     source: ByteSource
     form: Form
 
@@ -92,7 +106,7 @@ class _Draft:
 
 @dataclass(frozen=True, slots=True)
 class _Signed:
-    """A sender's signature that was looked at; ``digest`` of its SignedData, None where it did not pass."""
+    """A sender's signature that was looked at; ``digest`` of its SignedData, None where none was read."""
 
     report: SenderReport
     digest: bytes | None
@@ -136,18 +150,26 @@ class Submit:
             self._offload, source.size,
             read_form, incoming, source, settings.register, settings.nes_policy.limits,
         )  # fmt: skip
-        blob = await self._blobs.keep(incoming.spool)
+        content = await self._content(incoming.spool, source)
         known = await self._store.read(lambda tx: look(tx, incoming.person, form))
         if known is None:  # the account or the app password went between login and message
             return Refused(Refusal(RefusalCode.NO_RIGHT_TO_SEND))
-        draft = _Draft(incoming, known, blob, source, form)
+        draft = _Draft(incoming, known, content, source, form)
         if known.earlier is not None:
             return await self._answer_again(draft, known.earlier)
         return await self._decide(draft)
 
+    async def _content(self, spool: Spool, source: ByteSource) -> _Content:
+        """Make large content durable; small content waits for its evidence, and shares one sync with it."""
+        if source.size <= HERE_MAX:
+            data = source.read(0, source.size)
+            return _Content(sha256(data).digest(), sha512(data).digest(), len(data), None, data)
+        blob = await self._blobs.keep(spool)
+        return _Content(blob.sha256, blob.sha512, blob.size, blob)
+
     async def _answer_again(self, draft: _Draft, earlier: Earlier) -> Accepted | Refused:
         """Same Message-ID: same bytes get the first answer, other bytes are refused (R-15)."""
-        if earlier.digest == draft.blob.sha256:
+        if earlier.digest == draft.content.sha256:
             return Accepted(earlier.evidence_id, earlier.message_id)
         return await self._refuse(draft, Refusal(RefusalCode.DUPLICATE_ID))
 
@@ -159,11 +181,11 @@ class Submit:
         signed = None
         if refusal is None:
             signed = await self._verify(draft)
-            facts = replace(facts, signature=_signature_facts(signed))
-            refusal = _with_finding(decide(facts), signed.report)
+            facts = Facts(facts.sender, facts.form, facts.limits, _signature_facts(signed))
+            refusal = _with_finding(decide_late(facts), signed.report)
         if refusal is None and self._scanner is not None:
             verdict = await self._scanner.scan(draft.source)
-            refusal = decide(replace(facts, malware="" if verdict.clean else verdict.name or "malware"))
+            refusal = decide_late(replace(facts, malware="" if verdict.clean else verdict.name or "malware"))
         if refusal is None:
             assert signed is not None
             return await self._accept(draft, signed)
@@ -186,7 +208,7 @@ class Submit:
 
     async def _verify(self, draft: _Draft) -> _Signed:
         at = draft.incoming.received_at
-        prepared, digest = await run_sized(self._offload, draft.source.size, self._look, draft)
+        prepared = await run_sized(self._offload, draft.source.size, self._prepare, draft)
         answers = {
             certificate.sha256: await self._revocation.status(certificate, issuer, at)
             for certificate, issuer in prepared.needs
@@ -196,19 +218,14 @@ class Submit:
             report.signers, draft.known.operators, draft.known.certificates, draft.account,
             mac=self._identity.mac, at=at, rule=self._settings.binding,
         )  # fmt: skip
-        return _Signed(report, digest, signers)
+        return _Signed(report, prepared.signature_sha256, signers)
 
-    def _look(self, draft: _Draft) -> tuple[Prepared, bytes | None]:
+    def _prepare(self, draft: _Draft) -> Prepared:
         """Do all that needs no network, in one go: large content is worked on in another thread."""
-        source, root = draft.source, draft.form.root
-        assert root is not None  # policy refused it otherwise
+        assert draft.form.root is not None  # policy refused it otherwise
         policy = self._policies[draft.account.seals_allowed]
         at = draft.incoming.received_at
-        prepared = prepare(source, root, trust=self._trust, policy=policy, at=at)
-        try:
-            return prepared, signature_digest(source, root, policy.limits) if prepared.needs else None
-        except SmimeError:  # not where a step has not failed already
-            return prepared, None
+        return prepare(draft.source, draft.form.root, trust=self._trust, policy=policy, at=at)
 
     # --- outcomes -----------------------------------------------------------------------------
 
@@ -218,12 +235,13 @@ class Submit:
         submission = self._submission(draft, step)
         reception = await self._seal_reception(submission, step, signed)
         sealed, kept = reception.evidence, encode_material(signed.report, reception.record)
-        evidence_blob, material = await self._blobs.put_many([sealed.xml, kept])
+        blob, evidence_blob, material = await self._durable(draft.content, sealed.xml, kept)
         local = any(r.address.provider == self._settings.register.own for r in submission.recipients)
         submission = replace(
             submission, material=material.sha256, next_at=submission.next_at if local else None
         )
-        index = encode_index(draft.source, draft.form.root)
+        tree = tree_text(draft.form.root)
+        index = join_index(header_of(draft.source, draft.form.root), tree)
 
         # delivery files the receipt with its own; the due time is for when it does not come to that
         due = sealed.record.event_time + (RECEIPT_GRACE if local else timedelta())
@@ -233,9 +251,9 @@ class Submit:
             earlier = earlier_of(tx, draft.account.account_id, submission.user_message_id)
             if earlier is not None:
                 return earlier
-            for blob in (draft.blob, evidence_blob, material):
-                tx.blobs.add(blob)
-            tx.blobs.set_index(draft.blob.sha256, index)
+            tx.blobs.add(blob, index)
+            tx.blobs.add(evidence_blob)
+            tx.blobs.add(material)
             tx.messages.add(submission)
             self._add_deliveries(tx, submission)
             self._add_transfers(tx, submission)
@@ -247,12 +265,19 @@ class Submit:
 
         if not evidence.unstamped:
             self._fresh.remember(sealed)
-        self._fresh.remember_tree(draft.blob.sha256, draft.form.root)
+        self._fresh.remember_tree(blob.sha256, tree)
+        self._fresh.remember_letter(blob.sha256, draft.source)
         outcome = await self._store.write(commit)
         if not isinstance(outcome, Accepted):  # the same message came twice at the same moment
             return await self._answer_again(draft, outcome)
         self._changes.publish([draft.account.account_id])
         return outcome
+
+    async def _durable(self, content: _Content, *made: bytes) -> list[Blob]:
+        """Make a message, where it is not, and what was made about it durable."""
+        if content.blob is None:
+            return await self._blobs.put_many([content.small, *made])
+        return [content.blob, *await self._blobs.put_many(made)]
 
     async def _refuse(self, draft: _Draft, refusal: Refusal) -> Refused:
         step = advance_message(MessageState.RECEIVED, MessageEvent.REFUSE)
@@ -261,7 +286,7 @@ class Submit:
         evidence_blob = (await self._blobs.put_many([sealed.xml]))[0]
 
         def commit(tx: Tx) -> None:
-            tx.blobs.add(evidence_blob)  # the refused content itself is not kept: its key is forgotten
+            tx.blobs.add(evidence_blob)  # no row names the refused content: nobody can read it any more
             tx.messages.add(submission)
             due = sealed.record.event_time
             tx.evidence.add(stored(sealed, submission, evidence_blob, receipt_due=due), sealed.ers)
@@ -271,20 +296,23 @@ class Submit:
         return Refused(refusal, sealed.record.evidence_id)
 
     def _submission(self, draft: _Draft, step: MessageStep) -> Submission:
-        form, incoming = draft.form, draft.incoming
+        form, incoming, names = draft.form, draft.incoming, draft.known.names
+        shown = incoming.person.authentication
         return Submission(
             message_id=self._records.fresh_id(),
             account_id=draft.account.account_id,
             operator_id=incoming.person.operator_id,
             state=step.state,
             user_message_id=form.user_message_id,
-            digest_sha256=draft.blob.sha256,
-            digest_sha512=draft.blob.sha512,
-            size=draft.blob.size,
+            digest_sha256=draft.content.sha256,
+            digest_sha512=draft.content.sha512,
+            size=draft.content.size,
             subject=form.subject,
             sender=Party(str(draft.account.address), draft.account.holder_name),
-            recipients=tuple(replace(r, name=draft.known.names.get(str(r.address))) for r in form.recipients),
-            authentication=replace(incoming.person.authentication, person=incoming.person.name),
+            recipients=tuple(
+                [Recipient(r.address, names.get(str(r.address)), r.role) for r in form.recipients]
+            ),
+            authentication=Authentication(shown.at, shown.method, incoming.person.name, shown.assurance),
             submitted_at=incoming.received_at,
             material=None,
             next_at=incoming.received_at,
@@ -314,14 +342,14 @@ class Submit:
         here = [str(r.address) for r in submission.recipients if r.address.provider == own]
         accounts = tx.accounts.by_addresses(here)
         for number, recipient in enumerate(submission.recipients, 1):
-            account = accounts.get(str(recipient.address))
-            peer = recipient.address.provider
+            address, peer = str(recipient.address), recipient.address.provider
+            account = accounts.get(address)
             tx.deliveries.add(
                 Delivery(
                     self._ids.new(),
                     submission.message_id,
                     number,
-                    str(recipient.address),
+                    address,
                     account.account_id if account else None,
                     DeliveryState.PENDING,
                     peer=None if peer == own else peer,
@@ -346,11 +374,9 @@ class Submit:
             tx.transfers.add(transfer)
 
     def _file_sent(self, tx: Tx, draft: _Draft, submission: Submission) -> None:
-        folder = tx.mailboxes.by_role(draft.account.account_id, FolderRole.SENT)
-        tx.mailboxes.append(
-            folder.folder_id,
-            NewItem(draft.blob.sha256, submission.size, submission.submitted_at, frozenset({"\\Seen"})),
-        )
+        seen = frozenset({"\\Seen"})
+        item = NewItem(draft.content.sha256, submission.size, submission.submitted_at, seen)
+        tx.mailboxes.file(draft.account.account_id, FolderRole.SENT, item)
 
 
 def _signature_facts(signed: _Signed) -> SignatureFacts:
@@ -362,8 +388,10 @@ def _signature_facts(signed: _Signed) -> SignatureFacts:
 
 def _with_finding(refusal: Refusal | None, report: SenderReport) -> Refusal | None:
     """Return the refusal with the verifier's own finding, where one failed."""
+    if refusal is None:
+        return None
     step = report.report.failing_step
-    return refusal if refusal is None or step is None else replace(refusal, finding=step.code)
+    return refusal if step is None else replace(refusal, finding=step.code)
 
 
 def _reason(refusal: Refusal) -> Reason:
