@@ -29,7 +29,7 @@ from kephs.bench.turns import Runner, each, take_turns
 from kephs.bench.wire import SmtpClient
 from kephs.bootstrap import open_register_folder
 from kephs.cli.demo.register import pin_of, register_operator
-from kephs.cli.peers import describe_instance
+from kephs.cli.providers.peers import describe_instance
 from kephs.register_seal import make_register, register_entry
 from kephs.testpki.authority import TestPki
 from kephs.testpki.profiles import make_tckn

@@ -19,8 +19,8 @@ from kephs.bench.figures import BenchError
 from kephs.bench.letters import Holder
 from kephs.bench.wire import SERVER_NAME, Login, Place
 from kephs.bootstrap.core import Core, open_core
-from kephs.cli.account import new_app_password
 from kephs.cli.instance import make_instance
+from kephs.cli.people.account import new_app_password
 from kephs.instances.schema import make_database
 from kephs.testpki.authority import TestPki
 from kephs.testpki.profiles import make_tckn

@@ -1,4 +1,4 @@
-"""The one console script. Each command lives in its own module and is loaded when it is called."""
+"""The one console script. Each command lives in a module of its own, loaded when it is called."""
 
 import importlib
 from collections.abc import Mapping
@@ -7,36 +7,52 @@ from typing import Final
 
 import click
 
-COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+# name: (module below kephs.cli, line of the help)
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
-        "account": "open, block, close, show accounts; app passwords; operators",
-        "archive": "twenty years: status, seal, verify, rebuild, move, renew, simulate",
-        "audit": "the process record: list, verify, anchor, export, check",
-        "bench": "benchmarks beside their baselines",
-        "bundle": "write the stand-alone bundle of one message",
-        "demo": "the main job end to end, with TEST certificates",
-        "doctor": "check environment and configuration",
-        "dossier": "the court dossier (Dava dosyası) of one message, PDF/A-3",
-        "export": "write one evidence as XAdES-B-LTA, for tools that know no evidence records",
-        "fsck": "prove that every state has its evidence and the ledger its chain",
-        "hand-over": "the whole provider for another one, under a signed manifest: make, verify",
-        "hold": "legal holds: content that nobody's deletion destroys: set, list, lift",
-        "init": "make an instance",
-        "ledger": "the evidence ledger in public: key, checkpoint, prove, audit, export",
-        "migrate": "bring the database to the current schema",
-        "peers": "the register of providers: import, list, show, sign",
-        "probe": "send a real signed message through an instance and time each step",
-        "queue": "what is on its way to other providers: list, show, hold, release, retry",
-        "serve": "run an instance",
-        "show": "what happened to one message, and what its evidence proves",
-        "sign": "make the signed message a holder submits",
-        "take-over": "what another provider handed over: check, keep, list, consent, bundle",
-        "trust": "whom the server believes: list, import, approve, retire, sign",
-        "verify": "verify evidence, KEP messages and bundles, offline",
+        "account": ("people.account", "open, block, close, show accounts; app passwords; operators"),
+        "archive": ("archive.command", "twenty years: status, seal, verify, rebuild, move, renew, simulate"),
+        "audit": ("record.audit", "the process record: list, verify, anchor, export, check"),
+        "bench": ("health.bench", "benchmarks beside their baselines"),
+        "bundle": ("proof.bundle", "write the stand-alone bundle of one message"),
+        "demo": ("demo.command", "the main job end to end, with TEST certificates"),
+        "doctor": ("health.doctor", "check environment and configuration"),
+        "dossier": ("proof.dossier", "the court dossier (Dava dosyası) of one message, PDF/A-3"),
+        "export": (
+            "proof.export",
+            "write one evidence as XAdES-B-LTA, for tools that know no evidence records",
+        ),
+        "fsck": ("health.fsck", "prove that every state has its evidence and the ledger its chain"),
+        "hand-over": (
+            "providers.hand_over",
+            "the whole provider for another one, under a signed manifest: make, verify",
+        ),
+        "hold": ("archive.hold", "legal holds: content that nobody's deletion destroys: set, list, lift"),
+        "init": ("run.init", "make an instance"),
+        "ledger": ("record.ledger", "the evidence ledger in public: key, checkpoint, prove, audit, export"),
+        "migrate": ("run.migrate", "bring the database to the current schema"),
+        "peers": ("providers.peers", "the register of providers: import, list, show, sign"),
+        "probe": ("health.probe", "send a real signed message through an instance and time each step"),
+        "queue": (
+            "providers.queue",
+            "what is on its way to other providers: list, show, hold, release, retry",
+        ),
+        "serve": ("run.serve", "run an instance"),
+        "show": ("proof.show", "what happened to one message, and what its evidence proves"),
+        "sign": ("sign.command", "make the signed message a holder submits"),
+        "take-over": (
+            "providers.take_over",
+            "what another provider handed over: check, keep, list, consent, bundle",
+        ),
+        "trust": ("trust.command", "whom the server believes: list, import, approve, retire, sign"),
+        "verify": ("proof.verify", "verify evidence, KEP messages and bundles, offline"),
     }
 )
-HIDDEN: Final[Mapping[str, str]] = MappingProxyType(
-    {"signer": "hold the key and seal, for kephs serve", "test-pki": "run the TEST PKI of an instance"}
+HIDDEN: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "signer": ("run.signer", "hold the key and seal, for kephs serve"),
+        "test-pki": ("run.test_pki", "run the TEST PKI of an instance"),
+    }
 )
 
 
@@ -47,15 +63,15 @@ class _Lazy(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS and cmd_name not in HIDDEN:
+        found = COMMANDS.get(cmd_name) or HIDDEN.get(cmd_name)
+        if found is None:
             return None
-        module = importlib.import_module(f"kephs.cli.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
+        command: click.Command = importlib.import_module(f"kephs.cli.{found[0]}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl(sorted(COMMANDS.items()))
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in sorted(COMMANDS)])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,7 +1,7 @@
 """The signer as the main process sees it: an `evidence.ports.Sealing` at the other end of a socket.
 
 The socket is one end of a pair that whoever starts the signer made and its child inherited
-(`kephs.cli.signer_child`). It has no name: nobody else can ask the signer for anything, there is no file
+(`kephs.cli.run.signer_child`). It has no name: nobody else can ask the signer for anything, there is no file
 whose mode must be right, and each process sees the other's end at once.
 """
 

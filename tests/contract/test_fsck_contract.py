@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evidence.model.records import EvidenceKind
-from kephs.cli.fsck import SENTENCES
+from kephs.cli.health.fsck import SENTENCES
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.ports import Tx
 from storage.fsck.check import FindingCode

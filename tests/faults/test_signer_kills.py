@@ -23,7 +23,7 @@ from tests.support.crash import Provider, Server, until
 KILLS = int(os.environ.get("KEPHS_SIGNER_KILLS", "12"))  # of each
 SEED = int(os.environ.get("KEPHS_SEED", "20260101"))
 LONGEST_LIFE = 0.6  # seconds
-SIGNER, PKI = "kephs.cli.signer", "test-pki"
+SIGNER, PKI = "kephs.cli.run.signer", "test-pki"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

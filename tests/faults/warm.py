@@ -29,7 +29,7 @@ from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any, NoReturn
 
-COMMANDS = ("serve", "fsck", "test_pki", "signer")
+COMMANDS = ("run.serve", "health.fsck", "run.test_pki", "run.signer")
 _INTERPRETER = """#!{python} -ISE
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as warm:

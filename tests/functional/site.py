@@ -36,8 +36,8 @@ from evidence.ports import BytesSource
 from evidence.verify.evidence import EvidenceCheck, check_evidence
 from evidence.x509.chain import TrustStore
 from kephs.bootstrap.core import Core, open_core
-from kephs.cli.account import new_app_password
 from kephs.cli.main import main
+from kephs.cli.people.account import new_app_password
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import Issued
 from kephs.testpki.profiles import make_tckn

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from evidence.report import Verdict
-from kephs.cli.archive_simulate import command
+from kephs.cli.archive.simulate import command
 from kephs.simulation.report import SimulationReport, simulate
 
 pytestmark = pytest.mark.slow

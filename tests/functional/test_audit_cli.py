@@ -13,7 +13,7 @@ import pytest
 from config import settings as config_settings
 from directory.providers import ProviderRegister
 from kephs.cli.beside import open_beside
-from kephs.cli.foreign import foreign_folder, seal_key
+from kephs.cli.providers.foreign import foreign_folder, seal_key
 from kephs.testpki.profiles import make_tckn
 from kephs.usecases.ending.take_over import TakeOver
 from storage.hand_over_parts import READ_ONLY, FolderParts, KeyCipher

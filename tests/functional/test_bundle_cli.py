@@ -12,7 +12,7 @@ import pytest
 
 from evidence.bundle.readme import commands
 from evidence.stamps.ers import split_record
-from kephs.cli.bundle import _CURES
+from kephs.cli.proof.bundle import _CURES
 from kephs.usecases.proof.bundle import BundleFault
 from tests.functional.site import Answer, Site, compose, kephs, sign, until
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kephs.cli.bundle import _CURES
+from kephs.cli.proof.bundle import _CURES
 from kephs.dossier.facts import BUNDLE_NAME, DATA_NAME, ORIGINAL_NAME
 from kephs.usecases.proof.bundle import BundleFault
 from tests.functional.site import Answer, Site, compose, kephs, sign, until

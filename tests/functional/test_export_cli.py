@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from evidence.xades.lta import open_archived
-from kephs.cli.export import _CURES
+from kephs.cli.proof.export import _CURES
 from kephs.usecases.proof.export_evidence import ExportFault
 from tests.functional.site import Site, compose, kephs, kephs_process, sign, until
 

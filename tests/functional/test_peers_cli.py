@@ -16,7 +16,7 @@ from evidence.x509.certificates import certificate_facts
 from kephs.bootstrap import open_register
 from kephs.cli.instance import Ports, make_instance
 from kephs.cli.output import ExitError
-from kephs.cli.peers import command, describe_instance
+from kephs.cli.providers.peers import command, describe_instance
 from kephs.register_seal import register_entry
 from kephs.testpki.hierarchy import self_signed
 from kephs.testpki.issued import Issued

@@ -91,7 +91,7 @@ def send_until(site: Site, code: int) -> Answer:
 
 
 def signer(site: Site) -> psutil.Process:
-    (found,) = (one for one in site.server.children() if "kephs.cli.signer" in " ".join(one.cmdline()))
+    (found,) = (one for one in site.server.children() if "kephs.cli.run.signer" in " ".join(one.cmdline()))
     return found
 
 

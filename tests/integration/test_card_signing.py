@@ -21,7 +21,7 @@ from evidence.mail.smime import locate, read_signed
 from evidence.nes.verifier import conclude, prepare
 from evidence.ports import BytesSource, SignerUnavailableError
 from evidence.x509.chain import TrustStore
-from kephs.cli import sign_card
+from kephs.cli.sign import card as sign_card
 from kephs.system import SystemClock
 from kephs.testpki.issued import to_pem
 from kephs.testpki.profiles import make_tckn

@@ -18,7 +18,7 @@ from evidence.report import Step, SubIndication, Verdict, conclude
 from evidence.verify.files import verify_source
 from evidence.x509.chain import TrustStore
 from kephs.cli.main import main
-from kephs.cli.second_opinion import Tools, second_opinion
+from kephs.cli.proof.second_opinion import Tools, second_opinion
 from kephs.testpki.issued import to_pem
 from tests.support.batches import LocalBatcher, accepted_in_batch, batched, delivered_in_batch
 from tests.support.bundles import bundle, everything
@@ -174,7 +174,7 @@ def test_they_accept_a_bundle_and_everything_signed_inside():
 
 
 def test_only_so_many_questions_are_asked(monkeypatch):
-    monkeypatch.setattr("kephs.cli.second_opinion.ASKED_MAX", 3)
+    monkeypatch.setattr("kephs.cli.proof.second_opinion.ASKED_MAX", 3)
     report = opinion(dispatch(accepted_in_batch()))
     assert [step.detail for step in report.parts[-1].steps] == [
         "accepts", "accepts", "not asked: after 3 questions",
@@ -182,7 +182,7 @@ def test_only_so_many_questions_are_asked(monkeypatch):
 
 
 def test_content_that_is_too_large_is_not_copied(monkeypatch):
-    monkeypatch.setattr("kephs.cli.second_opinion.CONTENT_MAX", 100)
+    monkeypatch.setattr("kephs.cli.proof.second_opinion.CONTENT_MAX", 100)
     report = opinion(dispatch(accepted_in_batch()))
     assert report.parts[-1].steps[0].detail == "too large to be copied: not asked"
     assert report.passed
@@ -251,7 +251,7 @@ def test_the_child_says_why_it_refuses_and_when_it_cannot_be_asked(files):
         sys.executable,
         "-I",
         "-m",
-        "kephs.cli.pyhanko_child",
+        "kephs.cli.proof.pyhanko_child",
         "stamp",
         LATER.isoformat(),
         root,

@@ -23,7 +23,7 @@ from evidence.verify.evidence import verify_evidence
 from evidence.x509.role import SealPolicy
 from kephs.bootstrap import open_issuer, open_trust
 from kephs.cli.instance import make_instance
-from kephs.cli.signer_child import signer_beside
+from kephs.cli.run.signer_child import signer_beside
 from kephs.instances.schema import make_database
 from kephs.testpki.oids import TEST_TRANSACTION_POLICY
 from tests.support.evidence_samples import record
@@ -64,7 +64,7 @@ def about_now(instance, number=0, **changes):
 
 def signers(of: int | None = None) -> list[psutil.Process]:
     children = psutil.Process(of).children()
-    return [child for child in children if "kephs.cli.signer" in " ".join(child.cmdline())]
+    return [child for child in children if "kephs.cli.run.signer" in " ".join(child.cmdline())]
 
 
 async def test_what_the_process_seals_verifies(instance):
@@ -138,7 +138,7 @@ import asyncio, sys
 from pathlib import Path
 from config.settings import load
 from kephs.bootstrap import open_trust
-from kephs.cli.signer_child import signer_beside
+from kephs.cli.run.signer_child import signer_beside
 
 async def main():
     home = Path(sys.argv[1])
@@ -252,7 +252,7 @@ async def test_a_wrong_pin_reaches_the_token_once_however_often_the_server_start
 
 
 def run(*arguments, **options):
-    program = "from kephs.cli.signer import command; command(prog_name='kephs signer')"
+    program = "from kephs.cli.run.signer import command; command(prog_name='kephs signer')"
     return subprocess.run(
         [sys.executable, "-P", "-c", program, *map(str, arguments)],
         capture_output=True, text=True, timeout=30, check=False, **options,

@@ -27,8 +27,8 @@ from typing import Any, Self
 from config import settings as config_settings
 from directory.accounts import AccountKind, ServiceType
 from kephs.bootstrap.core import Core, open_core
-from kephs.cli.account import new_app_password
 from kephs.cli.instance import Ports, make_instance
+from kephs.cli.people.account import new_app_password
 from kephs.instances.schema import make_database
 from kephs.testpki.authority import TestPki
 from kephs.testpki.issued import Issued

@@ -7,7 +7,7 @@ import pytest
 
 from directory.accounts import AccountKind, Right, ServiceType, fits
 from directory.addresses import KepAddress
-from kephs.cli.account import APPLICATION_CURES
+from kephs.cli.people.account import APPLICATION_CURES
 from kephs.testpki.profiles import make_tckn
 from kephs.usecases.people.accounts import (
     AccountError,

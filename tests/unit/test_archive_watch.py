@@ -9,7 +9,7 @@ import structlog
 
 from config.settings import SettingsError
 from kephs.bootstrap.archive import ArchiveWork
-from kephs.cli.doctor_backlog import _judged
+from kephs.cli.health.backlog import _judged
 from kephs.observability.metrics import Metrics
 from kephs.ports.objects import ObjectUnavailableError, PointState, ProbePoint, ProbeReport
 from kephs.usecases.archive.fixity import read_status

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from evidence.report import Report, SubIndication, Verdict
-from kephs.cli.audit import _follow
-from kephs.cli.audit_files import ANCHORS, RECORD, check, export
+from kephs.cli.record.audit import _follow
+from kephs.cli.record.audit_files import ANCHORS, RECORD, check, export
 from kephs.domain.audit_anchor import TOLERANCE, Statement
 from kephs.domain.audit_check import Expected, check_record
 from kephs.usecases.archive.compare_record import archived_problem

@@ -13,7 +13,7 @@ import pytest
 
 from evidence.ledger.audit import audit
 from evidence.report import Verdict
-from kephs.cli.audit_files import RECORD, check, export
+from kephs.cli.record.audit_files import RECORD, check, export
 from kephs.domain.audit import AuditEntry, next_entry
 from kephs.domain.audit_anchor import Statement
 from kephs.usecases.governance.anchor_audit import AnchorAudit, published_anchors

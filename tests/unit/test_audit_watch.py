@@ -7,8 +7,8 @@ from typing import Any
 import structlog
 
 from kephs.bootstrap.ledger import PublicLedger
-from kephs.cli.doctor_backlog import _anchored
-from kephs.cli.doctor_turkish import TURKISH
+from kephs.cli.health.backlog import _anchored
+from kephs.cli.health.turkish import TURKISH
 from kephs.observability.metrics import Metrics
 from kephs.usecases.governance.anchor_audit import AnchorAudit, Anchoring
 from tests.support.archive_world import ArchiveWorld, archive_world

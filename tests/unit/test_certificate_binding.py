@@ -10,7 +10,7 @@ from directory.certificates import BindingState
 from evidence.nes.policy import NesPolicy
 from evidence.nes.verifier import SignerIdentity
 from evidence.report import SubIndication
-from kephs.cli.account_certificates import BINDING_CURES
+from kephs.cli.people.certificates import BINDING_CURES
 from kephs.system import HmacIdentity
 from kephs.testpki.issued import Issued
 from kephs.testpki.profiles import make_tckn

@@ -12,10 +12,8 @@ from click.testing import CliRunner
 
 from config.settings import SettingsError
 from evidence.adapters.soft_signer import KeyMaterialError
-from kephs.cli.account import new_app_password
-from kephs.cli.bundle import _CURES as BUNDLE_CURES
 from kephs.cli.findings import Level, error, ok, warning, worst
-from kephs.cli.fsck import SENTENCES
+from kephs.cli.health.fsck import SENTENCES
 from kephs.cli.output import (
     ACCOUNT_CURES,
     ExitError,
@@ -26,6 +24,8 @@ from kephs.cli.output import (
     read_secret,
     usage_error,
 )
+from kephs.cli.people.account import new_app_password
+from kephs.cli.proof.bundle import _CURES as BUNDLE_CURES
 from kephs.ports import BlobMissingError, StoreUnavailableError
 from kephs.usecases.people.accounts import AccountError, AccountFault
 from kephs.usecases.people.sign_in import SELECTOR_LENGTH
@@ -131,7 +131,7 @@ def test_every_finding_of_fsck_has_a_sentence_and_a_cure():
 
 
 def test_verifying_loads_neither_the_settings_nor_the_log_nor_the_database():
-    code = "import sys, kephs.cli.verify; print(*sorted({'pydantic', 'structlog', 'sqlalchemy'} & set(sys.modules)))"
+    code = "import sys, kephs.cli.proof.verify; print(*sorted({'pydantic', 'structlog', 'sqlalchemy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

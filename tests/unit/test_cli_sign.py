@@ -16,7 +16,7 @@ from evidence.mail.smime import locate, read_signed
 from evidence.mail.smime_sign import sign_message
 from evidence.ports import BytesSource
 from kephs.cli.main import main
-from kephs.cli.sign_letter import letter_problem
+from kephs.cli.sign.letter import letter_problem
 from kephs.system import SystemClock
 from tests.support.cards import pss_only
 from tests.support.pki import AYSE_TCKN, P12_PASSWORD, ayse, p12_of, shared_pki

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from evidence.adapters.trust_folder import TrustFolderError, certificates_of, read_trust
 from evidence.bundle.making import to_pem
 from kephs.cli.main import main
-from kephs.cli.verify_text import clean
+from kephs.cli.proof.verify_text import clean
 from tests.support.pki import ayse, shared_pki
 from tests.support.sealed import dispatch
 from tests.support.signers import opaque_message, signed_message

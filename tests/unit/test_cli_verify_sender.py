@@ -19,9 +19,9 @@ from evidence.ports import BytesSource
 from evidence.stamps.ers import encode_record
 from evidence.verify.at_hand import Sort
 from kephs.cli.main import main
-from kephs.cli.offline_material import material_in
-from kephs.cli.second_opinion import Tools, sender_second_opinion
-from kephs.cli.sender_report import sender_report
+from kephs.cli.proof.offline_material import material_in
+from kephs.cli.proof.second_opinion import Tools, sender_second_opinion
+from kephs.cli.proof.sender_report import sender_report
 from kephs.testpki.profiles import make_tckn
 from tests.support.bundles import sender_signature
 from tests.support.pki import ayse, mehmet, shared_pki

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from evidence.x509.certificates import certificate_facts
-from kephs.cli import doctor_files, doctor_queue
-from kephs.cli.doctor_files import lifetime
-from kephs.cli.doctor_network import skew
-from kephs.cli.doctor_queue import _judged, _Waiting
-from kephs.cli.doctor_turkish import TURKISH, turkish_of
+from kephs.cli.health import files as doctor_files
+from kephs.cli.health import queue as doctor_queue
+from kephs.cli.health.files import lifetime
+from kephs.cli.health.network import skew
+from kephs.cli.health.queue import _judged, _Waiting
+from kephs.cli.health.turkish import TURKISH, turkish_of
 from kephs.domain.lifecycle import TransferState
 from tests.support.registers import issued
 
@@ -94,7 +95,7 @@ def test_the_queue_tells_age_held_failed_receipts_and_overdue_work():
 
 def test_every_code_that_can_be_a_warning_or_an_error_has_a_turkish_sentence():
     folder = Path(doctor_queue.__file__).parent
-    source = "".join(path.read_text("utf-8") for path in sorted(folder.glob("doctor*.py")))
+    source = "".join(path.read_text("utf-8") for path in sorted(folder.glob("*.py")))
     codes = set(
         re.findall(r"\b(?:error|warning|lifetime|Finding)\(\s*(?:Level\.\w+, )?\"([a-z-]+)\"", source)
     )

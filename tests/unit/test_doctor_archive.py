@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from config.settings import ArchiveSettings, Settings, defaults
 from kephs.bootstrap.objects import open_objects, prove_objects
-from kephs.cli.doctor_archive import check_archive
 from kephs.cli.findings import Finding, Level
+from kephs.cli.health.archive import check_archive
 from kephs.system import SystemClock
 from tests.support import seaweed
 

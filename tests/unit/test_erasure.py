@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evidence.bundle.destroyed import DestroyedContent, DestroyedFormError, DestroyedPart
-from kephs.cli.show import render, to_json
+from kephs.cli.proof.show import render, to_json
 from kephs.domain.audit import AuditEntry
 from kephs.domain.erasure import ContentPart
 from kephs.ports import Tx

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from evidence.bundle.hand_over import MANIFEST, SEAL
-from kephs.cli import doctor_backlog
-from kephs.cli.doctor_turkish import TURKISH
-from kephs.cli.fsck import SENTENCES
+from kephs.cli.health import backlog as doctor_backlog
+from kephs.cli.health.fsck import SENTENCES
+from kephs.cli.health.turkish import TURKISH
 from kephs.ports.hand_over import ForeignArchive, PartsError
 from kephs.usecases.ending.take_over import KEY_FILE, TakeOver
 from storage.fsck.findings import FindingCode

@@ -8,14 +8,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from evidence.adapters.pkcs11_card import CardFault
-from kephs.cli import sign_files
 from kephs.cli.main import main
 from kephs.cli.output import ExitError
-from kephs.cli.sign_chain import read_chain
-from kephs.cli.sign_files import How, Job, write_new
-from kephs.cli.sign_files import Result as FileResult
-from kephs.cli.sign_stamp import open_stamper
-from kephs.cli.sign_turkish import CARD_CURES, FILE_CURES, TURKISH
+from kephs.cli.sign import files as sign_files
+from kephs.cli.sign.chain import read_chain
+from kephs.cli.sign.files import How, Job, write_new
+from kephs.cli.sign.files import Result as FileResult
+from kephs.cli.sign.stamp import open_stamper
+from kephs.cli.sign.turkish import CARD_CURES, FILE_CURES, TURKISH
 from kephs.system import SystemClock
 from kephs.testpki.issued import to_pem
 from tests.support.pki import P12_PASSWORD, ayse, p12_of

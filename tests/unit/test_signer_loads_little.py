@@ -13,6 +13,6 @@ HELD_OFF = (
 
 
 def test_the_signers_process_loads_no_database_use_case_or_edge() -> None:
-    code = f"import sys, kephs.cli.signer; print([n for n in {HELD_OFF!r} if n in sys.modules])"
+    code = f"import sys, kephs.cli.run.signer; print([n for n in {HELD_OFF!r} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

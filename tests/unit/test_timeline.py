@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from evidence.model.records import KEP_KINDS, EvidenceKind, Reason, ReasonCode
-from kephs.cli.show import WIDTH, _reason, _Speaker, render, to_json
+from kephs.cli.proof.show import WIDTH, _reason, _Speaker, render, to_json
 from kephs.domain.evidence_meaning import MEANINGS
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferEvent, advance_transfer
 from kephs.domain.relay import NotHanded, RelayTrouble

@@ -11,8 +11,8 @@ from cryptography.x509.oid import NameOID
 
 from evidence.x509.algorithms import DEFAULT_ALGORITHMS, AlgorithmPolicy, Family, KeyRule, Role
 from evidence.x509.certificates import CertificateFacts, certificate_facts
-from kephs.cli.trust_keys import key_text, key_warnings, limit_facts, limits
-from kephs.cli.trust_words import WORDS, cure_of
+from kephs.cli.trust.keys import key_text, key_warnings, limit_facts, limits
+from kephs.cli.trust.words import WORDS, cure_of
 from kephs.usecases.governance.trust_list import TrustFault
 from tests.support.anchors import START, authority
 

@@ -11,8 +11,8 @@ from typing import Final
 from config.settings import FILE_NAME, Settings, load
 from directory.accounts import AccountKind, ServiceType
 from kephs.bootstrap.core import Core, open_core
-from kephs.cli.account import new_app_password
 from kephs.cli.instance import Ports, make_instance
+from kephs.cli.people.account import new_app_password
 from kephs.instances.schema import make_database
 from kephs.testpki.authority import TestPki
 from kephs.usecases.people.accounts import Opening

@@ -1,0 +1,1 @@
+"""The archive of twenty years, and legal holds."""

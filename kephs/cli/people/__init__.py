@@ -1,0 +1,1 @@
+"""Accounts, operators, and what may sign for them."""

@@ -1,0 +1,1 @@
+"""What a message proves: shown, bundled, exported, verified offline."""

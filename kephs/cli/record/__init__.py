@@ -1,0 +1,1 @@
+"""What is on record: the evidence ledger in public, and the process record."""

@@ -1,0 +1,1 @@
+"""An instance made, brought up to date, and run, with the processes beside its server."""

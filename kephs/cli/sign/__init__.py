@@ -1,0 +1,1 @@
+"""Signing as a holder does: with a key file or a card."""
