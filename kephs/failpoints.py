@@ -5,9 +5,9 @@ Syntax: ``point`` or ``point:n`` (the n-th time it is reached). Points:
 =====================  ==========================================================================
 store.write.before     before a unit of work is handed to the writer
 store.write.after      after its commit, before the use case goes on (between commit and reply)
-blobs.keep.before      before a message's content is made durable
+blobs.keep.before      before a large message's content, or a KEP message, is made durable
 blobs.keep.after       after it, before anything names it
-blobs.put.after        after evidence or receipt bytes are durable, before anything names them
+blobs.put.after        after small content, evidence or receipts are durable, before anything names them
 seal.before            before evidence is signed
 seal.after             after it, before it is stored
 relay.before           before a message or receipt is handed to a peer

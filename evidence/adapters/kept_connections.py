@@ -88,10 +88,13 @@ class KeptConnections:
         loop = asyncio.get_running_loop()
         if route.tls and self._tls is None:
             self._tls = ssl.create_default_context()
-        _, connection = await loop.create_connection(
-            PostConnection, route.host, route.port,
-            ssl=self._tls if route.tls else None, happy_eyeballs_delay=_NEXT_ADDRESS,
-        )  # fmt: skip
+        try:
+            _, connection = await loop.create_connection(
+                PostConnection, route.host, route.port,
+                ssl=self._tls if route.tls else None, happy_eyeballs_delay=_NEXT_ADDRESS,
+            )  # fmt: skip
+        except OSError as error:
+            raise ExchangeError(f"cannot connect: {error}") from error
         return connection
 
 

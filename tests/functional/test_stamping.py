@@ -192,7 +192,7 @@ def test_who_is_alone_is_not_kept_for_company_that_never_comes(stamped: Stamped)
 @pytest.mark.parametrize(
     ("manner", "said"),
     [
-        (closed, "Cannot connect"),
+        (closed, "cannot connect"),
         (broken, "HTTP 503"),
         (garbage, "Bakim calismasi"),
         (another_imprint, "imprint"),
