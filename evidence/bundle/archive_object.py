@@ -20,18 +20,15 @@ first entry: the name follows from the entries alone. `evidence.bundle.archive_r
 """
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256, sha512
-from io import BytesIO
 from typing import Any, Final
 
-from evidence.bundle.zip_store import MEMBERS_MAX, TOTAL_MAX, ArchiveError, write_archive
+from evidence.bundle.zip_store import MEMBERS_MAX, TOTAL_MAX, ArchiveError, join_archive
 from evidence.ledger.chain import LedgerEntry
-from evidence.ports import ByteSource, BytesSource
 
 FORMAT: Final = "kephs-archive-1"
 MARK: Final = FORMAT.encode()  # the container's comment
@@ -48,6 +45,7 @@ FILES_MAX: Final = MEMBERS_MAX - 2
 CONTENT_MAX: Final = 256 << 20
 """Octets of all files of one object together: it is held in memory."""
 assert CONTENT_MAX < TOTAL_MAX
+_json: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -119,7 +117,6 @@ class ArchivePlan:
 
     head: bytes
     files: Mapping[str, bytes]
-    crcs: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def digest(self) -> bytes:
@@ -135,15 +132,10 @@ class ArchivePlan:
         Raises:
             ArchiveObjectError: too many parts or too large.
         """
-        out = BytesIO()
-        members: list[tuple[str, ByteSource]] = [(HEAD, BytesSource(self.head))]
-        members.append((SEAL, BytesSource(signature)))
-        members += [(name, BytesSource(content)) for name, content in self.files.items()]
         try:
-            write_archive(out, members, comment=MARK, crcs=self.crcs)
+            return join_archive([(HEAD, self.head), (SEAL, signature), *self.files.items()], comment=MARK)
         except ArchiveError as error:
             raise ArchiveObjectError(str(error)) from error
-        return out.getvalue()
 
 
 def object_name(kind: ObjectKind, first: int, last: int, at: datetime) -> str:
@@ -181,6 +173,7 @@ def plan_evidence(contents: EvidenceContents, *, sealed_at: datetime) -> Archive
     entries = [one.entry for one in contents.evidences]
     _check_numbers([entry.number for entry in entries])
     files: dict[str, bytes] = {}
+    listed: list[str] = []
     for one in contents.evidences:
         stem = f"{one.entry.number:0{DIGITS}d}"
         if sha256(one.xml).digest() != one.entry.evidence_sha256:
@@ -190,11 +183,11 @@ def plan_evidence(contents: EvidenceContents, *, sealed_at: datetime) -> Archive
             files[f"{EVIDENCE_FOLDER}{stem}.ers"] = one.ers
         if one.proof is not None:
             files[f"{LEDGER_FOLDER}{stem}.proof"] = one.proof
+        listed.append(_json(_evidence_json(one)))
     if contents.checkpoints:
         files[CHECKPOINT] = max(contents.checkpoints, key=lambda one: one.size).note.encode()
     files |= contents.material
     body = {
-        "evidence": [_evidence_json(one) for one in contents.evidences],
         "checkpoints": [
             {"size": one.size, "root": one.root.hex(), "note": one.note, "at": micros(one.at)}
             for one in sorted(contents.checkpoints, key=lambda one: one.size)
@@ -203,7 +196,8 @@ def plan_evidence(contents: EvidenceContents, *, sealed_at: datetime) -> Archive
         "authorities": sorted(list(names) for names in contents.authorities),
     }
     span = (entries[0].number, entries[-1].number)
-    return plan_object(ObjectKind.EVIDENCE, contents.provider, span, body, files, sealed_at=sealed_at)
+    members = {"evidence": _array(listed), **{name: _json(value) for name, value in body.items()}}
+    return _plan(ObjectKind.EVIDENCE, contents.provider, span, members, files, sealed_at)
 
 
 def plan_process(provider: str, records: Sequence[tuple[int, bytes]], *, sealed_at: datetime) -> ArchivePlan:
@@ -242,36 +236,59 @@ def plan_object(
     Raises:
         ArchiveObjectError: too many parts or too large.
     """
+    members = {name: _json(value) for name, value in body.items()}
+    return _plan(kind, provider, span, members, files, sealed_at)
+
+
+def _plan(
+    kind: ObjectKind, provider: str, span: tuple[int, int], members: Mapping[str, str],
+    files: Mapping[str, bytes], sealed_at: datetime,
+) -> ArchivePlan:  # fmt: skip
     if len(files) > FILES_MAX or sum(map(len, files.values())) > CONTENT_MAX:
         raise ArchiveObjectError("too much for one object")
-    listed = sorted(files)
-    head = make_head(kind, provider, span, body, {name: files[name] for name in listed}, sealed_at)
-    crcs = {name: zlib.crc32(files[name]) for name in listed}
-    return ArchivePlan(head, {name: files[name] for name in listed}, crcs)
+    ordered = {name: files[name] for name in sorted(files)}
+    return ArchivePlan(make_head(kind, provider, span, members, ordered, sealed_at), ordered)
 
 
 def make_head(
-    kind: ObjectKind, provider: str, span: tuple[int, int], body: Mapping[str, Any],
+    kind: ObjectKind, provider: str, span: tuple[int, int], members: Mapping[str, str],
     files: Mapping[str, bytes], sealed_at: datetime,
 ) -> bytes:  # fmt: skip
-    """Return ``arsiv.json``: canonical JSON (keys in order, no spaces), times in microseconds since 1970."""
-    head = {
-        **body,
+    """Return ``arsiv.json``: canonical JSON (keys in order, no spaces), times in microseconds since 1970.
+
+    It is joined of short pieces: writing a large one in a single call would stop all other threads meanwhile.
+
+    Args:
+        kind: what the object holds.
+        provider: whose.
+        span: first and last number.
+        members: further members, as canonical JSON.
+        files: by name, in the order of the names.
+        sealed_at: when, UTC.
+    """
+    own = {
         "format": FORMAT,
         "kind": kind.value,
         "provider": provider,
         "first": span[0],
         "last": span[1],
         "sealed_at": micros(sealed_at),
-        "files": [
-            {
-                "name": name, "size": len(content),
-                "sha256": sha256(content).hexdigest(), "sha512": sha512(content).hexdigest(),
-            }
-            for name, content in files.items()
-        ],
-    }  # fmt: skip
-    return json.dumps(head, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    }
+    head = {
+        **members,
+        **{name: _json(value) for name, value in own.items()},
+        "files": _array([_file_json(name, content) for name, content in files.items()]),
+    }
+    return "".join(("{", ",".join([f"{_json(name)}:{head[name]}" for name in sorted(head)]), "}")).encode()
+
+
+def _file_json(name: str, content: bytes) -> str:
+    short, long = sha256(content).hexdigest(), sha512(content).hexdigest()
+    return f'{{"name":{_json(name)},"sha256":"{short}","sha512":"{long}","size":{len(content)}}}'
+
+
+def _array(texts: Sequence[str]) -> str:
+    return "".join(("[", ",".join(texts), "]"))
 
 
 def micros(at: datetime) -> int:

@@ -155,12 +155,7 @@ def write_archive(
         ArchiveError: a name or size that the reader would refuse, or a content that is not the one whose
             checksum was known.
     """
-    if len(members) > MEMBERS_MAX or len({name.casefold() for name, _ in members}) != len(members):
-        raise ArchiveError("too many members, or a name twice")
-    if any(not _good_name(name) or source.size > MEMBER_MAX for name, source in members):
-        raise ArchiveError("unusable name or size")
-    if sum(source.size + len(name) + _LOCAL.size for name, source in members) > TOTAL_MAX:
-        raise ArchiveError("too large")
+    _check_members([(name, source.size) for name, source in members])
     offset, listed = 0, []
     for name, source in members:
         crc = crcs[name] if name in crcs else measure(source).crc
@@ -175,6 +170,38 @@ def write_archive(
         listed.append((name, crc, source.size, offset))
         offset += len(header) + source.size
     out.write(_tail(listed, offset, comment))
+
+
+def join_archive(contents: Sequence[tuple[str, bytes]], *, comment: bytes = b"") -> bytes:
+    """Return the archive that `write_archive` makes of contents in memory: one pass, each read once.
+
+    Raises:
+        ArchiveError: a name or size that the reader would refuse.
+    """
+    _check_members([(name, len(content)) for name, content in contents])
+    parts: list[bytes] = []
+    offset, listed = 0, []
+    for name, content in contents:
+        crc, size = zlib.crc32(content), len(content)
+        header = _local_header(name, crc, size)
+        parts += (header, content)
+        listed.append((name, crc, size, offset))
+        offset += len(header) + size
+    return b"".join((*parts, _tail(listed, offset, comment)))
+
+
+def _check_members(members: Sequence[tuple[str, int]]) -> None:
+    """Check names and sizes before anything is written.
+
+    Raises:
+        ArchiveError: the reader would refuse one.
+    """
+    if len(members) > MEMBERS_MAX or len({name.casefold() for name, _ in members}) != len(members):
+        raise ArchiveError("too many members, or a name twice")
+    if any(not _good_name(name) or size > MEMBER_MAX for name, size in members):
+        raise ArchiveError("unusable name or size")
+    if sum(size + len(name) + _LOCAL.size for name, size in members) > TOTAL_MAX:
+        raise ArchiveError("too large")
 
 
 def _local_header(name: str, crc: int, size: int) -> bytes:

@@ -11,6 +11,7 @@ from evidence.ledger.chain import LedgerEntry
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 from kephs.domain.mailboxes import Folder, FolderRole, Item, ItemSummary, NewItem
 from kephs.domain.messages import Delivery, StoredEvidence, Submission, Transfer
+from kephs.ports.content import Blob
 
 
 class Accounts(Protocol):
@@ -132,6 +133,17 @@ class Deliveries(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """An entry of the ledger with what the rows say of it; an anchor's has nothing but itself."""
+
+    entry: LedgerEntry
+    evidence: StoredEvidence | None
+    blob: Blob | None  # of the entry's digest
+    ers: bytes | None
+    material: Blob | None  # of the signature of its message's sender
+
+
 class DuplicateEvidenceError(Exception):
     """This event already has its evidence."""
 
@@ -183,6 +195,10 @@ class Evidences(Protocol):
     def next_due(self) -> datetime | None: ...
     def ledger(self, after: int, limit: int) -> list[LedgerEntry]: ...
     def ledger_of(self, evidence_id: str) -> LedgerEntry | None: ...
+    def entered(self, after: int, limit: int) -> list[Entered]:
+        """Return entries numbered above ``after``, ascending, each with its rows: one query for all."""
+        ...
+
     def all(self) -> Iterable[StoredEvidence]: ...
 
 

@@ -36,7 +36,7 @@ from storage.crypto import (
 )
 from storage.files.journal import RECORD_HEAD, SEGMENT_SIZE, Journal, check_record_head, sync_directory
 from storage.files.spool import FILE_HEAD, FILE_MARK, SMALL, FileSpool, settled
-from storage.sealed import OpenFile, SealedSource, fetch_from_path
+from storage.sealed import Fetch, OpenFile, SealedSource, fetch_from_path
 
 WORKERS: Final = 4
 
@@ -77,6 +77,7 @@ class FileBlobStore:
         self._master_key = check_key(master_key)
         self._random = random
         self._journal = Journal(self._journal_of(writer), segment_size=segment_size)
+        self._journals: dict[str, Journal] = {}  # of every writer, for reading
         self._appender: BatchThread[Sequence[bytes]] = BatchThread(
             "blob journal", self._run_batch, on_start=self._prepare, on_exit=self._leave
         )
@@ -184,17 +185,17 @@ class FileBlobStore:
         try:
             cipher = ChunkCipher(unwrap_key(self._master_key, blob.key), uid)
             if segment is None:
-                path, begin = self._file_path(uid), FILE_HEAD
+                path = self._file_path(uid)
                 _check_file(path, uid, blob.size)
+                fetch = fetch_from_path(path, FILE_HEAD)
             else:
-                path = Journal(self._journal_of(writer)).path(int(segment))
-                begin = int(offset) + RECORD_HEAD + UID
-                _check_record(path, int(offset), uid, blob.size)
+                path = self._segment(writer, int(segment))
+                fetch = _record(path, int(offset), uid, blob.size)
         except KeyMismatchError as error:
             raise BlobMissingError("the data key does not open") from error
         except OSError as error:
             raise BlobMissingError("content cannot be read") from error
-        return SealedSource(fetch_from_path(path, begin), cipher, blob.size)
+        return SealedSource(fetch, cipher, blob.size)
 
     async def erase(self, blob: Blob) -> None:
         """Remove a large content's file; it may be gone already.
@@ -224,6 +225,11 @@ class FileBlobStore:
     def _journal_of(self, writer: str) -> Path:
         folder = self._directory / "journal"
         return folder if writer == MAIN else folder / writer
+
+    def _segment(self, writer: str, number: int) -> Path:
+        if writer not in self._journals:
+            self._journals[writer] = Journal(self._journal_of(writer))
+        return self._journals[writer].path(number)
 
     def _file_path(self, uid: bytes) -> Path:
         name = uid.hex()
@@ -323,11 +329,16 @@ def _check_file(path: Path, uid: bytes, size: int) -> None:
         os.close(descriptor)
 
 
-def _check_record(path: Path, offset: int, uid: bytes, size: int) -> None:
+def _record(path: Path, offset: int, uid: bytes, size: int) -> Fetch:
+    """Check a record's head and return a reader of its chunks; a single chunk is fetched with the head."""
+    head, length = RECORD_HEAD + UID, sealed_size(size)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        head = os.pread(descriptor, RECORD_HEAD + UID, offset)
+        data = os.pread(descriptor, head + (length if size <= CHUNK else 0), offset)
     finally:
         os.close(descriptor)
-    if not check_record_head(head, UID + sealed_size(size)) or head[RECORD_HEAD:] != uid:
+    if not check_record_head(data, UID + length) or data[RECORD_HEAD:head] != uid:
         raise BlobMissingError("the record is not what the row names")
+    if size > CHUNK:
+        return fetch_from_path(path, offset + head)
+    return lambda start, count: data[head + start : head + start + count]

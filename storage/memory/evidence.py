@@ -8,7 +8,7 @@ from secrets import token_bytes
 from evidence.ledger.chain import LedgerEntry, append
 from kephs.domain.audit_anchor import is_anchor_name
 from kephs.domain.messages import StoredEvidence
-from kephs.ports import DuplicateEvidenceError
+from kephs.ports import DuplicateEvidenceError, Entered
 from storage.errors import ConflictError
 from storage.memory.tables import Tables
 
@@ -103,6 +103,19 @@ class MemoryEvidences:
     def ledger_of(self, evidence_id: str) -> LedgerEntry | None:
         """Return the entry of one evidence."""
         return next((e for e in self._t.ledger.values() if e.evidence_id == evidence_id), None)
+
+    def entered(self, after: int, limit: int) -> list[Entered]:
+        """Return entries numbered above ``after``, ascending, each with its rows."""
+        return [self._entered(entry) for entry in self.ledger(after, limit)]
+
+    def _entered(self, entry: LedgerEntry) -> Entered:
+        row = self.get(entry.evidence_id)
+        message = None if row is None else self._t.messages.get(row.message_id)
+        material = None if message is None else message.material
+        return Entered(
+            entry, row, self._t.blobs.get(entry.evidence_sha256), self.ers(entry.evidence_id),
+            None if material is None else self._t.blobs.get(material),
+        )  # fmt: skip
 
     def all(self) -> Iterable[StoredEvidence]:
         """Return every evidence, by id."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
+    FromClause,
     Select,
     bindparam,
     delete,
@@ -30,8 +31,14 @@ from storage.rows.hold_tables import held_contents, legal_holds
 from storage.rows.statements import Database
 from storage.rows.tables import blobs, deliveries, evidence, items, loose_blobs, messages, transfers
 
+
+def blob_columns(table: FromClause) -> tuple[ColumnElement[Any], ...]:
+    """Return the columns that make a `Blob`, of the table or of an alias of it."""
+    return (table.c.sha256, table.c.sha512, table.c.size, table.c.place, table.c.data_key)
+
+
 _ADD: Final = insert(blobs)
-_COLUMNS: Final = (blobs.c.sha256, blobs.c.sha512, blobs.c.size, blobs.c.place, blobs.c.data_key)
+_COLUMNS: Final = blob_columns(blobs)
 _GET: Final = select(*_COLUMNS).where(blobs.c.sha256 == bindparam("sha256"))
 # Whoever refers to content holds its row, and whoever drops it looks for references once they hold it alone.
 _HOLD: Final[Select[Any]] = (

@@ -14,11 +14,11 @@ from evidence.model.records import EvidenceKind, Profile
 from evidence.stamps.ers import split_record
 from kephs.domain.audit_anchor import is_anchor_name
 from kephs.domain.messages import StoredEvidence
-from kephs.ports import DuplicateEvidenceError
+from kephs.ports import Blob, DuplicateEvidenceError, Entered
 from storage.files.survey import UnreadableRow, survey
-from storage.rows.blobs import SqlBlobs
+from storage.rows.blobs import SqlBlobs, blob_columns
 from storage.rows.statements import Database, ListStatement, Row
-from storage.rows.tables import bundle_appendices, evidence, ledger, messages, time_stamps
+from storage.rows.tables import blobs, bundle_appendices, evidence, ledger, messages, time_stamps
 from storage.rows.values import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 
 _COLUMNS: Final = [column for column in evidence.c if column.name not in ("proof", "stamp")]
@@ -96,6 +96,27 @@ _ADD_APPENDIX: Final = insert(bundle_appendices)
 _LEDGER: Final = (
     select(ledger).where(ledger.c.seq > bindparam("after")).order_by(ledger.c.seq).limit(bindparam("most"))
 )
+_of_entry: Final = blobs.alias()
+_material: Final = blobs.alias()
+_ENTERED: Final = (
+    select(
+        *ledger.c, *_COLUMNS, evidence.c.proof, time_stamps.c.token,
+        *blob_columns(_of_entry), *blob_columns(_material),
+    )
+    .select_from(
+        ledger.outerjoin(evidence, evidence.c.evidence_id == ledger.c.evidence_id)
+        .outerjoin(time_stamps, time_stamps.c.sha256 == evidence.c.stamp)
+        .outerjoin(_of_entry, _of_entry.c.sha256 == ledger.c.digest)
+        .outerjoin(messages, messages.c.message_id == evidence.c.message_id)
+        .outerjoin(_material, _material.c.sha256 == messages.c.material)
+    )
+    .where(ledger.c.seq > bindparam("after"))
+    .order_by(ledger.c.seq)
+    .limit(bindparam("most"))
+)  # fmt: skip
+_LINK: Final = len(ledger.c)
+_ROW: Final = _LINK + len(_COLUMNS)
+_BLOB: Final = len(blob_columns(_of_entry))
 
 
 class SqlEvidences:
@@ -208,6 +229,10 @@ class SqlEvidences:
         row = self._db.row(_ENTRY, {"evidence_id": evidence_id})
         return None if row is None else _link(row)
 
+    def entered(self, after: int, limit: int) -> list[Entered]:
+        """Return entries numbered above ``after``, ascending, each with its rows."""
+        return [_entered(row) for row in self._db.rows(_ENTERED, {"after": after, "most": limit})]
+
     def all(self) -> Iterable[StoredEvidence]:
         """Yield every evidence, by id, while the transaction lasts."""
         after = ""
@@ -289,3 +314,15 @@ def _appendix_place(message_id: str) -> str:
 def _link(row: Row) -> LedgerEntry:
     seq, evidence_id, digest, at, previous, link, salt = row
     return LedgerEntry(seq, previous, evidence_id, digest, from_micros(at), link, salt)
+
+
+def _entered(row: Row) -> Entered:
+    head, token = row[_ROW : _ROW + 2]
+    blob, material = row[_ROW + 2 : -_BLOB], row[-_BLOB:]
+    return Entered(
+        _link(row[:_LINK]),
+        None if row[_LINK] is None else _evidence(row[_LINK:_ROW]),
+        None if blob[0] is None else Blob(*blob),
+        None if token is None else head + token,
+        None if material[0] is None else Blob(*material),
+    )

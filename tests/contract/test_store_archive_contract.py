@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from evidence.bundle.archive_object import ObjectKind
+from evidence.ledger.chain import LedgerEntry
 from evidence.model.records import EvidenceKind
 from kephs.ports.archive import ArchivedObject, ObjectState
 from kephs.ports.objects import ObjectRef
 from kephs.ports.preservation import CoveredEvidence, RenewalReason, RenewalRow, StampAuthority
 from tests.support.proofs import proof_over
-from tests.support.stores import T0, after, blob, evidence, with_message
+from tests.support.stores import T0, after, blob, evidence, message, with_message
 
 LATER = T0 + timedelta(days=7300)
 DER = (b"\x30\x03\x02\x01\x01", b"\x30\x03\x02\x01\x02")  # two SEQUENCEs stand for certificates
@@ -61,6 +62,32 @@ async def test_objects_are_listed_by_name_in_pages_and_by_kind(store: Any) -> No
     assert listed == rows[:2]
     assert await store.read(lambda tx: list(tx.archive.all(after=listed[-1].name))) == rows[2:]
     assert await store.read(lambda tx: list(tx.archive.all(kind=ObjectKind.PROCESS))) == rows[2:]
+
+
+async def test_entries_come_with_everything_that_their_rows_name(store: Any) -> None:
+    record, kept = proof_over(b"stamped"), blob(b"material")
+
+    def fill(tx: Any) -> list[LedgerEntry]:
+        with_message(tx)
+        tx.blobs.add(kept)
+        tx.messages.add(message("m2", material=kept.sha256))
+        entries = [
+            tx.evidence.add(evidence("e1")),
+            tx.evidence.add(evidence("e2", EvidenceKind.DELIVERY, number=1), record),
+            tx.evidence.add(evidence("e3", message_id="m2"), record),
+        ]
+        tx.audit.add(at=T0, actor="Çiğdem", action="a.b", subject="s")
+        return [*entries, tx.audit.anchor(T0)]
+
+    entries = await store.write(fill)
+    found = await store.read(lambda tx: list(tx.evidence.entered(0, 10)))
+    rows = await store.read(lambda tx: [tx.evidence.get(f"e{number}") for number in (1, 2, 3)])
+    assert [one.entry for one in found] == entries
+    assert [one.evidence for one in found] == [*rows, None]
+    assert [one.blob for one in found] == [*(blob(name) for name in (b"e1", b"e2", b"e3")), None]
+    assert [one.ers for one in found] == [None, record, record, None]
+    assert [one.material for one in found] == [None, None, kept, None]
+    assert await store.read(lambda tx: list(tx.evidence.entered(1, 2))) == found[1:3]
 
 
 async def test_the_object_that_holds_an_entry_is_found(store: Any) -> None:

@@ -24,7 +24,7 @@ from evidence.bundle.making import (
     path_file,
     plan_bundle,
 )
-from evidence.bundle.zip_store import ArchiveError, write_archive
+from evidence.bundle.zip_store import ArchiveError, join_archive, write_archive
 from evidence.ledger.notes import NoteSigner
 from evidence.ledger.proof import LedgerProof
 from evidence.model.records import EvidenceKind
@@ -310,6 +310,20 @@ def test_the_path_file_leads_from_any_leaf_to_the_root(count, data):
 def test_no_record_gives_no_path():
     with pytest.raises(BundleError):
         path_file(bytes(32), b"x")
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6), st.binary(max_size=20))
+def test_an_archive_of_contents_in_memory_has_the_octets_of_one_that_is_written(contents, comment):
+    members = [(f"a/{n}.xml", content) for n, content in enumerate(contents)]
+    written = io.BytesIO()
+    write_archive(written, [(name, BytesSource(content)) for name, content in members], comment=comment)
+    assert join_archive(members, comment=comment) == written.getvalue()
+
+
+@pytest.mark.parametrize("names", [("../a",), ("a", "A"), ("",)])
+def test_no_archive_of_contents_in_memory_has_names_that_readers_refuse(names):
+    with pytest.raises(ArchiveError):
+        join_archive([(name, b"") for name in names])
 
 
 def test_a_content_that_changes_while_it_is_written_is_noticed():

@@ -30,6 +30,11 @@ from kephs.ports import Revocation
 
 _CERTIFICATE: Final = re.compile(rb"X509Certificate>([A-Za-z0-9+/=\s]{1,40000})</")
 _TOKEN: Final = re.compile(rb"EncapsulatedTimeStamp[^>]{0,200}>([A-Za-z0-9+/=\s]{1,200000})</")
+_BEFORE_LISTS: Final = b',"certificates":['
+_LISTS_AND_RECORD: Final = re.compile(
+    rb'(,"certificates":\[[^\]]*\],"ocsp":\[[^\]]*\],"crls":\[[^\]]*\])((?:,"record":"[A-Za-z0-9+/=]*")?\})'
+)
+_HELD_MOST: Final = 8 << 20  # octets of lists that are known again
 _LISTS: Final = (("certificates", "cer"), ("ocsp", "ocsp"), ("crls", "crl"))
 
 
@@ -162,15 +167,57 @@ class CertificateFinder:
         return known
 
 
-def slim_material(stored: bytes) -> tuple[dict[str, bytes], str]:
-    """Take the kept material of a sender's signature apart, so that what many share stands once.
+class SlimMaterial:
+    """Takes the kept material of senders' signatures apart, so that what many share stands once.
 
-    Args:
-        stored: as `kephs.usecases.submission.material.encode_material` made it.
-
-    Returns:
-        Files by name, and the name of the one that names the others.
+    Senders' messages of one hour rest on the same certificates and answers: their octets are known again and
+    not taken apart anew.
     """
+
+    def __init__(self) -> None:
+        self._parts: dict[bytes, tuple[dict[str, bytes], bytes] | None] = {}  # by the lists' octets
+        self._held = 0
+
+    def slim(self, stored: bytes) -> tuple[dict[str, bytes], str]:
+        """Return files by name, and the name of the one that names the others.
+
+        Args:
+            stored: as `kephs.usecases.submission.material.encode_material` made it.
+        """
+        at = stored.rfind(_BEFORE_LISTS)
+        found = _LISTS_AND_RECORD.fullmatch(stored, at) if at >= 0 else None
+        known = self._lists(found[1]) if found is not None and _lasting(stored[:at]) else None
+        if found is None or known is None:
+            return _taken_apart(stored)
+        files, lists = known
+        slim = b"".join((stored[:at], lists, found[2]))
+        name = material_name(slim, "json")
+        return files | {name: slim}, name
+
+    def _lists(self, lists: bytes) -> tuple[dict[str, bytes], bytes] | None:
+        """Return the files that lists become, and the lists that name them; None for odd ones."""
+        if lists not in self._parts:
+            if self._held > _HELD_MOST:
+                self._parts.clear()
+                self._held = 0
+            self._held += 2 * len(lists)
+            files, name = _taken_apart(b"{" + lists[1:] + b"}")
+            slim = files.pop(name)
+            self._parts[lists] = (files, b"," + slim[1:-1]) if files else None
+        return self._parts[lists]
+
+
+def _lasting(report: bytes) -> bool:
+    """Say whether the JSON before the lists is a report alone and is written again as it was read."""
+    try:
+        plain = json.loads(report + b"}")
+    except ValueError:
+        return False
+    return plain.keys() == {"report"} and _json(plain) == report + b"}"
+
+
+def _taken_apart(stored: bytes) -> tuple[dict[str, bytes], str]:
+    """Return what `SlimMaterial.slim` does, where its reader makes the very octets again; parsed."""
     try:
         plain = json.loads(stored)
         files: dict[str, bytes] = {}
@@ -178,7 +225,7 @@ def slim_material(stored: bytes) -> tuple[dict[str, bytes], str]:
             ders = [b64decode(text) for text in plain[member]]
             files |= {material_name(der, ending): der for der in ders}
             plain[member] = [material_name(der, ending) for der in ders]
-        slim = json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
+        slim = _json(plain)
         if whole_material(slim, files) == stored:
             name = material_name(slim, "json")
             return files | {name: slim}, name
@@ -189,7 +236,7 @@ def slim_material(stored: bytes) -> tuple[dict[str, bytes], str]:
 
 
 def whole_material(slim: bytes, files: Mapping[str, bytes]) -> bytes:
-    """Return what `slim_material` took apart.
+    """Return what `SlimMaterial` took apart.
 
     Raises:
         ValueError, KeyError, TypeError: a part is missing, or it never was taken apart.
@@ -199,6 +246,10 @@ def whole_material(slim: bytes, files: Mapping[str, bytes]) -> bytes:
         if not all(str(name).startswith("dogrulama/") for name in plain[member]):
             return slim  # kept as it was
         plain[member] = [b64encode(files[name]).decode() for name in plain[member]]
+    return _json(plain)
+
+
+def _json(plain: object) -> bytes:
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
 
 

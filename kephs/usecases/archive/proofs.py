@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from evidence.ledger.chain import LedgerEntry
 from evidence.ledger.merkle import MissingNodeError, NodeSource, inclusion_proof
@@ -9,6 +10,15 @@ from evidence.ledger.notes import Checkpoint, Note, NoteError
 from evidence.ledger.proof import MAGIC, LedgerProof, check_proof
 from kephs.ports import StoredCheckpoint
 from kephs.usecases.proof.publish_ledger import LedgerContradictionError
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The path from a subtree to the root, and its lines in a proof."""
+
+    number: int  # of the subtree, on its level
+    path: tuple[bytes, ...]
+    lines: str
 
 
 class Proofs:
@@ -25,7 +35,7 @@ class Proofs:
     def __init__(self, newest: StoredCheckpoint, nodes: NodeSource) -> None:
         self._note, self._size = newest.note.encode(), newest.size
         self._nodes = RememberedNodes(nodes)
-        self._edge: dict[int, bytes] = {}  # by level: the incomplete subtree at the right edge
+        self._ways: dict[int, _Way] = {}  # by level: the newest
         self._compared = False
         try:
             self._checkpoint = Checkpoint.parse(Note.parse(self._note).text)
@@ -41,38 +51,47 @@ class Proofs:
             LedgerContradictionError: it is not the one that was published, or the tree lacks a node.
         """
         try:
-            path = self._path(entry.number - 1)
-            proof = LedgerProof(entry.number, entry.salt, path, self._size, self._note)
+            way = self._way(0, entry.number - 1)
+            proof = LedgerProof(entry.number, entry.salt, way.path, self._size, self._note)
         except (MissingNodeError, ValueError) as error:
             raise LedgerContradictionError(f"entry {entry.number}: {error}") from None
         if not check_proof(proof, entry.evidence_sha256, self._checkpoint):
             raise LedgerContradictionError(f"entry {entry.number} is not the one that was published")
-        return self._encoded(proof)
+        return self._encoded(proof, way.lines)
 
-    def _path(self, index: int) -> tuple[bytes, ...]:
-        """Return what `evidence.ledger.merkle.inclusion_proof` does."""
-        path: list[bytes] = []
-        for level in range((self._size - 1).bit_length()):
-            sibling = (index >> level) ^ 1
-            start = sibling << level
-            if start + (1 << level) <= self._size:
-                path.append(self._nodes.hashes(level, sibling, 1)[0])
-            elif start < self._size:
-                if level not in self._edge:
-                    self._edge[level] = inclusion_proof(index, self._size, self._nodes)[len(path)]
-                path.append(self._edge[level])
-        return tuple(path)
+    def _way(self, level: int, number: int) -> _Way:
+        """Return the way from a subtree to the root; neighbours share all but its beginning."""
+        known = self._ways.get(level)
+        if known is not None and known.number == number:
+            return known
+        if 1 << level >= self._size:
+            return _Way(number, (), "")
+        above = self._way(level + 1, number >> 1)
+        sibling = self._sibling(level, number)
+        if sibling is None:  # the tree ends before it: the subtree goes up unchanged
+            way = _Way(number, above.path, above.lines)
+        else:
+            way = _Way(number, (sibling, *above.path), f"{_b64(sibling)}\n{above.lines}")
+        self._ways[level] = way
+        return way
 
-    def _encoded(self, proof: LedgerProof) -> bytes:
+    def _sibling(self, level: int, number: int) -> bytes | None:
+        start = (number ^ 1) << level
+        if start + (1 << level) <= self._size:
+            return self._nodes.hashes(level, number ^ 1, 1)[0]
+        if start >= self._size:
+            return None
+        # the incomplete subtree at the right edge; below it, a path has one hash of each level
+        return inclusion_proof(number << level, self._size, self._nodes)[level]
+
+    def _encoded(self, proof: LedgerProof, lines: str) -> bytes:
         """Return the file; the first is compared with the one that the format's own writer makes.
 
         Raises:
             LedgerContradictionError: they differ.
         """
-        lines = (
-            MAGIC, f"extra {_b64(proof.salt)}", f"index {proof.index}", *map(_b64, proof.path), "\n",
-        )  # fmt: skip
-        made = "\n".join(lines).encode() + self._note
+        head = f"{MAGIC}\nextra {_b64(proof.salt)}\nindex {proof.index}\n{lines}\n"
+        made = head.encode() + self._note
         if not self._compared:
             self._compared = True
             if proof.encode() != made:

@@ -9,7 +9,7 @@ from evidence.ledger.chain import LedgerEntry
 from evidence.model.records import EvidenceKind, Profile
 from kephs.domain.audit_anchor import Statement, anchored_number
 from kephs.domain.messages import StoredEvidence
-from kephs.ports import Blob, StoredCheckpoint, Tx
+from kephs.ports import Blob, Entered, StoredCheckpoint, Tx
 from kephs.usecases.archive.proofs import Proofs
 from kephs.usecases.proof.publish_ledger import stored_tiles
 
@@ -73,16 +73,16 @@ def gather(tx: Tx, after: int, limit: int) -> EvidenceRows:
     newest = tx.tree.checkpoint()
     if newest is None or newest.size <= after:
         return EvidenceRows((), (), "not published")
-    entries = tx.evidence.ledger(after, min(limit, newest.size - after))
+    entries = tx.evidence.entered(after, min(limit, newest.size - after))
     proofs = Proofs(newest, stored_tiles(tx, newest.size))
     rows: list[EvidenceRow] = []
     files, octets, stopped = 0, 0, ""
-    for entry in entries:
-        row = _row(tx, entry, proofs)
+    for entered in entries:
+        row = _row(tx, entered, proofs)
         files += _PER_EVIDENCE + (_PER_SENDER if row.material is not None else 0)
         octets += row.size
         if row.evidence is not None and row.evidence.unstamped:
-            stopped = f"evidence {entry.evidence_id} waits for its time stamp"
+            stopped = f"evidence {row.entry.evidence_id} waits for its time stamp"
             break
         if rows and (files > FILES_FREE or octets > OCTETS_MAX):
             stopped = "full"
@@ -124,22 +124,17 @@ def row_of(plain: dict[str, str | int | None], entry: LedgerEntry) -> StoredEvid
     )  # fmt: skip
 
 
-def _row(tx: Tx, entry: LedgerEntry, proofs: Proofs) -> EvidenceRow:
+def _row(tx: Tx, entered: Entered, proofs: Proofs) -> EvidenceRow:
+    entry, evidence, blob = entered.entry, entered.evidence, entered.blob
     anchored = anchored_number(entry.evidence_id)
     if anchored is not None:
         statement = _statement(tx, entry, anchored)
         return EvidenceRow(entry, None, None, None, proofs.file(entry), None, statement)
-    evidence = tx.evidence.get(entry.evidence_id)
-    blob = tx.blobs.get(entry.evidence_sha256)
     if evidence is None or blob is None or evidence.blob != entry.evidence_sha256:
         raise EvidenceIncompleteError(f"evidence {entry.evidence_id} of ledger entry {entry.number}")
-    material = None
-    if evidence.kind in _SUBMISSION and evidence.origin is None:
-        message = tx.messages.get(evidence.message_id)
-        if message is not None and message.material is not None:
-            material = tx.blobs.get(message.material)
-    proof = proofs.file(entry)
-    return EvidenceRow(entry, evidence, blob, tx.evidence.ers(entry.evidence_id), proof, material)
+    first = evidence.kind in _SUBMISSION and evidence.origin is None
+    material = entered.material if first else None
+    return EvidenceRow(entry, evidence, blob, entered.ers, proofs.file(entry), material)
 
 
 def _statement(tx: Tx, entry: LedgerEntry, number: int) -> bytes:

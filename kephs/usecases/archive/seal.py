@@ -9,7 +9,7 @@ compared with the store, and taken as it is.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -37,7 +37,7 @@ from kephs.usecases.archive.material import (
     CertificateFinder,
     CollectMaterial,
     MaterialSilentError,
-    slim_material,
+    SlimMaterial,
 )
 from kephs.usecases.archive.rows import EvidenceRow, EvidenceRows, gather, plain_row
 from kephs.usecases.proof.prove import Publishing
@@ -47,6 +47,8 @@ PROCESS_OF: Final = 1_000
 RETENTION_MIN: Final = 20
 """Years (KEP-RT-01)."""
 _NAMES_TRIED: Final = 8
+_READ_AT_ONCE: Final = 16
+"""Evidence read in one go: a worker holds the interpreter meanwhile, and a busy server waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,25 @@ class Backlog:
     def age(self, now: datetime) -> timedelta:
         """Return how long the oldest has waited."""
         return timedelta() if self.oldest is None else max(timedelta(), now - self.oldest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One row with its content, the certificates behind it, and the files of its sender's material."""
+
+    row: EvidenceRow
+    content: bytes
+    group: frozenset[bytes]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    verdict: tuple[str, ...] = ()  # name of the file that names the others
+
+    def archived(self, used: tuple[str, ...]) -> ArchivedEvidence:
+        """Return what goes into the object; ``used``: names of the files about its certificates."""
+        row, statement = self.row, self.row.evidence is None
+        plain = {} if row.evidence is None else plain_row(row.evidence)
+        return ArchivedEvidence(
+            row.entry, self.content, row.ers, plain, row.proof, (*used, *self.verdict), statement
+        )
 
 
 def years_after(at: datetime, years: int) -> datetime:
@@ -138,7 +159,7 @@ class SealArchive:
         self._sealer, self._publishing, self._trust, self._policy = sealer, publishing, trust, policy
         self._offload, self._clock, self._rules, self._alarm = offload, clock, rules, alarm
         self._collect = CollectMaterial(revocation, trust)
-        self._finder = CertificateFinder()
+        self._finder, self._slim = CertificateFinder(), SlimMaterial()
 
     @property
     def rules(self) -> ArchiveRules:
@@ -158,8 +179,8 @@ class SealArchive:
             ObjectError, EvidenceIncompleteError, LedgerContradictionError: people are needed.
         """
         now = self._clock.now()
-        await self._raise_alarm(now)
-        dues = await self._store.read(lambda tx: {kind: self._due(tx, kind) for kind in _KINDS})
+        waiting, dues = await self._store.read(self._look)
+        self._raise_alarm(waiting, now)
         ready = sorted((at, kind) for kind, at in dues.items() if at is not None and at <= now)
         for _, kind in ready:
             made = await self._seal(kind)
@@ -193,13 +214,15 @@ class SealArchive:
             return None
         return times[0] if filled else times[0] + self._rules.seal_after
 
-    async def _raise_alarm(self, now: datetime) -> None:
-        for kind in _KINDS:
-            waiting = await self._store.read(lambda tx, k=kind: backlog(tx, k))  # type: ignore[misc]
+    def _look(self, tx: Tx) -> tuple[list[Backlog], dict[ObjectKind, datetime | None]]:
+        return [backlog(tx, kind) for kind in _KINDS], {kind: self._due(tx, kind) for kind in _KINDS}
+
+    def _raise_alarm(self, backlogs: Iterable[Backlog], now: datetime) -> None:
+        for waiting in backlogs:
             age = waiting.age(now)
             if age > self._rules.alarm_after:
-                seconds = int(age.total_seconds())
-                self._alarm("archive.behind", f"{kind.value}: {waiting.entries} entries, oldest {seconds} s")
+                told = f"{waiting.entries} entries, oldest {int(age.total_seconds())} s"
+                self._alarm("archive.behind", f"{waiting.kind.value}: {told}")
 
     # --- one object ---------------------------------------------------------------------------
 
@@ -290,45 +313,37 @@ class SealArchive:
     # --- what goes in -------------------------------------------------------------------------
 
     async def _contents(self, rows: EvidenceRows, now: datetime) -> EvidenceContents:
-        read = await self._offload.run(self._read, rows.rows)
-        groups = [group for _, group, _ in read]
+        parts = [rows.rows[at : at + _READ_AT_ONCE] for at in range(0, len(rows.rows), _READ_AT_ONCE)]
+        read = [one for part in parts for one in await self._offload.run(self._read, part)]
         patient = now - rows.rows[0].entry.at <= self._rules.alarm_after
-        material, names = await self._collect.collect(groups, now, patient=patient)
+        material, names = await self._collect.collect([one.group for one in read], now, patient=patient)
         if material.missing:
             self._alarm(
                 "archive.issuer_silent",
                 f"{len(material.missing)} certificates from {rows.rows[0].entry.number}",
             )
-        evidences, files = [], dict(material.files)
-        for row, (xml, group, sender) in zip(rows.rows, read, strict=True):
-            used = names[group]
-            if sender is not None:
-                parts, name = sender
-                files |= parts
-                used = (*used, name)
-            plain = {} if row.evidence is None else plain_row(row.evidence)
-            statement = row.evidence is None
-            evidences.append(ArchivedEvidence(row.entry, xml, row.ers, plain, row.proof, used, statement))
+        files = dict(material.files)
+        for one in read:
+            files |= one.files
         checkpoints = [ArchivedCheckpoint(one.size, one.root, one.note, one.at) for one in rows.checkpoints]
         return EvidenceContents(
-            self._rules.provider, evidences, files, checkpoints, sorted(material.missing),
-            sorted(material.authorities),
+            self._rules.provider, [one.archived(names[one.group]) for one in read], files, checkpoints,
+            sorted(material.missing), sorted(material.authorities),
         )  # fmt: skip
 
-    def _read(
-        self, rows: Sequence[EvidenceRow]
-    ) -> list[tuple[bytes, frozenset[bytes], tuple[dict[str, bytes], str] | None]]:
-        """Read each evidence and its sender's material; runs in a worker."""
-        found: list[tuple[bytes, frozenset[bytes], tuple[dict[str, bytes], str] | None]] = []
-        for row in rows:
-            if row.blob is None:
-                found.append((row.statement, frozenset(), None))
-                continue
-            xml = self._content(row.blob)
-            group = self._finder.certificates_of(xml, row.ers)
-            sender = None if row.material is None else slim_material(self._content(row.material))
-            found.append((xml, group, sender))
-        return found
+    def _read(self, rows: Sequence[EvidenceRow]) -> list[_Read]:
+        """Read some evidence and its sender's material; runs in a worker."""
+        return [self._read_one(row) for row in rows]
+
+    def _read_one(self, row: EvidenceRow) -> _Read:
+        if row.blob is None:
+            return _Read(row, row.statement, frozenset())
+        xml = self._content(row.blob)
+        group = self._finder.certificates_of(xml, row.ers)
+        if row.material is None:
+            return _Read(row, xml, group)
+        files, name = self._slim.slim(self._content(row.material))
+        return _Read(row, xml, group, files, (name,))
 
     def _content(self, blob: Blob) -> bytes:
         source = self._blobs.open(blob)
