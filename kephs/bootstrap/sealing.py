@@ -16,7 +16,8 @@ from evidence.adapters.batch_stamper import BatchStamper
 from evidence.adapters.kept_connections import KeptConnections
 from evidence.adapters.revocation_http import HttpRevocation, HttpRevocationSettings
 from evidence.adapters.soft_signer import KeyMaterialError, SoftSigner, der_of, issuing_path
-from evidence.adapters.tsa_http import CreditFile, HttpTimestamper, revocation_check
+from evidence.adapters.tsa_credits import CreditFile
+from evidence.adapters.tsa_http import HttpTimestamper, revocation_check
 from evidence.adapters.tsa_identity import TsaEndpoint
 from evidence.cms.signed_data import DEFAULT_RULES, MAIL_PROGRAM_RULES
 from evidence.mail.smime import SmimeLimits

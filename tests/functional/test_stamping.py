@@ -19,7 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from config import settings as config_settings
-from evidence.adapters.tsa_http import read_credits
+from evidence.adapters.tsa_credits import read_credits
 from evidence.mail.kep_message import EvidenceFile, KepMessage, parse_kep_message
 from evidence.ports import BytesSource
 from evidence.stamps.ers import read_record

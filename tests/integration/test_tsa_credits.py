@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from evidence.adapters.tsa_http import CreditFile, read_credits
+from evidence.adapters.tsa_credits import CreditFile, read_credits
 from evidence.adapters.tsa_identity import TsaEndpoint
 from evidence.stamps.token_budget import CreditState
 from tests.support.pki import NOW

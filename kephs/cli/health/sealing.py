@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from config.settings import Settings, SettingsError
-from evidence.adapters.tsa_http import read_credits
+from evidence.adapters.tsa_credits import read_credits
 from evidence.stamps.token_budget import CreditLine, CreditState
 from evidence.x509.chain import TrustStore
 from kephs.bootstrap import credits_file, open_key, open_tsa_endpoints, read_signer
