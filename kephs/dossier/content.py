@@ -3,10 +3,7 @@
 Contents are decoded piece by piece, never held whole. The digest of an attachment is that of the file.
 """
 
-import base64
-import binascii
 import codecs
-import re
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Final
@@ -15,6 +12,7 @@ from evidence.asn1.der import DerError
 from evidence.mail.headers import parameter
 from evidence.mail.mime import MimeLimitError, Part, Range, scan
 from evidence.mail.smime import SmimeError, content_of, locate, read_signed
+from evidence.mail.transfer import decoded_pieces
 from evidence.ports import ByteSource
 from kephs.dossier.facts import BodyText, ContentFacts, PartFact
 
@@ -23,9 +21,6 @@ BODY_MAX: Final = 12_000
 LINES_MAX: Final = 400
 """Characters and lines of the message's text that are printed; all of it is in the original."""
 _BODY_BYTES: Final = 4 * BODY_MAX
-_LINE_MAX: Final = 64 * 1024
-_NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
-_SPLIT_ESCAPE: Final = re.compile(rb"=[0-9A-Fa-f]?\r?\Z")
 _CHARSETS: Final = frozenset(
     {
         "utf-8", "us-ascii", "ascii", "iso-8859-1", "iso-8859-3", "iso-8859-9", "iso-8859-15",
@@ -135,39 +130,9 @@ def _body(source: ByteSource, part: Part) -> BodyText | None:
 
 def decoded(source: ByteSource, where: Range, encoding: str) -> Iterator[bytes]:
     """Yield a part's content without its transfer encoding (spec: RFC2045#6); an unknown one stays."""
-    raw = _raw(source, where)
-    if encoding == "base64":
-        return _base64(raw)
-    return _quoted(raw) if encoding == "quoted-printable" else raw
+    return decoded_pieces(_raw(source, where), encoding)
 
 
 def _raw(source: ByteSource, where: Range) -> Iterator[bytes]:
     for at in range(where.start, where.end, PIECE):
         yield source.read(at, min(PIECE, where.end - at))
-
-
-def _base64(raw: Iterator[bytes]) -> Iterator[bytes]:
-    held = b""
-    for data in raw:
-        text, padding, _ = data.partition(b"=")
-        held += _NOT_BASE64.sub(b"", text)
-        if padding:
-            break
-        whole = len(held) & ~3
-        yield base64.b64decode(held[:whole])
-        held = held[whole:]
-    held = held[: len(held) - (len(held) % 4 == 1)]  # six bits alone are no byte
-    yield base64.b64decode(held + b"=" * (-len(held) % 4))
-
-
-def _quoted(raw: Iterator[bytes]) -> Iterator[bytes]:
-    held = b""
-    for data in raw:
-        held += data
-        end = held.rfind(b"\n") + 1
-        if not end and len(held) > _LINE_MAX:
-            split = _SPLIT_ESCAPE.search(held, len(held) - 3)
-            end = split.start() if split else len(held)
-        yield binascii.a2b_qp(held[:end])
-        held = held[end:]
-    yield binascii.a2b_qp(held)

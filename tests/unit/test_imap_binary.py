@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evidence.mail import transfer
 from evidence.mail.mime import Range
 from evidence.ports import BytesSource
 from kephs.imap import binary
@@ -107,7 +108,7 @@ def test_quoted_printable_is_decoded_alike_however_it_is_read(data: bytes, piece
 def test_any_bytes_decode_to_no_more_than_they_are(data: bytes, encoding: str, piece: int):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(binary, "PIECE", piece)
-        patch.setattr(binary, "_HELD_MAX", 20)
+        patch.setattr(transfer, "_HELD_MAX", 20)
         assert len(_decode(data, encoding)) <= len(data)
 
 
