@@ -15,6 +15,7 @@ from kephs.cli.output import (
     print_json,
     run,
 )
+from kephs.cli.providers.default_make import DefaultMake
 
 if TYPE_CHECKING:
     from evidence.bundle.hand_over import Manifest
@@ -23,19 +24,7 @@ _folder = click.Path(path_type=Path, file_okay=False)
 _file = click.Path(path_type=Path, dir_okay=False)
 
 
-class _Group(click.Group):
-    """Takes ``kephs hand-over DIR OUT`` as ``kephs hand-over make DIR OUT``."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that is meant."""
-        if args and args[0] not in self.commands:
-            args = ["make", *args]
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Group, context_settings={"ignore_unknown_options": True})
+@click.group(cls=DefaultMake, context_settings={"ignore_unknown_options": True})
 def command() -> None:
     """Hand the whole provider over (devir): `kephs hand-over DIR OUT --key FILE --by NAME`; verify."""
 

@@ -17,6 +17,7 @@ from kephs.cli.output import (
     print_table,
     run,
 )
+from kephs.cli.providers.default_make import DefaultMake
 
 _folder = click.Path(path_type=Path, file_okay=False)
 _file = click.Path(path_type=Path, dir_okay=False)
@@ -28,19 +29,7 @@ _CURES = {
 }
 
 
-class _Group(click.Group):
-    """Takes ``kephs take-over DIR IN`` as ``kephs take-over make DIR IN``."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that is meant."""
-        if args and args[0] not in self.commands:
-            args = ["make", *args]
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Group, context_settings={"ignore_unknown_options": True})
+@click.group(cls=DefaultMake, context_settings={"ignore_unknown_options": True})
 def command() -> None:
     """Take a provider over (devralma): `kephs take-over DIR IN --trust ROOTS --key FILE --by NAME`."""
 
