@@ -28,8 +28,8 @@ HEAD_MAX: Final = 16 * 1024
 """Octets of an answer beside its body: status line, headers, the frames of chunks."""
 IDLE_SECONDS: Final = 15.0
 """So long an unused connection is trusted; whatever stands between may have forgotten it later."""
-KEPT_MAX: Final = 64
-"""Unused connections kept for one authority: as many as a busy moment needs (groups of receipts)."""
+KEPT_MAX: Final = 16
+"""Unused connections kept for one authority: as many as a group of messages asks at the same time."""
 _NEXT_ADDRESS: Final = 0.25  # seconds after which a host's next address is tried too
 
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from datetime import datetime
 from hashlib import sha256
+from typing import Final
 
 from evidence.cms.signed_data import CmsSigner
 from evidence.forms import serialise
@@ -27,6 +28,11 @@ from evidence.seal.seal_check import lifetime_problem
 from evidence.stamps.ers import encode_record
 from evidence.x509.certificates import certificate_facts
 from evidence.xades.signing import XadesSigned, XadesSigner
+
+STAMPS_AT_ONCE: Final = 12
+"""Stamps of message signatures under way: a slow authority is not asked for more than it gives in time.
+
+The tokens that acceptances wait for do not stand in this queue."""
 
 
 class Sealer:
@@ -61,6 +67,7 @@ class Sealer:
             profile: XadesSigner(signer.certificate, signer.chain, profile=profile) for profile in Profile
         }
         self._cms = CmsSigner(signer.certificate, signer.chain)
+        self._turns = asyncio.Semaphore(STAMPS_AT_ONCE)
 
     async def seal(self, record: EvidenceRecord) -> SealedEvidence:
         """Seal one record in the provider's way; see `seal_many`."""
@@ -119,12 +126,16 @@ class Sealer:
         self._check_lifetime((at,))
         drafts = [self._cms.to_be_signed(digest, at) for digest in digests]
         signatures = await self._signer.sign_many([draft.digest for draft in drafts])
-        # The stamp covers the octets of SignerInfo.signature (spec: RFC3161#A).
-        tokens = await _all([self._timestamper.stamp(sha256(one).digest()) for one in signatures])
+        tokens = await _all([self._stamp(signature) for signature in signatures])
         return [
             self._cms.assemble(draft, signature, timestamp_token=token)
             for draft, signature, token in zip(drafts, signatures, tokens, strict=True)
         ]
+
+    async def _stamp(self, signature: bytes) -> bytes:
+        """Return a token over the octets of a signature (spec: RFC3161#A), when it is its turn."""
+        async with self._turns:
+            return await self._timestamper.stamp(sha256(signature).digest())
 
     async def _stamped(
         self, record: EvidenceRecord, xades: XadesSigner, signed: XadesSigned
@@ -148,11 +159,12 @@ class Sealer:
 
 
 async def _all(asked: Sequence[Coroutine[None, None, bytes]]) -> list[bytes]:
-    """Return what all give, asked at the same time; where some fail, raise the first failure in the end."""
+    """Return what all give; once one fails the others are given up."""
     if len(asked) == 1:
         return [await asked[0]]
-    found = await asyncio.gather(*asked, return_exceptions=True)
-    for one in found:
-        if isinstance(one, BaseException):
-            raise one
-    return [one for one in found if isinstance(one, bytes)]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in asked]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -1,5 +1,6 @@
 """Sealing: nothing leaves without signature and stamp."""
 
+import asyncio
 from datetime import timedelta
 from hashlib import sha256
 
@@ -9,7 +10,7 @@ from evidence.adapters.batch_stamper import BatchStamper
 from evidence.cms.signed_data import SIGNATURE_TIME_STAMP, parse_signed_data
 from evidence.model.records import KEP_KINDS
 from evidence.ports import SignerUnavailableError, Stamping, TimestampUnavailableError
-from evidence.seal.sealing import Sealer
+from evidence.seal.sealing import STAMPS_AT_ONCE, Sealer
 from evidence.stamps.ers import split_record
 from evidence.stamps.timestamps import read_token
 from evidence.verify.evidence import verify_evidence
@@ -65,6 +66,50 @@ async def test_without_a_stamp_there_is_no_evidence():
         await quiet.seal(record())
     with pytest.raises(TimestampUnavailableError):
         await quiet.sign_entity(bytes(32), AT)
+
+
+class GatheringTimestamper(LocalTimestamper):
+    """Gives a token once so many ask at the same time; says how many that were at most."""
+
+    def __init__(self, company):
+        super().__init__()
+        self.company, self.waiting, self.most = asyncio.Barrier(company), 0, 0
+
+    async def stamp(self, digest):
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        await self.company.wait()
+        self.waiting -= 1
+        return await super().stamp(digest)
+
+
+async def test_many_messages_are_signed_at_once_and_each_has_a_stamp_over_its_own_signature():
+    stamps = GatheringTimestamper(STAMPS_AT_ONCE)
+    signer = CountingSigner()
+    digests = [sha256(bytes([number])).digest() for number in range(3 * STAMPS_AT_ONCE)]
+    signed = await Sealer(signer, stamps).sign_entities(digests, AT)
+    assert signer.calls == 1
+    assert stamps.most == STAMPS_AT_ONCE, "a slow authority is not asked for more at once"
+    for digest, p7s in zip(digests, signed, strict=True):
+        assert digest in p7s
+        (one,) = parse_signed_data(p7s).signers
+        (token,) = one.unsigned_values(SIGNATURE_TIME_STAMP)
+        assert read_token(token.whole).info.imprint == sha256(one.signature).digest()
+
+
+async def test_where_one_of_many_has_no_stamp_none_is_signed_and_nobody_goes_on_asking():
+    asked = []
+
+    class Failing:
+        async def stamp(self, digest):
+            asked.append(digest)
+            await asyncio.sleep(0)  # as whoever asks over a network
+            raise TimestampUnavailableError("closed")
+
+    quiet = Sealer(signer_of(shared_pki().transactions["hs91.kep.tr"]), Failing())
+    with pytest.raises(TimestampUnavailableError, match="closed"):
+        await quiet.sign_entities([bytes(32)] * 100, AT)
+    assert len(asked) < 2 * STAMPS_AT_ONCE
 
 
 async def test_without_a_key_there_is_no_evidence():
