@@ -10,6 +10,7 @@ from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.messages import Submission
 from kephs.ports import BlobMissingError, Tx
+from kephs.usecases.delivery.deliver import CHUNK
 from kephs.usecases.sized import HERE_MAX
 from tests.support.pki import ayse
 from tests.support.world import AYSE, KURUM, MEHMET, World, compose, new_world, signed
@@ -116,6 +117,16 @@ async def test_a_large_message_is_delivered_alone() -> None:
     await deliver.deliver_all([large, *small])
     assert groups == [2, 1]
     await ended(world, [*small, large])
+
+
+async def test_no_transaction_decides_more_than_a_chunk_however_many_recipients_a_group_has() -> None:
+    world = await new_world()
+    many = tuple(f"kimse.{number}@hs91.kep.tr" for number in range(2 * CHUNK // 5))
+    messages = [await sent(world, many, number) for number in range(3)]
+    groups: list[int] = []
+    await replace(world.deliver, sealer=_Counting(world.sealer, groups)).deliver_all(messages)
+    assert groups == [2 * len(many), len(many)]
+    await ended(world, messages)
 
 
 class _Counting:

@@ -122,9 +122,12 @@ class Deliver:
             ahead = [one for one in ahead if one.deliveries]
             if not ahead:
                 return
-            await self._build(known, ahead)
-            await self._decide(known, ahead)
-            left = [one.message for one in ahead if len(one.deliveries) == CHUNK]
+            now, later = _bounded(ahead)
+            await self._build(known, now)
+            await self._decide(known, now)
+            left = [one.message for one in now if len(one.deliveries) == CHUNK] + [
+                one.message for one in later
+            ]
 
     async def _build(self, known: dict[str, Built], ahead: Sequence[_Ahead]) -> None:
         wanted = [one for one in ahead if one.message.message_id not in known]
@@ -190,6 +193,16 @@ class Deliver:
 
     async def _earlier(self, ahead: _Ahead) -> list[SealedEvidence]:
         return [await self.dispatches.kept.open(evidence) for evidence in ahead.receipts]
+
+
+def _bounded(ahead: Sequence[_Ahead]) -> tuple[Sequence[_Ahead], Sequence[_Ahead]]:
+    """Return the messages whose deliveries one transaction decides, and those that wait for the next."""
+    count = 0
+    for place, one in enumerate(ahead):
+        count += len(one.deliveries)
+        if place and count > CHUNK:
+            return ahead[:place], ahead[place:]
+    return ahead, ()
 
 
 def _pending(tx: Tx, message_id: str) -> list[Delivery]:
