@@ -3,7 +3,7 @@
 spec: KEP-EV-05, KEP-EV-40, KEP-EV-41, KEP-QU-02 (a full mailbox receives), KEP-CL-07, R-06, R-18.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -216,15 +216,16 @@ def _look_ahead(messages: Sequence[Submission], tx: Tx) -> list[_Ahead]:
 
 def _next(tx: Tx, message: Submission) -> _Ahead:
     deliveries = _pending(tx, message.message_id)[:CHUNK]
-    accounts, receipts = _accounts(tx, deliveries), tuple(_receipts_due(tx, message))
-    return _Ahead(message, tuple(deliveries), accounts, receipts, find_dispatch(tx, message))
+    made = tx.evidence.of_message(message.message_id)
+    accounts, receipts = _accounts(tx, deliveries), tuple(_receipts_due(message, made))
+    return _Ahead(message, tuple(deliveries), accounts, receipts, find_dispatch(tx, message, made))
 
 
-def _receipts_due(tx: Tx, message: Submission) -> Iterator[StoredEvidence]:
+def _receipts_due(message: Submission, made: Iterable[StoredEvidence]) -> Iterator[StoredEvidence]:
     """Yield evidence 10 while its receipt is due: its sender sees it together with what came of it."""
     if message.account_id is None:
         return
-    for evidence in tx.evidence.of_message(message.message_id):
+    for evidence in made:
         accepted = evidence.kind is EvidenceKind.SUBMISSION_ACCEPTANCE
         if accepted and evidence.receipt_due is not None:
             yield evidence

@@ -1,6 +1,6 @@
 """The KEP message of an accepted submission: built and sealed once, the same for all recipients."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -87,7 +87,9 @@ class DispatchMaker:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
             BlobMissingError: content is gone.
         """
-        found = await self.store.read(lambda tx: find_dispatch(tx, message))
+        found = await self.store.read(
+            lambda tx: find_dispatch(tx, message, tx.evidence.of_message(message.message_id))
+        )
         (built,) = await self.build(((message, found),))
         if built.index is None:
             return built.blob
@@ -187,19 +189,22 @@ def label_of(original: ByteSource) -> str:
     return "7bit" if all(piece.isascii() for piece in pieces) else "8bit"
 
 
-def find_dispatch(tx: Tx, message: Submission) -> Found:
-    """Return the KEP message that is stored, else what it is made of: the original and evidence 10."""
+def find_dispatch(tx: Tx, message: Submission, made: Iterable[StoredEvidence]) -> Found:
+    """Return the KEP message that is stored, else what it is made of: the original and evidence 10.
+
+    ``made``: the message's evidence.
+    """
     existing = _dispatch_of(tx, message.message_id)
     if existing is not None or message.origin is not None:
         return Found(existing)
-    return Found(None, tx.blobs.get(message.digest_sha256), acceptance(tx, message.message_id))
+    return Found(None, tx.blobs.get(message.digest_sha256), acceptance(made))
 
 
-def acceptance(tx: Tx, message_id: str, profile: Profile = Profile.KEP) -> StoredEvidence | None:
-    """Return our evidence 10 of a message in this serialisation."""
+def acceptance(made: Iterable[StoredEvidence], profile: Profile = Profile.KEP) -> StoredEvidence | None:
+    """Return our evidence 10 in this serialisation from all evidence of a message."""
     return next(
         (
-            e for e in tx.evidence.of_message(message_id)
+            e for e in made
             if e.kind is EvidenceKind.SUBMISSION_ACCEPTANCE and e.origin is None and e.profile is profile
         ),
         None,

@@ -101,10 +101,11 @@ def _look(tx: Tx, message: Submission, transfer: Transfer) -> _Rows | None:
         return None
     if current.blob is not None:
         return _Rows(_named(tx, current.blob, message), None, None, None)
+    made = tx.evidence.of_message(message.message_id)
     return _Rows(
         None,
-        acceptance(tx, message.message_id),
-        acceptance(tx, message.message_id, PROFILE),
+        acceptance(made),
+        acceptance(made, PROFILE),
         tx.blobs.get(message.digest_sha256),
     )
 
