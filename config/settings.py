@@ -64,6 +64,15 @@ class NetworkSettings(_Section):
     data_seconds: int = Field(ge=1, description="Longest time for the content of one message")
 
 
+class ProcessSettings(_Section):
+    """How a server process runs."""
+
+    processor: Literal["own", "any"] = Field(
+        description="own: a server's threads keep to one processor that no other server of this machine has, "
+        "its children use the others; any: the system moves them (one processor, or containers sharing some)"
+    )
+
+
 class PeerSettings(_Section):
     """The register of providers (R-09)."""
 
@@ -275,6 +284,7 @@ class Settings(_Section):
 
     provider: ProviderSettings
     network: NetworkSettings
+    process: ProcessSettings
     peers: PeerSettings
     relay: RelaySettings
     storage: StorageSettings

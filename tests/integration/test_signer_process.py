@@ -273,13 +273,13 @@ def test_it_talks_to_nobody_but_a_parent(instance):
 
 
 async def test_a_signer_that_is_to_believe_others_is_replaced_and_what_it_was_asked_is_answered(instance):
-    renewed, told = asyncio.Event(), []
+    renewed, told, settled = asyncio.Event(), [], []
 
     def trusted():
         told.append(open_trust(instance.settings))
         return told[-1]
 
-    async with signer_beside(instance.home, trusted, renewed=renewed) as sealer:
+    async with signer_beside(instance.home, trusted, renewed=renewed, settle=settled.append) as sealer:
         (before,) = signers()
         calls = [asyncio.ensure_future(sealer.seal_many([about_now(instance, n)])) for n in range(5)]
         await asyncio.sleep(0)
@@ -296,3 +296,4 @@ async def test_a_signer_that_is_to_believe_others_is_replaced_and_what_it_was_as
         (after,) = signers()
     assert before.pid != after.pid
     assert len(told) == 2
+    assert settled == [before.pid, after.pid]  # each is sent to its processors

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -21,53 +21,58 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def pki_beside(directory: Path) -> AsyncIterator[None]:
+async def pki_beside(directory: Path, settle: Callable[[int], None]) -> AsyncIterator[None]:
     """Run the TEST PKI of an instance inside the block; it stops when we die.
 
     A child that dies is started again after a pause, which doubles up to 30 seconds while that fails:
     meanwhile nothing is sealed, and clients are told to try again.
 
+    Args:
+        directory: the instance's.
+        settle: told the number of each child's process; puts it on its processors.
+
     Raises:
         SettingsError: it does not start.
     """
-    child = await _start(directory)
+    child = await _start(directory, settle)
     async with asyncio.TaskGroup() as group:
-        keeper = group.create_task(_keep(child, directory), name="TEST PKI")
+        keeper = group.create_task(_keep(child, directory, settle), name="TEST PKI")
         try:
             yield
         finally:
             keeper.cancel()
 
 
-async def _keep(child: Process, directory: Path) -> None:
+async def _keep(child: Process, directory: Path, settle: Callable[[int], None]) -> None:
     while True:
         try:
             status = await child.wait()
         finally:
             await _stop(child)
         log.error("test_pki.died", status=status)
-        child = await _start_again(directory)
+        child = await _start_again(directory, settle)
         log.info("test_pki.restarted")
 
 
-async def _start_again(directory: Path) -> Process:
+async def _start_again(directory: Path, settle: Callable[[int], None]) -> Process:
     pause = _FIRST_PAUSE
     while True:
         await asyncio.sleep(pause)
         try:
-            return await _start(directory)
+            return await _start(directory, settle)
         except (SettingsError, OSError) as error:
             log.error("test_pki.not_restarted", reason=str(error))  # noqa: TRY400  # no trace: the text says it all
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-async def _start(directory: Path) -> Process:
+async def _start(directory: Path, settle: Callable[[int], None]) -> Process:
     """Start a child and wait until it answers."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-c", "from kephs.cli.main import main; main()",
         "test-pki", str(directory), "--with-parent",
         stdin=PIPE, stdout=PIPE, start_new_session=True,
     )  # fmt: skip
+    settle(child.pid)
     assert child.stdout is not None
     try:
         async with asyncio.timeout(START_SECONDS):

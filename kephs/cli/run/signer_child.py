@@ -22,6 +22,7 @@ import structlog
 from config.settings import SettingsError
 from evidence.ports import SignerUnavailableError
 from evidence.x509.chain import TrustStore
+from kephs.own_processor import stay
 from kephs.signer.client import RemoteSealer
 from kephs.signer.link import FrameLink
 from kephs.trust.wire import pack_trust
@@ -48,6 +49,7 @@ class _Site:
     trusted: Callable[[], TrustStore]
     sealer: RemoteSealer
     renewed: asyncio.Event
+    settle: Callable[[int], None]
 
 
 @asynccontextmanager
@@ -57,6 +59,7 @@ async def signer_beside(
     *,
     renewed: asyncio.Event | None = None,
     first_pause: float = FIRST_PAUSE,
+    settle: Callable[[int], None] = stay,
 ) -> AsyncIterator[RemoteSealer]:
     """Run the signer of an instance inside the block and give out its client.
 
@@ -69,12 +72,13 @@ async def signer_beside(
         renewed: set when that changed; the signer is replaced then: what it was asked it answers, and who
             comes afterwards waits. Who comes just as it leaves is told to try again, as when it dies.
         first_pause: seconds before the first try.
+        settle: told the number of each child's process; puts it on its processors.
 
     Raises:
         SettingsError: it does not start; it said why on standard error.
     """
     sealer = RemoteSealer()
-    site = _Site(directory, trusted, sealer, renewed or asyncio.Event())
+    site = _Site(directory, trusted, sealer, renewed or asyncio.Event(), settle)
     child = await _start(site)
     try:
         async with asyncio.TaskGroup() as group:
@@ -139,6 +143,7 @@ async def _start(site: _Site) -> _Child:
             stdin=theirs.fileno(), start_new_session=True,
         )  # fmt: skip
         stack.pop_all()
+    site.settle(process.pid)
     try:
         async with asyncio.timeout(START_SECONDS):
             await loop.sock_sendall(ours, packed)
