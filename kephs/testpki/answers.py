@@ -8,20 +8,13 @@ from typing import Final
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509 import ocsp
 
-from evidence.stamps.messages import (
-    UNACCEPTED_POLICY,
-    TimestampRequestError,
-    TokenIssuer,
-    granted,
-    read_request,
-    rejection,
-)
+from evidence.stamps.messages import UNACCEPTED_POLICY, TimestampRequestError, rejection
 from kephs.testpki.hierarchy import Authority
 from kephs.testpki.index import Index
 from kephs.testpki.issued import Issued
-from kephs.testpki.keys import sign_digest
 from kephs.testpki.oids import TEST_TSA_POLICY
 from kephs.testpki.profiles import whole_second
+from kephs.testpki.stamps import RequestReader, Stamper
 from kephs.testpki.status import (
     CRL_LIFETIME,
     OCSP_LIFETIME,
@@ -51,8 +44,8 @@ class Answers:
         self._authorities = authorities
         self._responders = responders
         self._index = index
-        self._tsa_key = tsa.key
-        self._tokens = TokenIssuer(tsa.certificate, tsa.chain, TEST_TSA_POLICY)
+        self._requests = RequestReader()
+        self._stamper = Stamper(tsa, TEST_TSA_POLICY)
         self._answering: dict[str, Responder] = {}
         self._hashes: dict[tuple[str, str], IssuerHashes] = {}
         self._crls: dict[tuple[str, timedelta], tuple[int, datetime, bytes]] = {}
@@ -134,12 +127,10 @@ class Answers:
     def timestamp(self, request_der: bytes, now: datetime) -> bytes:
         """Return the TimeStampResp, DER, to a TimeStampReq: a token, or a refusal with its reason."""
         try:
-            request = read_request(request_der)
+            request = self._requests.read(request_der)
         except TimestampRequestError as error:
             return rejection(error.failure, str(error))
         if request.policy not in {None, TEST_TSA_POLICY}:
             return rejection(UNACCEPTED_POLICY, "unknown policy")
         # 64 random bits: unique in practice, across restarts and processes too
-        draft = self._tokens.to_be_signed(request, whole_second(now), secrets.randbits(64))
-        signature = sign_digest(self._tsa_key, draft.digest)
-        return granted(self._tokens.assemble(draft, signature, certificates=request.certificates))
+        return self._stamper.stamp(request, whole_second(now), secrets.randbits(64))
