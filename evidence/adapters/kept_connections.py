@@ -51,20 +51,26 @@ class KeptConnections:
         self._routes: dict[URL, _Route] = {}
         self._closed = False
 
-    async def post(self, url: URL, body: bytes, credentials: Mapping[str, str]) -> bytes:
+    async def post(
+        self, url: URL, body: bytes, credentials: Mapping[str, str], *, seconds: float | None = None
+    ) -> bytes:
         """Post a request and return the answer; see `evidence.adapters.tsa_exchange.Exchange.post`."""
         route = self._routes.get(url)
         if route is None:
             route = self._routes[url] = _route(url)
         who = "".join([f"{name}: {value}\r\n" for name, value in credentials.items()]).encode("ascii")
         request = b"%b%bContent-Length: %d\r\n\r\n%b" % (route.head, who, len(body), body)
-        kept = route.take(asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        deadline = None if seconds is None else now + seconds
+        kept = route.take(now)
         if kept is not None:
             try:
-                return await self._ask(route, kept, request)
+                return await self._ask(route, kept, request, deadline)
             except _CutError:
                 pass  # it was closed while nobody used it
-        return await self._ask(route, await self._connect(route), request)
+        async with asyncio.timeout_at(deadline):
+            fresh = await self._connect(route)
+        return await self._ask(route, fresh, request, deadline)
 
     def close(self) -> None:
         """End the connections that nobody uses; those in use end with their answer."""
@@ -74,9 +80,11 @@ class KeptConnections:
                 connection.end()
             route.idle.clear()
 
-    async def _ask(self, route: "_Route", connection: "PostConnection", request: bytes) -> bytes:
+    async def _ask(
+        self, route: "_Route", connection: "PostConnection", request: bytes, deadline: float | None
+    ) -> bytes:
         try:
-            return await connection.ask(request)
+            return await connection.ask(request, deadline)
         finally:
             if self._closed or not connection.reusable or len(route.idle) >= KEPT_MAX:
                 connection.end()
@@ -142,20 +150,32 @@ class PostConnection(asyncio.Protocol):
         self._octets = self._body_octets = 0
         self._until_end = False  # the answer ends with the connection
 
-    async def ask(self, request: bytes) -> bytes:
+    async def ask(self, request: bytes, deadline: float | None = None) -> bytes:
         """Send a request and return what the answer holds.
+
+        Args:
+            request: head and body.
+            deadline: until when the answer must be there, in the loop's time; None: whoever calls limits it.
 
         Raises:
             TimestampRefusedError: it is no answer of a time-stamping authority.
             ExchangeError: the connection ended.
+            TimeoutError: no answer until then.
         """
         if self._transport is None or self._transport.is_closing():
             raise _CutError("the connection was closed")
         self.reusable, self._octets = False, 0
         self._forget()
-        self._answer = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._answer = loop.create_future()
         self._transport.write(request)
-        return await self._answer
+        if deadline is None:
+            return await self._answer
+        timer = loop.call_at(deadline, self._fail, TimeoutError())
+        try:
+            return await self._answer
+        finally:
+            timer.cancel()
 
     def end(self) -> None:
         """End the connection now."""

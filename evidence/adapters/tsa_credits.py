@@ -29,21 +29,29 @@ class CreditFile:
     """Counts the tokens that authorities gave, in a small file that outlives the process.
 
     Give `spent` to a `HttpTimestamper`. The file is read once and written after every few tokens, in a
-    thread, and at `close`; a crash forgets ``every - 1`` tokens at most. Several processes may count in one
-    file: each adds what it spent, under a lock. Nothing that goes wrong here holds up a stamp; it is logged.
+    thread, and at `close`; a busy server writes it once a second, since each time the disk is waited for. A
+    crash forgets ``every - 1`` tokens at most, or those of the last second. Several processes may count in
+    one file: each adds what it spent, under a lock. Nothing that goes wrong here holds up a stamp; it is
+    logged.
 
     Args:
         path: the file; it need not exist yet, its folder must.
         endpoints: the authorities, with the credits bought.
         every: after how many tokens the file is written.
+        apart: seconds between two times at least.
     """
 
-    def __init__(self, path: Path, endpoints: Sequence[str | TsaEndpoint], *, every: int = 20) -> None:
+    def __init__(
+        self, path: Path, endpoints: Sequence[str | TsaEndpoint], *, every: int = 20, apart: float = 1.0
+    ) -> None:
         self._path = path
         self._every = every
+        self._apart = apart
         self._due = every
         self._counter = Counter(_bought(endpoints), _read_counts(path))
         self._writing: asyncio.Future[dict[str, Spending]] | None = None
+        self._planned: asyncio.TimerHandle | None = None
+        self._earliest = 0.0  # in the loop's time
         for line in self._counter.report():
             _tell(line)
 
@@ -56,8 +64,12 @@ class CreditFile:
         line = self._counter.spend(endpoint, at)
         if line is not None:
             _tell(line)
-        if self._counter.pending_tokens >= self._due and self._writing is None:
-            self._start_writing()
+        if self._writing is None and self._planned is None and self._counter.pending_tokens >= self._due:
+            loop = asyncio.get_running_loop()
+            if loop.time() >= self._earliest:
+                self._start_writing()
+            else:
+                self._planned = loop.call_at(self._earliest, self._start_writing)
 
     async def close(self) -> None:
         """Write down what is not yet written."""
@@ -69,9 +81,13 @@ class CreditFile:
                 await asyncio.wait((self._writing,))
 
     def _start_writing(self) -> None:
+        if self._planned is not None:
+            self._planned.cancel()
+            self._planned = None
         pending = self._counter.pending
         self._due = self._counter.pending_tokens + self._every  # if it fails: not again at the next token
         loop = asyncio.get_running_loop()
+        self._earliest = loop.time() + self._apart
         self._writing = loop.run_in_executor(None, _add_to_file, self._path, pending)
         self._writing.add_done_callback(partial(self._written, pending))
 

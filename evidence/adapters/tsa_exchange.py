@@ -8,6 +8,7 @@ Answers are short and refused by their head where that suffices: another status 
 same at a fraction of the cost where authorities are reached directly.
 """
 
+import asyncio
 import errno
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -41,8 +42,10 @@ class ExchangeError(Exception):
 class Exchange(Protocol):
     """Carries requests to authorities."""
 
-    async def post(self, url: URL, body: bytes, credentials: Mapping[str, str]) -> bytes:
-        """Post a request and return the answer; whoever calls limits the time.
+    async def post(
+        self, url: URL, body: bytes, credentials: Mapping[str, str], *, seconds: float | None = None
+    ) -> bytes:
+        """Post a request and return the answer.
 
         A server may close a kept connection in the moment we use it. Asking again then is right: at worst
         a token is paid for that nobody sees.
@@ -51,8 +54,10 @@ class Exchange(Protocol):
             url: the authority's address, http or https.
             body: the request, DER.
             credentials: headers that say who asks, beside `REQUEST_HEADERS`.
+            seconds: for the whole of it, connecting and asking again included; None: whoever calls limits it.
 
         Raises:
+            TimeoutError: it took longer.
             TimestampRefusedError: what came is no answer of a time-stamping authority.
             ExchangeError: nothing usable came.
             OSError: likewise.
@@ -66,16 +71,19 @@ class SessionExchange:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def post(self, url: URL, body: bytes, credentials: Mapping[str, str]) -> bytes:
+    async def post(
+        self, url: URL, body: bytes, credentials: Mapping[str, str], *, seconds: float | None = None
+    ) -> bytes:
         """Post a request and return the answer; see `Exchange.post`."""
         headers = {**REQUEST_HEADERS, **credentials}
         try:
-            try:
+            async with asyncio.timeout(seconds):
+                try:
+                    return await self._post_once(url, body, headers)
+                except (aiohttp.ClientError, OSError) as error:
+                    if not _was_cut(error):
+                        raise
                 return await self._post_once(url, body, headers)
-            except (aiohttp.ClientError, OSError) as error:
-                if not _was_cut(error):
-                    raise
-            return await self._post_once(url, body, headers)
         except aiohttp.ClientError as error:
             raise ExchangeError(f"{type(error).__name__} {error}") from error
 

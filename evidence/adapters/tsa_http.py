@@ -6,11 +6,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import aiohttp
 import structlog
@@ -19,6 +18,7 @@ from yarl import URL
 from evidence.adapters.tsa_exchange import Exchange, ExchangeError, SessionExchange
 from evidence.adapters.tsa_identity import SALT_OCTETS, TsaEndpoint, refusal_text, shown
 from evidence.ports import TimestampUnavailableError
+from evidence.stamps.known_answers import GoodToken, KnownAnswers
 from evidence.stamps.timestamps import (
     TimestampRefusedError,
     Token,
@@ -27,8 +27,8 @@ from evidence.stamps.timestamps import (
     parse_response,
     verify_token,
 )
-from evidence.x509.certificates import CertificateError, CertificateFacts, certificate_facts
-from evidence.x509.chain import Chain, ChainFailure, TrustStore, build_chain
+from evidence.x509.certificates import CertificateFacts
+from evidence.x509.chain import Chain, TrustStore
 from evidence.x509.revocation import RevocationAnswer, RevocationStatus
 
 _NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
@@ -48,10 +48,20 @@ class _Authority:
     endpoint: TsaEndpoint
     url: URL
     policy: str | None
+    known: KnownAnswers
 
     @property
     def name(self) -> str:
         return self.endpoint.url
+
+
+class _Asked(NamedTuple):  # a tuple: frozen dataclasses are slow to make
+    """What an authority was asked, and when."""
+
+    digest: bytes
+    hash_name: str
+    nonce: int
+    at: datetime
 
 
 class RevocationStatusOf(Protocol):
@@ -127,7 +137,9 @@ class HttpTimestamper:
         revocation_for: timedelta = timedelta(minutes=5),
     ) -> None:
         given = [TsaEndpoint(one) if isinstance(one, str) else one for one in endpoints]
-        self._authorities = tuple(_Authority(one, URL(one.url), one.policy or policy) for one in given)
+        self._authorities = tuple(
+            _Authority(one, URL(one.url), one.policy or policy, KnownAnswers(trust)) for one in given
+        )
         self._exchange = SessionExchange(session) if exchange is None else exchange
         self._clock = clock
         self._trust = trust
@@ -181,30 +193,45 @@ class HttpTimestamper:
         return sorted(self._authorities, key=lambda authority: authority.name in failed)
 
     async def _ask(self, authority: _Authority, digest: bytes, hash_name: str) -> bytes:
-        nonce = self._nonces() & _64_BITS
-        body = build_request(digest, nonce, policy=authority.policy, hash_name=hash_name)
-        before = self._clock()
+        asked = _Asked(digest, hash_name, self._nonces() & _64_BITS, self._clock())
+        body = build_request(digest, asked.nonce, policy=authority.policy, hash_name=hash_name)
         credentials = self._credentials(authority.endpoint, digest)
-        async with asyncio.timeout(self._timeout):
-            answer = await self._exchange.post(authority.url, body, credentials)
-        token = self._read(authority, answer, digest, nonce, hash_name)
-        now, gen_time = self._clock(), token.info.gen_time
-        if not before - self._max_skew <= gen_time <= now + self._max_skew:
-            raise TimestampRefusedError(f"genTime {gen_time.isoformat()} is far from our clock")
-        at = max(now, gen_time)
+        answer = await self._exchange.post(authority.url, body, credentials, seconds=self._timeout)
+        now = self._clock()
+        good = authority.known.token(answer, digest=digest, hash_name=hash_name, nonce=asked.nonce, at=now)
+        if good is None:
+            good = self._verified(authority, answer, asked, now)
+        else:
+            self._count(authority, now)
+            self._check_time(good.gen_time, asked.at, now)
+        if self._revocation is not None:
+            await self._check_revocation(self._revocation, good.chain, now)
+        return good.der
+
+    def _verified(self, authority: _Authority, answer: bytes, asked: _Asked, now: datetime) -> GoodToken:
+        """Return the token of an answer, verified in full; one like it will be known.
+
+        Raises:
+            TimestampRefusedError: it is not good.
+        """
+        token = self._read(authority, answer, asked, now)
+        self._check_time(token.info.gen_time, asked.at, now)
         verified = verify_token(
             token,
-            imprint=lambda name: digest if name == hash_name else b"",
+            imprint=lambda name: asked.digest if name == asked.hash_name else b"",
             trust=self._trust,
-            at=at,
+            at=max(now, token.info.gen_time),
             candidates=self._intermediates,
         )
-        if not verified.passed or verified.certificate is None:
+        if not verified.passed or verified.chain is None:
             step = verified.report.failing_step
             raise TimestampRefusedError(f"{step.name}: {step.detail}" if step else "not verified")
-        if self._revocation is not None:
-            await self._check_revocation(self._revocation, verified.certificate, token, now)
-        return token.der
+        authority.known.learn(answer, verified)
+        return GoodToken(token.der, token.info.gen_time, verified.chain)
+
+    def _check_time(self, gen_time: datetime, before: datetime, now: datetime) -> None:
+        if not before - self._max_skew <= gen_time <= now + self._max_skew:
+            raise TimestampRefusedError(f"genTime {gen_time.isoformat()} is far from our clock")
 
     def _credentials(self, endpoint: TsaEndpoint, digest: bytes) -> Mapping[str, str]:
         if endpoint.user is None:
@@ -212,50 +239,46 @@ class HttpTimestamper:
         bits = (self._nonces() & _64_BITS) << 64 | self._nonces() & _64_BITS
         return endpoint.headers(digest, bits.to_bytes(SALT_OCTETS, "big"))
 
-    def _read(self, authority: _Authority, answer: bytes, digest: bytes, nonce: int, hash_name: str) -> Token:
+    def _read(self, authority: _Authority, answer: bytes, asked: _Asked, now: datetime) -> Token:
         """Return the token of an answer, and count it: a bad one costs as much as a good one."""
         try:
             token = check_response(
-                answer, digest=digest, nonce=nonce, policy=authority.policy, hash_name=hash_name
-            )
+                answer, digest=asked.digest, nonce=asked.nonce, policy=authority.policy,
+                hash_name=asked.hash_name,
+            )  # fmt: skip
         except TimestampRefusedError as error:
             if (words := refusal_text(answer)) is not None:
                 told = "" if words in str(error) else f" (it says: {words})"
                 raise TimestampRefusedError(f"{error}{told}") from error
             if _is_granted(answer):
-                self._count(authority)
+                self._count(authority, now)
             raise
-        self._count(authority)
+        self._count(authority, now)
         return token
 
-    def _count(self, authority: _Authority) -> None:
+    def _count(self, authority: _Authority, now: datetime) -> None:
         if self._spent is None:
             return
         try:
-            self._spent(authority.name, self._clock())
+            self._spent(authority.name, now)
         except Exception:  # noqa: BLE001 - a count is an aid: whatever breaks in it, the stamp is good
             _log.warning("stamp.count_failed", url=authority.name, exc_info=True)
 
     # ------------------------------------------------------------------ revocation
 
-    async def _check_revocation(
-        self, check: RevocationCheck, certificate: CertificateFacts, token: Token, now: datetime
-    ) -> None:
+    async def _check_revocation(self, check: RevocationCheck, chain: Chain, now: datetime) -> None:
         """Refuse a revoked authority; what was said about one certificate counts for a while.
 
         Raises:
             TimestampRefusedError: it is revoked.
         """
-        known = self._asked_about.get(certificate.sha256)
+        certificate = chain.leaf.sha256
+        known = self._asked_about.get(certificate)
         if known is None or not timedelta(0) <= now - known[0] < self._revocation_for:
-            offered = _readable((*token.signed.certificates, *self._intermediates))
-            chain = build_chain(certificate, offered, self._trust, token.info.gen_time)
-            if isinstance(chain, ChainFailure):
-                raise TimestampRefusedError(f"chain: {chain.detail}")
             known = (now, await _word_on(chain, check))
             if len(self._asked_about) >= _CERTIFICATES_KEPT:
                 self._asked_about.clear()
-            self._asked_about[certificate.sha256] = known
+            self._asked_about[certificate] = known
         if known[1] is not None:
             raise TimestampRefusedError(f"its certificate: {shown(known[1])}")
 
@@ -268,15 +291,6 @@ async def _word_on(chain: Chain, check: RevocationCheck) -> str | None:
     except TimeoutError:
         _log.warning("stamp.revocation_silent", tsa=chain.leaf.subject_text)
         return None
-
-
-def _readable(certificates: Sequence[bytes]) -> list[CertificateFacts]:
-    """Return the certificates that can be read; others cannot help a chain."""
-    found = []
-    for der in certificates:
-        with suppress(CertificateError):
-            found.append(certificate_facts(der))
-    return found
 
 
 def _is_granted(answer: bytes) -> bool:

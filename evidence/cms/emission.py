@@ -7,6 +7,7 @@ Two-phase: `CmsSigner.to_be_signed` gives the digest of the signed attributes, a
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -68,7 +69,9 @@ class CmsSigner:
         pss: for RSA keys, name RSA-PSS (SHA-256, salt 32) instead of PKCS #1 v1.5.
     """
 
-    __slots__ = ("_certificates", "_ess", "_head", "_oid", "_signature", "_signer_head", "_type")
+    __slots__ = (
+        "_certificates", "_detached", "_ess", "_head", "_oid", "_signature", "_signer_head", "_type",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -91,6 +94,7 @@ class CmsSigner:
         certificate_id = seq(octets(facts.sha256), issuer_serial)  # hashAlgorithm: DEFAULT sha256
         self._ess = _attribute(SIGNING_CERTIFICATE_V2, seq(seq(certificate_id)))
         self._oid = oid(content_type)
+        self._detached = seq(self._oid)
         self._type = _attribute(CONTENT_TYPE, self._oid)
         self._certificates = tlv(0xA0, *sorted({bytes(certificate), *map(bytes, chain)}))
         # spec: RFC5652#5.1 - version 3 where the content type is not id-data
@@ -107,7 +111,7 @@ class CmsSigner:
             raise ValueError("content digest must be SHA-256")
         parts = [self._type, _DIGEST_PREFIX + content_digest, self._ess]
         if at is not None:
-            parts.append(seq(_TIME_OID, tlv(SET, utctime(at))))
+            parts.append(_signing_time(at))
         parts.sort()
         attributes = b"".join(parts)
         return CmsDraft(sha256(tlv(SET, attributes)).digest(), attributes)
@@ -139,11 +143,14 @@ class CmsSigner:
             tlv(OCTET_STRING, signature),
             stamp,
         )
-        embedded = b"" if content is None else explicit(0, octets(content))
-        signed_data = tlv(
-            SEQUENCE, self._head, tlv(SEQUENCE, self._oid, embedded), self._certificates, tlv(SET, signer)
-        )
+        holder = self._detached if content is None else seq(self._oid, explicit(0, octets(content)))
+        signed_data = tlv(SEQUENCE, self._head, holder, self._certificates, tlv(SET, signer))
         return tlv(SEQUENCE, _SIGNED_DATA_OID, tlv(0xA0, signed_data))
+
+
+@lru_cache(maxsize=64)  # a pure memo: what is signed together claims the same time
+def _signing_time(at: datetime) -> bytes:
+    return seq(_TIME_OID, tlv(SET, utctime(at)))
 
 
 def _attribute(kind: str, *values: bytes) -> bytes:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
@@ -28,6 +28,8 @@ RECORD_MAX: Final = 1 << 20
 ITEMS_MAX: Final = 10_000
 """Entries of one list, `evidence.forms.rem_xml.RECIPIENTS_MAX`."""
 INTEGER_MAX: Final = 1 << 31
+_REMEMBERED: Final = 16
+"""What holds nothing but texts is the same again and again: a provider stands in all its evidence."""
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _TIME: Final = re.compile(
@@ -307,6 +309,8 @@ def _object(kind: type) -> _Codec:
             found[place] = encode_field(found[place])
         return found
 
+    remembered = None if readers else lru_cache(maxsize=_REMEMBERED)(kind)
+
     def decode_object(value: object) -> Any:
         if type(value) is not list or len(value) != len(names):
             raise RecordWireError(f"no {kind.__name__}")
@@ -319,7 +323,7 @@ def _object(kind: type) -> _Codec:
                 value[place] = decode_field(value[place])
         except RecordWireError as error:
             raise RecordWireError(f"{names[place]}: {error}") from None
-        return kind(*value)
+        return kind(*value) if remembered is None else remembered(*value)
 
     inside = ",".join(f"{name}:{codec.name}" for name, codec in zip(names, codecs, strict=True))
     return _Codec(f"{kind.__name__}({inside})", encode_object, decode_object)

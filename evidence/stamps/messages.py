@@ -90,6 +90,13 @@ _TST_OPTIONS: Final = MappingProxyType({SEQUENCE: 0, BOOLEAN: 1, INTEGER: 2, 0xA
 """What may follow in a TSTInfo, in its order: accuracy, ordering, nonce, tsa, extensions."""
 _VERSION_1: Final = integer(1)
 _CERT_REQ: Final = boolean(True)  # noqa: FBT003 - the value itself is what is encoded
+_REQUEST_HEADS: Final = MappingProxyType(
+    {
+        name: _VERSION_1 + seq(identifier, octets(bytes(_SIZES[name])))[: -_SIZES[name]]
+        for name, identifier in _IDENTIFIERS.items()
+    }
+)
+"""A request up to the digest."""
 _GRANTED_STATUS: Final = seq(integer(0))
 _ACCURACY: Final = seq(integer(1))  # one second: genTime carries whole seconds
 
@@ -134,11 +141,10 @@ def build_request(
     Raises:
         ValueError: no such hash, or a digest of another length.
     """
-    identifier = _IDENTIFIERS.get(hash_name)
-    if identifier is None or len(digest) != _SIZES[hash_name]:
+    if len(digest) != _SIZES.get(hash_name):
         raise ValueError(f"imprint must be {hash_name.replace('sha', 'SHA-')}")
     wanted = oid(policy) if policy is not None else b""
-    return seq(_VERSION_1, seq(identifier, octets(digest)), wanted, integer(nonce), _CERT_REQ)
+    return seq(_REQUEST_HEADS[hash_name], digest, wanted, integer(nonce), _CERT_REQ)
 
 
 def read_request(der: bytes) -> TimestampRequest:

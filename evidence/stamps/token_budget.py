@@ -9,10 +9,10 @@ says yes stamps, whatever our count says; one that says no is passed over for th
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 LOW_PERCENT: Final = 20
 CRITICAL_PERCENT: Final = 5
@@ -45,8 +45,7 @@ class CreditFileError(ValueError):
     """The kept counts cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spending:
+class Spending(NamedTuple):  # a tuple: one is made for every token
     """Tokens spent at one authority. Times are aware UTC, None where nothing was spent yet."""
 
     used: int = 0
@@ -55,11 +54,12 @@ class Spending:
 
     def plus(self, other: "Spending") -> "Spending":
         """Return both together."""
-        firsts = [at for at in (self.first, other.first) if at is not None]
-        lasts = [at for at in (self.last, other.last) if at is not None]
-        return Spending(
-            self.used + other.used, min(firsts) if firsts else None, max(lasts) if lasts else None
-        )
+        first, last = self.first or other.first, self.last or other.last
+        if other.first is not None and first is not None and other.first < first:
+            first = other.first
+        if other.last is not None and last is not None and other.last > last:
+            last = other.last
+        return Spending(self.used + other.used, first, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Counter:
         for endpoint, done in written.items():
             left = self._pending[endpoint]
             if left.used > done.used:
-                self._pending[endpoint] = replace(left, used=left.used - done.used)
+                self._pending[endpoint] = left._replace(used=left.used - done.used)
             else:
                 del self._pending[endpoint]
 

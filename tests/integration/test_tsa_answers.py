@@ -248,3 +248,39 @@ async def test_the_authoritys_time_is_compared_with_the_time_it_had(tsa, reach, 
     assert await stamper.stamp(DIGEST)
     tsa.now = NOW + timedelta(seconds=offset)
     assert "far from our clock" in await refused(client(reach, tsa.url, max_skew=timedelta(seconds=5)))
+
+
+async def test_of_an_authority_that_is_known_every_octet_is_still_looked_at(tsa, reach):
+    """What is remembered of good answers saves no check: after many good ones a spoilt one is refused."""
+    stamper, answers, place = client(reach, tsa.url, avoid_for=timedelta(0)), [], [0]
+
+    async def remembered(tsa, _request, body):
+        answers.append(tsa.answer(body))
+        return web.Response(body=answers[-1], content_type=REPLY)
+
+    async def spoilt(tsa, _request, body):
+        answer = bytearray(tsa.answer(body))
+        answer[place[0]] ^= 1
+        return web.Response(body=bytes(answer), content_type=REPLY)
+
+    async def repeated(_tsa, _request, _body):
+        return web.Response(body=answers[-1], content_type=REPLY)
+
+    tsa.spoil = remembered
+    assert all([proves(await stamper.stamp(DIGEST)) for _ in range(40)])
+    tsa.spoil = spoilt
+    for place[0] in range(0, min(map(len, answers)), 7):
+        await refused(stamper)
+    tsa.spoil = repeated
+    assert "the nonce is not the request's" in await refused(stamper)
+
+
+async def test_a_token_of_an_authority_that_is_known_counts_as_spent_and_must_be_of_now(tsa, reach):
+    spent = []
+    stamper = client(reach, tsa.url, avoid_for=timedelta(0), spent=lambda *one: spent.append(one))
+    for _ in range(40):
+        assert proves(await stamper.stamp(DIGEST))
+    tsa.now = NOW - timedelta(seconds=61)
+    for _ in range(40):
+        assert "far from our clock" in await refused(stamper)
+    assert spent == [(tsa.url, NOW)] * 80

@@ -69,7 +69,7 @@ async def test_tokens_are_counted_across_restarts_and_processes(tsa, session, tm
 
 async def test_the_file_is_written_every_so_many_tokens(tmp_path):
     path = tmp_path / "tsa-credits.json"
-    counter = CreditFile(path, ["http://tsa.example/"], every=5)
+    counter = CreditFile(path, ["http://tsa.example/"], every=5, apart=0)
     for _ in range(4):
         counter.spent("http://tsa.example/", NOW)
     assert counter._writing is None
@@ -84,6 +84,32 @@ async def test_the_file_is_written_every_so_many_tokens(tmp_path):
     counter.spent("http://tsa.example/", NOW)
     await counter.close()
     assert json.loads(path.read_text())["spent"]["http://tsa.example/"]["used"] == 11
+
+
+async def test_between_two_times_that_the_file_is_written_some_time_passes(tmp_path):
+    path = tmp_path / "tsa-credits.json"
+    counter = CreditFile(path, ["http://tsa.example/"], every=2, apart=0.02)
+    for _ in range(2):
+        counter.spent("http://tsa.example/", NOW)
+    await counter._writing
+    for _ in range(9):
+        counter.spent("http://tsa.example/", NOW)
+    assert counter._writing is None  # not yet, but no further token is needed for it
+    while read_credits(path, ["http://tsa.example/"])[0].used < 11:
+        await asyncio.sleep(0.001)
+    await counter.close()
+
+
+async def test_what_waits_to_be_written_is_written_in_the_end(tmp_path):
+    path = tmp_path / "tsa-credits.json"
+    counter = CreditFile(path, ["http://tsa.example/"], every=1, apart=3600)
+    for _ in range(3):
+        counter.spent("http://tsa.example/", NOW)
+        if counter._writing is not None:
+            await counter._writing
+    assert read_credits(path, ["http://tsa.example/"])[0].used == 1
+    await counter.close()
+    assert read_credits(path, ["http://tsa.example/"])[0].used == 3
 
 
 async def test_what_is_spent_while_the_file_is_written_is_written_once(tmp_path):
