@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256, sha512
+from types import MappingProxyType
 from typing import Any, Final
 
 from evidence.bundle.zip_store import MEMBERS_MAX, TOTAL_MAX, ArchiveError, join_archive
@@ -45,7 +46,10 @@ FILES_MAX: Final = MEMBERS_MAX - 2
 CONTENT_MAX: Final = 256 << 20
 """Octets of all files of one object together: it is held in memory."""
 assert CONTENT_MAX < TOTAL_MAX
-_json: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_json: Final = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False
+).encode
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -173,12 +177,13 @@ def plan_evidence(contents: EvidenceContents, *, sealed_at: datetime) -> Archive
     entries = [one.entry for one in contents.evidences]
     _check_numbers([entry.number for entry in entries])
     files: dict[str, bytes] = {}
+    digests: dict[str, str] = {}
     listed: list[str] = []
     for one in contents.evidences:
-        stem = f"{one.entry.number:0{DIGITS}d}"
-        if sha256(one.xml).digest() != one.entry.evidence_sha256:
+        stem, name, digest = f"{one.entry.number:0{DIGITS}d}", one.file, sha256(one.xml)
+        if digest.digest() != one.entry.evidence_sha256:
             raise ArchiveObjectError(f"evidence {one.entry.evidence_id} is not what the ledger says")
-        files[one.file] = one.xml
+        files[name], digests[name] = one.xml, digest.hexdigest()
         if one.ers is not None:
             files[f"{EVIDENCE_FOLDER}{stem}.ers"] = one.ers
         if one.proof is not None:
@@ -197,7 +202,7 @@ def plan_evidence(contents: EvidenceContents, *, sealed_at: datetime) -> Archive
     }
     span = (entries[0].number, entries[-1].number)
     members = {"evidence": _array(listed), **{name: _json(value) for name, value in body.items()}}
-    return _plan(ObjectKind.EVIDENCE, contents.provider, span, members, files, sealed_at)
+    return _plan(ObjectKind.EVIDENCE, contents.provider, span, members, files, sealed_at, digests)
 
 
 def plan_process(provider: str, records: Sequence[tuple[int, bytes]], *, sealed_at: datetime) -> ArchivePlan:
@@ -242,17 +247,17 @@ def plan_object(
 
 def _plan(
     kind: ObjectKind, provider: str, span: tuple[int, int], members: Mapping[str, str],
-    files: Mapping[str, bytes], sealed_at: datetime,
+    files: Mapping[str, bytes], sealed_at: datetime, digests: Mapping[str, str] = _NOTHING,
 ) -> ArchivePlan:  # fmt: skip
     if len(files) > FILES_MAX or sum(map(len, files.values())) > CONTENT_MAX:
         raise ArchiveObjectError("too much for one object")
     ordered = {name: files[name] for name in sorted(files)}
-    return ArchivePlan(make_head(kind, provider, span, members, ordered, sealed_at), ordered)
+    return ArchivePlan(make_head(kind, provider, span, members, ordered, sealed_at, digests), ordered)
 
 
 def make_head(
     kind: ObjectKind, provider: str, span: tuple[int, int], members: Mapping[str, str],
-    files: Mapping[str, bytes], sealed_at: datetime,
+    files: Mapping[str, bytes], sealed_at: datetime, digests: Mapping[str, str] = _NOTHING,
 ) -> bytes:  # fmt: skip
     """Return ``arsiv.json``: canonical JSON (keys in order, no spaces), times in microseconds since 1970.
 
@@ -265,6 +270,7 @@ def make_head(
         members: further members, as canonical JSON.
         files: by name, in the order of the names.
         sealed_at: when, UTC.
+        digests: SHA-256 of files whose content was hashed just now, hexadecimal, by name.
     """
     own = {
         "format": FORMAT,
@@ -277,13 +283,13 @@ def make_head(
     head = {
         **members,
         **{name: _json(value) for name, value in own.items()},
-        "files": _array([_file_json(name, content) for name, content in files.items()]),
+        "files": _array([_file_json(name, content, digests) for name, content in files.items()]),
     }
     return "".join(("{", ",".join([f"{_json(name)}:{head[name]}" for name in sorted(head)]), "}")).encode()
 
 
-def _file_json(name: str, content: bytes) -> str:
-    short, long = sha256(content).hexdigest(), sha512(content).hexdigest()
+def _file_json(name: str, content: bytes, digests: Mapping[str, str]) -> str:
+    short, long = digests.get(name) or sha256(content).hexdigest(), sha512(content).hexdigest()
     return f'{{"name":{_json(name)},"sha256":"{short}","sha512":"{long}","size":{len(content)}}}'
 
 

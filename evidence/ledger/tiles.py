@@ -169,12 +169,12 @@ class TileSource:
             read: gets a tile; its errors go through.
             size: of the tree the tiles belong to, which says how wide each must be. Smaller trees can be
                 asked about too.
-            keep: how many tiles to remember, of 8 KiB each at most.
+            keep: how many tiles to remember, of 16 KiB each at most, with the hashes above.
         """
         self._read = read
         self._size = size
         self._keep = keep
-        self._tiles: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._tiles: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()  # its hashes, and above them
 
     def hashes(self, level: int, start: int, count: int) -> Sequence[bytes]:
         """Return hashes of complete subtrees; see `evidence.ledger.merkle.NodeSource`."""
@@ -184,15 +184,18 @@ class TileSource:
         return [self._node(tile_level, height, number) for number in range(start, start + count)]
 
     def _node(self, tile_level: int, height: int, number: int) -> bytes:
-        tile, first = divmod(number << height, WIDTH)
-        data = self._tile(tile_level, tile)[first * HASH_SIZE : (first + (1 << height)) * HASH_SIZE]
-        return _subtree_root(data)
+        tile, spot = divmod(number, WIDTH >> height)
+        rows = self._tile(tile_level, tile)
+        while len(rows) <= height:
+            rows.append(_row_above(rows[-1]))
+        return rows[height][spot * HASH_SIZE : (spot + 1) * HASH_SIZE]
 
-    def _tile(self, level: int, number: int) -> bytes:
+    def _tile(self, level: int, number: int) -> list[bytes]:
+        """Return a tile's rows: its hashes; those of each height above them, once they were asked for."""
         key = level, number
         found = self._tiles.get(key)
         if found is None:
-            found = read_hashes(self._read, level, number, width_at(level, number, self._size))
+            found = [read_hashes(self._read, level, number, width_at(level, number, self._size))]
             self._tiles[key] = found
             if len(self._tiles) > self._keep:
                 self._tiles.popitem(last=False)
@@ -290,6 +293,12 @@ class _Edge:
         data = self._edges[tile_level]
         spots = [(first + at * width) * HASH_SIZE for at in range(count)]
         return [_subtree_root(data[spot : spot + width * HASH_SIZE]) for spot in spots]
+
+
+def _row_above(row: bytes) -> bytes:
+    """Return the hashes of neighbouring pairs of hashes; a last one without neighbour has none."""
+    pairs = range(0, len(row) - HASH_SIZE, 2 * HASH_SIZE)
+    return b"".join([sha256(NODE_PREFIX + row[at : at + 2 * HASH_SIZE]).digest() for at in pairs])
 
 
 def _subtree_root(data: bytes) -> bytes:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from evidence.asn1.der import DerError
+from evidence.asn1.der import SEQUENCE, DerError, children, inside, parse
 from evidence.bundle.archive_object import material_name
 from evidence.stamps.ers import ErsError, split_record
-from evidence.stamps.messages import read_token
+from evidence.stamps.messages import MAX_TOKEN, read_token
 from evidence.x509.certificates import (
     EKU_TIME_STAMPING,
     CertificateError,
@@ -30,10 +30,14 @@ from kephs.ports import Revocation
 
 _CERTIFICATE: Final = re.compile(rb"X509Certificate>([A-Za-z0-9+/=\s]{1,40000})</")
 _TOKEN: Final = re.compile(rb"EncapsulatedTimeStamp[^>]{0,200}>([A-Za-z0-9+/=\s]{1,200000})</")
+_CERTIFICATE_MARK: Final = b"X509Certificate>"
+_STAMP_MARK: Final = b"EncapsulatedTimeStamp"
+_CERTIFICATES: Final = 0xA0  # tag of SignedData's field (spec: RFC5652#5.1)
+_KNOWN_MOST: Final = 256
+"""Stretches of XML, and of tokens, that are known again: there is one for each who seals or stamps."""
 _BEFORE_LISTS: Final = b',"certificates":['
-_LISTS_AND_RECORD: Final = re.compile(
-    rb'(,"certificates":\[[^\]]*\],"ocsp":\[[^\]]*\],"crls":\[[^\]]*\])((?:,"record":"[A-Za-z0-9+/=]*")?\})'
-)
+_BEFORE_RECORD: Final = b',"record":"'
+_QUOTES: Final = 4  # in `_BEFORE_RECORD` and behind the record
 _HELD_MOST: Final = 8 << 20  # octets of lists that are known again
 _LISTS: Final = (("certificates", "cer"), ("ocsp", "ocsp"), ("crls", "crl"))
 
@@ -125,46 +129,84 @@ class CertificateFinder:
     """Takes the certificates out of evidence; what repeats from one to the next is read once."""
 
     def __init__(self) -> None:
-        self._decoded: dict[bytes, bytes] = {}
-        self._tokens: dict[bytes, tuple[bytes, ...]] = {}
+        self._listed: dict[bytes, frozenset[bytes]] = {}  # by the stretch of XML that holds them
+        self._behind: dict[bytes, frozenset[bytes]] = {}  # by the field of a token that holds them
+        self._last: tuple[bytes, frozenset[bytes]] = (b"", frozenset())  # a batch's evidence shares its token
 
     def certificates_of(self, xml: bytes, ers: bytes | None) -> frozenset[bytes]:
         """Return the certificates (DER) in an evidence's KeyInfo and in its time stamps.
 
         Which of them count is for verifiers to say; here they only tell whose status to ask for.
         """
-        found = {self._text(text) for text in _CERTIFICATE.findall(xml)}
-        tokens = [self._text(text) for text in _TOKEN.findall(xml)]
+        found = self._in_xml(xml)
+        inner = xml.find(_STAMP_MARK)
+        for text in _TOKEN.findall(xml, inner) if inner >= 0 else ():
+            found |= self._in_token(_decoded(text))
         if ers is not None:
             with suppress(ErsError):
-                tokens.append(split_record(ers)[1])
-        for token in tokens:
-            found.update(self._inside(token))
-        return frozenset(found - {b""})
+                found |= self._in_token(split_record(ers)[1])
+        return found
 
-    def _text(self, text: bytes) -> bytes:
-        known = self._decoded.get(text)
+    def _in_xml(self, xml: bytes) -> frozenset[bytes]:
+        stretch = _from_first_to_last(xml)
+        known = self._listed.get(stretch)
         if known is None:
-            try:
-                known = b64decode(text)
-            except (Base64Error, ValueError):
-                known = b""
-            if len(self._decoded) > 4096:
-                self._decoded.clear()
-            self._decoded[text] = known
+            known = frozenset(map(_decoded, _CERTIFICATE.findall(stretch))) - {b""}
+            _remember(self._listed, stretch, known)
         return known
 
-    def _inside(self, token: bytes) -> tuple[bytes, ...]:
-        known = self._tokens.get(token)
-        if known is None:
-            try:
-                known = tuple(read_token(token).signed.certificates)
-            except DerError:
-                known = ()
-            if len(self._tokens) > 4096:
-                self._tokens.clear()
-            self._tokens[token] = known
+    def _in_token(self, token: bytes) -> frozenset[bytes]:
+        last, found = self._last
+        if token != last:
+            found = self._of_token(token)
+            self._last = (token, found)
+        return found
+
+    def _of_token(self, token: bytes) -> frozenset[bytes]:
+        """Return a token's certificates; a token is read whole where their field is a new one."""
+        try:
+            held = _certificates_field(token)
+            known = self._behind.get(held)
+            if known is None:
+                known = frozenset(read_token(token).signed.certificates)
+                _remember(self._behind, held, known)
+        except DerError:
+            return frozenset()
         return known
+
+
+def _from_first_to_last(xml: bytes) -> bytes:
+    """Return the stretch of XML outside of which `_CERTIFICATE` finds nothing."""
+    first = xml.find(_CERTIFICATE_MARK)
+    if first < 0:
+        return b""
+    end = xml.find(b"</", xml.rfind(_CERTIFICATE_MARK))
+    return xml[first : end + 2] if end >= 0 else xml[first:]
+
+
+def _certificates_field(token: bytes) -> bytes:
+    """Return the member of a token's SignedData that holds its certificates; empty where there is none.
+
+    Raises:
+        DerError: no SignedData.
+    """
+    holder = children(parse(token, max_size=MAX_TOKEN, tag=SEQUENCE), limit=2)[-1:]
+    members = children(inside(holder[0], SEQUENCE), limit=6) if holder else []
+    return members[3].whole if len(members) > 3 and members[3].tag == _CERTIFICATES else b""
+
+
+def _decoded(text: bytes) -> bytes:
+    """Return what base64 stands for; nothing where it is none."""
+    try:
+        return b64decode(text)
+    except (Base64Error, ValueError):
+        return b""
+
+
+def _remember(known: dict[bytes, frozenset[bytes]], key: bytes, found: frozenset[bytes]) -> None:
+    if len(known) >= _KNOWN_MOST:
+        known.clear()
+    known[key] = found
 
 
 class SlimMaterial:
@@ -184,13 +226,12 @@ class SlimMaterial:
         Args:
             stored: as `kephs.usecases.submission.material.encode_material` made it.
         """
-        at = stored.rfind(_BEFORE_LISTS)
-        found = _LISTS_AND_RECORD.fullmatch(stored, at) if at >= 0 else None
-        known = self._lists(found[1]) if found is not None and _lasting(stored[:at]) else None
-        if found is None or known is None:
+        parts = _parted(stored)
+        known = None if parts is None else self._lists(parts[1])
+        if parts is None or known is None:
             return _taken_apart(stored)
         files, lists = known
-        slim = b"".join((stored[:at], lists, found[2]))
+        slim = _joined(parts[0], lists, parts[2])
         name = material_name(slim, "json")
         return files | {name: slim}, name
 
@@ -201,19 +242,27 @@ class SlimMaterial:
                 self._parts.clear()
                 self._held = 0
             self._held += 2 * len(lists)
-            files, name = _taken_apart(b"{" + lists[1:] + b"}")
+            files, name = _taken_apart(lists)
             slim = files.pop(name)
-            self._parts[lists] = (files, b"," + slim[1:-1]) if files else None
+            self._parts[lists] = (files, slim) if files else None
         return self._parts[lists]
 
 
-def _lasting(report: bytes) -> bool:
-    """Say whether the JSON before the lists is a report alone and is written again as it was read."""
-    try:
-        plain = json.loads(report + b"}")
-    except ValueError:
-        return False
-    return plain.keys() == {"report"} and _json(plain) == report + b"}"
+def _parted(text: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """Cut material before and behind its lists, which become an object of their own; None for odd ones.
+
+    `_joined` makes the same octets of the parts again, whatever stands before the lists: nobody reads it.
+    """
+    at, end = text.rfind(_BEFORE_LISTS) + 1, text.rfind(b"]") + 1
+    after = text[end:]
+    usual = after == b"}" or (
+        after.startswith(_BEFORE_RECORD) and after.endswith(b'"}') and after.count(b'"') == _QUOTES
+    )
+    return (text[:at], b"{" + text[at:end] + b"}", after) if 0 < at < end and usual else None
+
+
+def _joined(before: bytes, lists: bytes, after: bytes) -> bytes:
+    return b"".join((before, lists[1:-1], after))
 
 
 def _taken_apart(stored: bytes) -> tuple[dict[str, bytes], str]:
@@ -241,6 +290,14 @@ def whole_material(slim: bytes, files: Mapping[str, bytes]) -> bytes:
     Raises:
         ValueError, KeyError, TypeError: a part is missing, or it never was taken apart.
     """
+    parts = _parted(slim)
+    if parts is None:
+        return _filled(slim, files)
+    return _joined(parts[0], _filled(parts[1], files), parts[2])
+
+
+def _filled(slim: bytes, files: Mapping[str, bytes]) -> bytes:
+    """Return JSON with the files in place of their names."""
     plain = json.loads(slim)
     for member, _ in _LISTS:
         if not all(str(name).startswith("dogrulama/") for name in plain[member]):

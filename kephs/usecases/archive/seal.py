@@ -47,7 +47,7 @@ PROCESS_OF: Final = 1_000
 RETENTION_MIN: Final = 20
 """Years (KEP-RT-01)."""
 _NAMES_TRIED: Final = 8
-_READ_AT_ONCE: Final = 16
+_READ_AT_ONCE: Final = 32
 """Evidence read in one go: a worker holds the interpreter meanwhile, and a busy server waits for it."""
 
 
