@@ -56,9 +56,9 @@ def archive_lane(
     def when(tx: Tx) -> datetime | None:
         return pace.after(due(tx))
 
-    def claim(tx: Tx, now: datetime, _limit: int, _until: datetime) -> Sequence[_Pace]:
+    def claim(tx: Tx, _now: datetime, _limit: int, _until: datetime) -> Sequence[_Pace]:
         at = when(tx)
-        return () if at is None or at > now else (pace,)
+        return () if at is None or at > clock.now() else (pace,)  # what is due at once is due when we ask
 
     async def run(_pace: _Pace) -> None:
         try:

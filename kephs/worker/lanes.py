@@ -51,7 +51,7 @@ def _delivery(node: str, deliver: Deliver) -> Lane:
     return Lane(
         "deliver", claim, lambda m: m.message_id, lambda m: m.attempts,
         deliver.deliver, postpone, lambda tx: tx.messages.next_due(),
-        at_once=_GROUPS, refill=1, work_all=deliver.deliver_all, group=_GROUP, gather=0.01,
+        at_once=_GROUPS, refill=1, work_all=deliver.deliver_all, group=_GROUP, gather=0.01, eager=True,
     )  # fmt: skip
 
 

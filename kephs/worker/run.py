@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -54,7 +54,8 @@ class Lane:
     time; more are claimed when ``refill`` places are free. ``renew`` prolongs a lease while the work goes on;
     without it ``lease`` must be longer than the work can take. On stopping, work gets ``patience`` seconds to
     end before it is cancelled (every work may be repeated). ``gather``: seconds that changes are let come
-    together before the next look, which costs a query.
+    together before the next look, which costs a query. ``eager``: a change most likely brought work of this
+    lane, which is claimed without a look.
 
     Where there is ``work_all``, up to ``group`` rows that were claimed together are done together by it, and
     ``at_once`` and ``refill`` count such groups: what falls due while they are busy makes up the next ones.
@@ -74,12 +75,18 @@ class Lane:
     renew: Callable[[Tx, Any, datetime], object] | None = None
     patience: float = 60.0
     gather: float = 0.002
+    eager: bool = False
     work_all: Callable[[Sequence[Any]], Awaitable[None]] | None = None
     group: int = 1
 
 
-_Claimed: TypeAlias = tuple[Sequence[Any], datetime | None]
-"""Rows claimed; where there are none, when the next one is due, as far as that is known."""
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """Rows that were claimed; unless ``more`` may be due now, when the next one is, if that is known."""
+
+    rows: Sequence[Any] = ()
+    more: bool = False
+    next_due: datetime | None = None
 
 
 class Worker:
@@ -112,7 +119,7 @@ class Worker:
         """Do one batch of each lane; return how much was found (tests and tools)."""
         found = 0
         for lane in self._lanes():
-            rows, _ = await self._claim(lane, lane.at_once * lane.group)
+            rows = (await self._claim(lane, lane.at_once * lane.group)).rows
             found += len(rows)
             async with asyncio.TaskGroup() as group:
                 for part in _parts(rows, lane.group):
@@ -131,18 +138,21 @@ class Worker:
     async def _run_lane(self, lane: Lane, stopping: asyncio.Event) -> None:
         waker = self._subscribe()
         under_way: set[asyncio.Task[None]] = set()
+        changed = False
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_wake_when(stopping, waker), name=f"{lane.name} waker")
                 while not stopping.is_set():
-                    rows, due = await self._safe_claim(lane, lane.at_once - len(under_way))
-                    for part in _parts(rows, lane.group):
+                    look = not (lane.eager and changed)
+                    claimed = await self._safe_claim(lane, lane.at_once - len(under_way), look=look)
+                    for part in _parts(claimed.rows, lane.group):
                         task = group.create_task(self._part(lane, part))
                         under_way.add(task)
                         task.add_done_callback(under_way.discard)
                         task.add_done_callback(lambda _done: waker.wake())
-                    if not rows or len(under_way) > lane.at_once - lane.refill:
-                        await self._pause(lane, waker, due)
+                    changed = False
+                    if not claimed.more or len(under_way) > lane.at_once - lane.refill:
+                        changed = await self._pause(lane, waker, claimed.next_due)
                 await _finish(under_way, lane.patience)
         finally:
             waker.close()
@@ -157,26 +167,36 @@ class Worker:
         if released:
             log.info("worker.released", blobs=released)
 
-    async def _safe_claim(self, lane: Lane, free: int) -> _Claimed:
+    async def _safe_claim(self, lane: Lane, free: int, *, look: bool) -> _Claimed:
         if free < lane.refill:
-            return (), None
+            return _Claimed()
         try:
-            return await self._claim(lane, free * lane.group)
+            return await self._claim(lane, free * lane.group, look=look)
         except Exception:  # a defect must not stop the work of everybody else
             log.exception("worker.claim_failed", lane=lane.name)
-            return (), None
+            return _Claimed()
 
-    async def _claim(self, lane: Lane, most: int) -> _Claimed:
-        """Claim what is due; else return when the next row is. Looking costs a snapshot, claiming a write."""
-        due = await self._next_due(lane)
+    async def _claim(self, lane: Lane, most: int, *, look: bool = True) -> _Claimed:
+        """Claim what is due; else say when the next row is. Looking costs a snapshot, claiming a write."""
+        if look:
+            due = await self._next_due(lane)
+            if due is None or due > self._clock.now():
+                return _Claimed(next_due=due)
         now = self._clock.now()  # after the look: what is due at this very moment is not passed over
-        if due is None or due > now:
-            return (), due
+
+        def claim(tx: Tx) -> _Claimed:
+            rows = lane.claim(tx, now, most, now + lane.lease)
+            if len(rows) >= most:
+                return _Claimed(rows, more=True)
+            due = lane.next_due(tx)
+            held = due is not None and due <= self._clock.now()  # by others: asking again at once is in vain
+            return _Claimed(rows, next_due=None if held else due)
+
         try:
-            return await self._store.write(lambda tx: lane.claim(tx, now, most, now + lane.lease)), None
+            return await self._store.write(claim)
         except StoreUnavailableError as error:
             log.warning("worker.store_unavailable", cause=str(error))
-            return (), None
+            return _Claimed()
 
     async def _part(self, lane: Lane, rows: Sequence[Any]) -> None:
         """Do some rows together; where that fails, each alone, so that one of them holds up no other."""
@@ -250,15 +270,20 @@ class Worker:
             except StoreUnavailableError as error:
                 log.warning("worker.lease_not_renewed", kind=lane.name, cause=str(error))
 
-    async def _pause(self, lane: Lane, waker: Waker, due: datetime | None) -> None:
-        """Wait for a change, or for the next work that falls due; where places are taken, for a free one."""
+    async def _pause(self, lane: Lane, waker: Waker, due: datetime | None) -> bool:
+        """Wait for a change, or for the next work that falls due; where places are taken, for a free one.
+
+        Returns:
+            whether something woke us.
+        """
         seconds = IDLE if due is None else min(IDLE, max(0.0, (due - self._clock.now()).total_seconds()))
         try:
             async with asyncio.timeout(seconds):
                 await waker.wait()
         except TimeoutError:
-            return
+            return False
         await asyncio.sleep(lane.gather)
+        return True
 
     async def _next_due(self, lane: Lane) -> datetime | None:
         try:

@@ -87,6 +87,22 @@ async def test_a_lane_that_fails_tries_again_later_and_later_and_then_at_once() 
     assert await archive.world.store.read(lane.next_due) == at
 
 
+async def test_work_that_is_always_due_now_is_claimed_although_the_clock_went_on_since_the_look() -> None:
+    archive = await archive_world()
+    clock = archive.world.clock
+
+    def due(_tx: Any) -> Any:
+        clock.at += timedelta(microseconds=1)
+        return clock.at
+
+    async def work() -> None:
+        return
+
+    lane = archive_lane(SEAL, clock, due, work, lambda _error: False)
+    looked = clock.now()
+    assert len(await archive.world.store.write(lambda tx: lane.claim(tx, looked, 1, looked))) == 1
+
+
 async def test_a_defect_in_the_archives_work_goes_up_to_the_worker() -> None:
     archive = await archive_world()
 

@@ -15,10 +15,16 @@ from kephs.worker.run import Lane, Worker, backoff
 from storage.memory.store import MemoryStore
 from tests.support.world import Clock
 
+START = Clock().now()
+LATER = timedelta(milliseconds=20)
+
 
 @dataclass
 class Rows:
-    """Work due of one lane, without a store: rows are claimed once and done by ``do``."""
+    """Work due of one lane, without a store: rows are claimed once and done by ``do``.
+
+    Those of ``later`` fall due `LATER`; while they are ``held`` another process is about to take them.
+    """
 
     name: str
     waiting: list[int]
@@ -31,6 +37,9 @@ class Rows:
     claim_error: Exception | None = None
     error: Exception | None = None
     stuck: frozenset[int] = frozenset()
+    later: list[int] = field(default_factory=list)
+    held: bool = False
+    claims: int = 0
     most: int = 0
     running: int = 0
 
@@ -40,15 +49,22 @@ class Rows:
             at_once=self.at_once, refill=self.refill, patience=self.patience, gather=0.0,
         )  # fmt: skip
 
-    def claim(self, _tx, _now, limit: int, _until) -> Sequence[int]:
+    def claim(self, _tx, now, limit: int, _until) -> Sequence[int]:
         if self.claim_error is not None:
             error, self.claim_error = self.claim_error, None
             raise error
+        self.claims += 1
+        if self.held:
+            return []
+        if now >= START + LATER:
+            self.waiting, self.later = self.waiting + self.later, []
         taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
         return taken
 
     def next_due(self, _tx):
-        return self.clock.now() if self.waiting else None
+        if self.waiting:
+            return self.clock.now()
+        return START + LATER if self.later else None
 
     async def work(self, row: int) -> None:
         self.running += 1
@@ -68,6 +84,19 @@ class Rows:
         self.postponed.append(row)
 
 
+class CountingStore(MemoryStore):
+    """Counts the looks that lanes take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+
+    async def read(self, work):
+        """Look, and count it."""
+        self.looks += 1
+        return await super().read(work)
+
+
 class Running:
     """A worker that runs until the test leaves its block."""
 
@@ -75,8 +104,9 @@ class Running:
         self.lanes = [one.lane() for one in rows]
         self.changes, self.stopping = LocalChanges(), asyncio.Event()
         self.tidied = 0
+        self.store = CountingStore()
         self.worker = Worker(
-            store=MemoryStore(), clock=clock,
+            store=self.store, clock=clock,
             subscribe=lambda: self.changes.subscribe(LocalChanges.EVERYTHING), lanes=lambda: self.lanes,
             take_over=lambda _tx, _now: None, tidy=self.tidy, tidy_every=timedelta(milliseconds=5),
         )  # fmt: skip
@@ -227,6 +257,42 @@ async def test_a_change_wakes_a_lane_that_had_nothing_to_do() -> None:
         rows.waiting.append(7)
         running.changes.publish(["somebody"])
         await until(lambda: rows.done == [7])
+
+
+async def test_a_change_is_claimed_without_a_look_where_it_most_likely_brought_work() -> None:
+    clock = Clock()
+    rows = Rows("a", [], clock)
+    async with Running(rows, clock=clock) as running:
+        running.lanes[0] = replace(rows.lane(), eager=True)
+        await until(lambda: running.tidied > 2)
+        before = running.store.looks
+        for number in range(5):
+            rows.waiting.append(number)
+            running.changes.publish(["somebody"])
+            await until(lambda n=number: rows.done == list(range(n + 1)))
+        assert running.store.looks == before
+    assert before == 1  # at the start, when nothing had changed
+
+
+async def test_work_that_falls_due_later_is_done_then_although_nothing_changes() -> None:
+    clock = Clock()
+    rows = Rows("a", [1], clock, at_once=2, later=[2])
+    async with Running(rows, clock=clock) as running:
+        running.lanes[0] = replace(rows.lane(), eager=True)
+        await until(lambda: rows.done == [1])
+        clock.at += LATER
+        await until(lambda: rows.done == [1, 2])
+
+
+async def test_due_work_that_another_process_holds_is_not_asked_for_again_and_again() -> None:
+    clock = Clock()
+    rows = Rows("a", [1, 2], clock, held=True)
+    async with Running(rows, clock=clock) as running:
+        await until(lambda: running.tidied > 5)
+        assert rows.claims == 1
+        rows.held = False
+        running.changes.publish(["somebody"])
+        await until(lambda: rows.done == [1, 2])
 
 
 def test_tries_are_spaced_by_doubling_up_to_five_minutes() -> None:
