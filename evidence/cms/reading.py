@@ -51,6 +51,10 @@ _OTHER_REVOCATION_VERSION: Final = 5
 _CACHEABLE: Final = 16 * 1024
 _DIGESTS_MAX: Final = 1024
 _IDENTIFIER_MAX: Final = 4096
+_BEGIN_MOST: Final = (
+    128  # a time stamp stands inside its token, and no two are alike: they are not remembered
+)
+_ALGORITHM_MOST: Final = 512
 _new: Final = tuple.__new__  # a third of what the constructor of a NamedTuple costs
 
 
@@ -144,11 +148,10 @@ def parse_signed_data(der: bytes, *, max_size: int = MAX_SIGNED_DATA) -> SignedD
     if to_oid(kind) != ID_SIGNED_DATA or holder.tag != 0xA0:
         raise DerError("not SignedData")
     members = _members(inside(holder, SEQUENCE), 4, 6)
-    version = to_int(members[0])
-    if members[1].length > _DIGESTS_MAX:
-        raise DerError("the set of digest algorithms is too long")
-    digests, listed_digests = _digests(members[1].whole)
-    content_type, span = _content(members[2])
+    first, behind = members[0].start, members[2].end
+    short = behind - first <= _BEGIN_MOST  # else the content is inside
+    begin = _known_begin(der[first:behind]) if short else _begin(members)
+    version, digests, listed_digests, content_type, inner = begin
     index, certificates, crls = 3, None, None
     if members[index].tag == 0xA0:
         certificates, index = members[index], index + 1
@@ -170,7 +173,9 @@ def parse_signed_data(der: bytes, *, max_size: int = MAX_SIGNED_DATA) -> SignedD
     return SignedData(
         der, version, digests,
         None in listed_digests,
-        content_type, span, listed,
+        content_type,
+        None if inner is None else (first + inner[0], first + inner[1]),
+        listed,
         tuple([node.whole for node in revoked if node.tag == SEQUENCE]),
         crls is not None,
         bool(others),
@@ -179,19 +184,77 @@ def parse_signed_data(der: bytes, *, max_size: int = MAX_SIGNED_DATA) -> SignedD
     )  # fmt: skip
 
 
+class _Begin(NamedTuple):
+    """The members of a SignedData before the certificates; ``content`` is counted from the first of them."""
+
+    version: int
+    digests: tuple[bytes, ...]
+    known_digests: frozenset[str | None]
+    content_type: str
+    content: tuple[int, int] | None
+
+
 @lru_cache(maxsize=64)  # pure memos: signatures name the same few over and over
-def _digests(der: bytes) -> tuple[tuple[bytes, ...], frozenset[str | None]]:
-    """Return the members of digestAlgorithms, and the names of those that are known."""
-    listed = children(parse(der, max_size=len(der)), limit=16, tag=SET)
-    return tuple([node.whole for node in listed]), frozenset(known(digest_algorithm, node) for node in listed)
+def _known_begin(octets: bytes) -> _Begin:
+    return _begin(_run(octets))
+
+
+def _begin(members: list[Node]) -> _Begin:
+    version = to_int(members[0])
+    if members[1].length > _DIGESTS_MAX:
+        raise DerError("the set of digest algorithms is too long")
+    listed = children(members[1], limit=16, tag=SET)
+    digests = tuple([node.whole for node in listed])
+    known_digests = frozenset([known(digest_algorithm, node) for node in listed])
+    kind, content = _content(members[2], members[0].start)
+    return _Begin(version, digests, known_digests, kind, content)
+
+
+def _run(octets: bytes) -> list[Node]:
+    """Return the values that stand one behind another."""
+    return children(Node(octets, SEQUENCE, 0, 0, len(octets)))
+
+
+class _Identity(NamedTuple):
+    """Version and signer identifier of a SignerInfo: issuer with serial, or key_id."""
+
+    version: int
+    issuer: bytes | None
+    serial: int | None
+    key_id: bytes | None
 
 
 @lru_cache(maxsize=2048)
-def _issuer_and_serial(der: bytes) -> tuple[bytes, int]:
-    parts = children(parse(der, max_size=len(der)), limit=2)
-    if len(parts) != 2 or parts[0].tag != SEQUENCE:
+def _known_identity(octets: bytes) -> _Identity:
+    version, identifier = _run(octets)
+    return _identity(version, identifier)
+
+
+def _identity(number: Node, identifier: Node) -> _Identity:
+    version, issuer, serial, key_id = to_int(number), None, None, None
+    if identifier.tag == SEQUENCE:
+        if identifier.length > _IDENTIFIER_MAX:
+            raise DerError("the signer identifier is too long")
+        parts = children(identifier, limit=2)
+        if len(parts) != 2 or parts[0].tag != SEQUENCE:
+            raise DerError("unknown signer identifier")
+        issuer, serial = parts[0].whole, to_int(parts[1], max_octets=64)
+    elif identifier.tag == 0x80:
+        key_id = identifier.content
+    else:
         raise DerError("unknown signer identifier")
-    return parts[0].whole, to_int(parts[1], max_octets=64)
+    if version != (1 if issuer is not None else 3):  # spec: RFC5652#5.3
+        raise DerError("SignerInfo version")
+    return _Identity(version, issuer, serial, key_id)
+
+
+@lru_cache(maxsize=256)
+def _known_algorithms(digest: bytes, signature: bytes) -> tuple[str | None, SignatureAlgorithm | None]:
+    return _algorithms(parse(digest, max_size=_ALGORITHM_MOST), parse(signature, max_size=_ALGORITHM_MOST))
+
+
+def _algorithms(digest: Node, signature: Node) -> tuple[str | None, SignatureAlgorithm | None]:
+    return known(digest_algorithm, digest), known(signature_algorithm, signature)
 
 
 def _members(node: Node, least: int, most: int) -> list[Node]:
@@ -273,7 +336,7 @@ def _name(node: Node) -> None:
             to_oid(parts[0])
 
 
-def _content(node: Node) -> tuple[str, tuple[int, int] | None]:
+def _content(node: Node, origin: int) -> tuple[str, tuple[int, int] | None]:
     members = _members(node, 1, 2)
     kind = to_oid(members[0])
     if len(members) == 1:
@@ -281,7 +344,7 @@ def _content(node: Node) -> tuple[str, tuple[int, int] | None]:
     if members[1].tag != 0xA0:
         raise DerError("unexpected member of the encapsulated content")
     content = inside(members[1], OCTET_STRING)
-    return kind, (content.body, content.end)
+    return kind, (content.body - origin, content.end - origin)
 
 
 def read_signer_info(node: Node) -> SignerInfo:
@@ -291,18 +354,10 @@ def read_signer_info(node: Node) -> SignerInfo:
         DerError: malformed.
     """
     members = _members(node, 5, 7)
-    version, issuer, serial, key_id = to_int(members[0]), None, None, None
     identifier, digest = members[1], members[2]
-    if identifier.tag == SEQUENCE:
-        if identifier.length > _IDENTIFIER_MAX:
-            raise DerError("the signer identifier is too long")
-        issuer, serial = _issuer_and_serial(identifier.whole)
-    elif identifier.tag == 0x80:
-        key_id = identifier.content
-    else:
-        raise DerError("unknown signer identifier")
-    if version != (1 if issuer is not None else 3):  # spec: RFC5652#5.3
-        raise DerError("SignerInfo version")
+    first, behind = members[0].start, identifier.end
+    short = behind - first <= _IDENTIFIER_MAX
+    identity = _known_identity(node.data[first:behind]) if short else _identity(members[0], identifier)
     index, signed, unsigned = 3, None, None
     if members[index].tag == 0xA0:
         signed, index = members[index], index + 1
@@ -316,12 +371,17 @@ def read_signer_info(node: Node) -> SignerInfo:
     if unsigned is not None and unsigned.body == unsigned.end:  # spec: RFC5652#5.3 - at least one
         raise DerError("empty unsigned attributes")
     attributes, in_order = _attributes(signed) if signed is not None else ((), True)
+    short = digest.length + algorithm.length <= _ALGORITHM_MOST - 8
+    digest_der = digest.whole
+    digest_name, named = (
+        _known_algorithms(digest_der, algorithm.whole) if short else _algorithms(digest, algorithm)
+    )
+    version, issuer, serial, key_id = identity
     return SignerInfo(
-        version, digest.whole, issuer, serial, key_id,
-        known(digest_algorithm, digest),
+        version, digest_der, issuer, serial, key_id, digest_name,
         signed.content if signed is not None else b"",
         attributes, in_order,
-        known(signature_algorithm, algorithm),
+        named,
         to_octets(value),
         _attributes(unsigned)[0] if unsigned is not None else (),
         Node(node.data, node.tag, node.start, node.body, value.end),

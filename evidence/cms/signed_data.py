@@ -413,13 +413,8 @@ def _check_value(signer: SignerInfo, certificate: CertificateFacts | None, rules
     data = tlv(SET, signer.attributes_der)
     if not verify_signature(certificate.public_key, algorithm, name, signer.signature, data):
         raise _broken("signature-wrong", "the signature value does not verify")
-    return _named(algorithm.family, name)
+    return f"{algorithm.family} {name}"
 
 
 def _broken(code: str, detail: str) -> _CheckError:
     return _CheckError(code, SubIndication.SIG_CRYPTO_FAILURE, detail, Verdict.FAILED)
-
-
-@lru_cache(maxsize=64)
-def _named(family: Family, hash_name: str) -> str:
-    return f"{family} {hash_name}"

@@ -25,6 +25,7 @@ from evidence.mail.parts import (
     ScanLimits,
     part_of,
     read_head,
+    read_part_head,
 )
 from evidence.ports import ByteSource
 
@@ -36,6 +37,7 @@ __all__ = [
 READ_SIZE: Final = 512 * 1024
 PADDING_MAX: Final = 1000  # blanks read after a boundary; a line holds 998 characters
 _EMBEDDED: Final = frozenset({"rfc822", "global"})  # spec: RFC6532#3.7
+_MARK: Final = b"\r\n--"  # every delimiter begins so
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
@@ -175,9 +177,7 @@ class _Scanner:
                 if not early:
                     self._count_to(hit)
                 lines = self._newlines - 1 if early else self._newlines
-                position = self._base + after + padding + len(rest)
-                self._count_to(position)
-                return _Delimiter(level, hit, position, closing, lines)
+                return _Delimiter(level, hit, self._base + after + padding + len(rest), closing, lines)
         self._lookalikes += 1
         if self._lookalikes > 2 * self._limits.parts:
             raise MimeLimitError("too many lines that look like delimiters")
@@ -191,14 +191,18 @@ class _Scanner:
         if depth > self._limits.depth or self._parts > self._limits.parts:
             raise MimeLimitError("nested too deep" if depth > self._limits.depth else "too many parts")
         end, block, ended = self._header(start)
-        head = read_head(block, start, default, self._limits.header_fields)
+        reader = read_head if depth == 1 else read_part_head  # nobody writes the outermost one twice
+        head = reader(block, start, default, self._limits.header_fields)
         if ended is not None:
             stop = max(ended.start, start)
             return part_of(head, Range(start, stop), Range(stop, stop), 0), ended
         lines = self._newlines
         header = Range(start, end)
-        if head.type == "multipart" and (boundary := head.boundary()):
-            return self._multipart(head, header, boundary, lines, depth)
+        if head.type == "multipart":
+            boundary = head.boundary()
+            if boundary:
+                return self._multipart(head, header, boundary, lines, depth)
+            head = head.with_defects("boundary")
         if head.type == "message" and head.subtype in _EMBEDDED and head.encoding in IDENTITY:
             inner, ended = self.entity(end, depth=depth + 1, default="text/plain")
             body = Range(end, max(inner.body.end, end))
@@ -215,7 +219,7 @@ class _Scanner:
     ) -> tuple[Part, _Delimiter | None]:
         start = header.end
         level = len(self._open)
-        self._open.append(_Open(b"\r\n--" + boundary.encode(), clear_to=max(start - 2, 0)))
+        self._open.append(_Open(_MARK + boundary.encode(), clear_to=max(start - 2, 0)))
         default = "message/rfc822" if head.subtype == "digest" else "text/plain"  # spec: RFC2046#5.1.5
         ended = self._next(start)
         preamble = Range(start, max(start, ended.start if ended else self._size))
@@ -232,9 +236,9 @@ class _Scanner:
             stop = ended.start if ended else self._size
             epilogue = Range(min(after, stop), stop)
         if not closed:
-            head.defects["not-closed"] = None
+            head = head.with_defects("not-closed")
         if not children:
-            head.defects["no-parts"] = None
+            head = head.with_defects("no-parts")
         body = Range(start, max(start, ended.start if ended else self._size))
         part = part_of(
             head, header, body, self._lines(ended, lines), boundary=boundary,
@@ -257,7 +261,10 @@ class _Scanner:
             end = blank + 4 if blank >= 0 else min(len(self._data), offset + most + 4)
             if blank < 0 and end < len(self._data) and not self._open:
                 raise MimeLimitError("a header is too long")
-        ended = self._next(start, stop=self._base + end) if self._open else None
+        ended = None
+        # nearly no header has a line that begins with two hyphens: only such a one can be a delimiter
+        if self._open and self._data.find(_MARK, max(offset - 2, 0), end + 3) >= 0:
+            ended = self._next(start, stop=self._base + end)
         if ended is not None:
             end = max(offset, ended.start - self._base)
         elif end - offset > most:
@@ -280,10 +287,14 @@ def decoded_size(source: ByteSource, part: Part) -> int:
     messages are counted by their parts. Content is read in pieces, nothing is kept.
     """
     total = 0
-    for leaf in part.walk():
-        if leaf.message is not None or leaf.children:
-            continue
-        if leaf.encoding == "base64":
+    parts = [part]
+    while parts:
+        leaf = parts.pop()
+        if leaf.children:
+            parts += leaf.children
+        elif leaf.message is not None:
+            parts.append(leaf.message)
+        elif leaf.encoding == "base64":
             total += _base64_size(source, leaf.body)
         elif leaf.encoding == "quoted-printable":
             total += _quoted_printable_size(source, leaf.body)

@@ -138,11 +138,15 @@ def locate(source: ByteSource, root: Part, *, limits: SmimeLimits = DEFAULT_SMIM
 
 def _unambiguous(root: Part) -> None:
     """Refuse a header by which another program may find other parts than those checked here."""
-    for defect, detail in _AMBIGUOUS.items():
-        if defect in root.defects:
-            raise _broken(detail)
+    if root.defects:
+        for defect, detail in _AMBIGUOUS.items():
+            if defect in root.defects:
+                raise _broken(detail)
+    keys = [key for key, _ in root.params]
+    if len(set(keys)) == len(keys) and "*" not in "".join(keys):
+        return  # each stands once and in one piece
     for name in ("boundary", "protocol", "smime-type"):
-        found = [key for key, _ in root.params if key == name or key.startswith(name + "*")]
+        found = [key for key in keys if key == name or key.startswith(name + "*")]
         if len(set(found)) != len(found) or (name in found and len(found) > 1):
             raise _broken(f"the content type has {name} twice")
 
@@ -193,6 +197,10 @@ def decode_base64(source: ByteSource, span: Range, cap: int) -> bytes:
     Raises:
         SmimeError: FORMAT_FAILURE for foreign characters, wrong padding, or more than ``cap`` octets.
     """
+    if span.length <= PIECE:  # nearly every signature
+        text = source.read(span.start, span.length)
+        if len(text) == span.length:
+            return _strict(text.translate(None, _BLANKS), cap, cap)
     out = io.BytesIO()  # its getvalue() hands the buffer over without copying
     carry = b""
     position = span.start
@@ -210,13 +218,21 @@ def decode_base64(source: ByteSource, span: Range, cap: int) -> bytes:
         if carry.startswith(b"=") or (not last and b"=" in text):
             _only_blanks(source, Range(position, span.end), carry)
             position = span.end
-        try:
-            out.write(base64_strict.decode(text))
-        except base64_strict.LooseBase64Error as error:
-            raise _broken(f"base64: {error}") from error
-        if out.tell() > cap:
-            raise _broken(f"the signature is larger than {cap} octets")
+        out.write(_strict(text, cap - out.tell(), cap))
     return out.getvalue()
+
+
+def _strict(text: bytes, room: int, cap: int) -> bytes:
+    """Decode base64 without blanks into ``room`` octets, what the ``cap`` has left."""
+    if len(text) % 4:
+        raise _broken("base64 is cut short")
+    try:
+        content = base64_strict.decode(text)
+    except base64_strict.LooseBase64Error as error:
+        raise _broken(f"base64: {error}") from error
+    if len(content) > room:
+        raise _broken(f"the signature is larger than {cap} octets")
+    return content
 
 
 def _only_blanks(source: ByteSource, span: Range, carry: bytes) -> None:

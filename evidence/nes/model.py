@@ -45,8 +45,7 @@ class Use(NamedTuple):
     existed: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SignerIdentity:
+class SignerIdentity(NamedTuple):
     """Who signed, as the certificate names them. ``tckn`` None: the certificate names no person's number."""
 
     tckn: str | None
@@ -85,8 +84,7 @@ class Embedded:
 NOTHING = Embedded()
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):  # a tuple: one for every message, and frozen dataclasses are slow to make
     """The first phase's result. ``needs`` is empty where a step has failed already.
 
     ``uses`` says of each of ``needs`` what it is for. ``told`` are checked answers that the signature itself

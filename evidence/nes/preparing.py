@@ -31,8 +31,8 @@ from evidence.nes.profiles import Profile
 from evidence.nes.qualified import is_seal, qualified_steps
 from evidence.nes.signature_stamps import StampBudget, StampSetting
 from evidence.report import Step, SubIndication, Verdict, held
-from evidence.x509.algorithms import KeyDescription, SignatureAlgorithm
 from evidence.x509.algorithms import Role as KeyRole
+from evidence.x509.algorithms import SignatureAlgorithm
 from evidence.x509.certificates import CertificateFacts
 from evidence.x509.chain import Chain, ChainFailure, LinkBudget, TrustStore, build_chain
 from evidence.x509.offline import OfflineRevocation
@@ -116,7 +116,7 @@ class _Preparation:
         self._profile: Profile | None = None
         self._grace: datetime | None = None
         self._budget = LinkBudget(MAX_MESSAGE_LINKS)
-        self._stamps = StampBudget()
+        self._stamps: StampBudget | None = None  # the usual signature has no stamp
         self._counters_left = MAX_COUNTERS
 
     def run(self, opened: Opened) -> None:
@@ -203,6 +203,7 @@ class _Preparation:
         question = self._question
         embedded = embedded_in(opened.signed, signer)
         candidates = (*opened.signed.certificates, *embedded.certificates)
+        self._stamps = self._stamps or StampBudget()
         setting = StampSetting(question.trust, question.policy, candidates, self._stamps)
         more = Extended(opened.signed, signer, check, setting, embedded)
         at = question.at
@@ -253,7 +254,7 @@ class _Preparation:
         if algorithms.lapsed(at):
             detail = "the algorithm table is past its date"
             return Step(number, "algorithms", ok=None, detail=detail, code="algorithm-table-old")
-        return _algorithm_held(number, facts.key)
+        return held(number, "algorithms", f"{facts.key.family} {facts.key.size}")
 
     def _signing_time(self, claimed: datetime | None, at: datetime, number: str) -> Step:
         if claimed is None:
@@ -292,6 +293,7 @@ class _Preparation:
 
     def _need(self, chain: Chain, use: Use) -> None:
         """Ask for the revocation of a path's certificates, each once, at the latest time that counts."""
+        above = Use(Role.AUTHORITY, use.at, use.proven)
         for link in chain.links:
             digest = link[0].sha256
             earlier = self._uses.get(digest)
@@ -299,7 +301,7 @@ class _Preparation:
                 self._links[digest], self._uses[digest] = link, use
             elif earlier is not use:
                 self._uses[digest] = _both(earlier, use)
-            use = Use(Role.AUTHORITY, use.at, use.proven)
+            use = above
         for facts in chain.certificates:
             self._certificates[facts.sha256] = facts.der
 
@@ -408,17 +410,15 @@ def _reported_only(step: Step) -> Step:
 
 
 def _identity(facts: CertificateFacts, signing_time: datetime | None) -> SignerIdentity:
-    return SignerIdentity(*_names(facts), signing_time, facts.der, is_seal(facts))
+    return _holder(facts)._replace(signing_time=signing_time)
 
 
 @lru_cache(maxsize=1024)  # a pure memo: senders write more than one message
-def _names(facts: CertificateFacts) -> tuple[str | None, str | None, int, str, bytes, datetime]:
-    return facts.tckn, facts.common_name, facts.serial, facts.issuer_text, facts.sha256, facts.not_after
-
-
-@lru_cache(maxsize=64)
-def _algorithm_held(number: str, key: KeyDescription) -> Step:
-    return held(number, "algorithms", f"{key.family} {key.size}")
+def _holder(facts: CertificateFacts) -> SignerIdentity:
+    return SignerIdentity(
+        facts.tckn, facts.common_name, facts.serial, facts.issuer_text, facts.sha256, facts.not_after,
+        None, facts.der, is_seal(facts),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1024)

@@ -44,6 +44,7 @@ STEP: Final = "6"
 _NAME: Final = "what is shown is what was signed"
 _ADDRESSES: Final = ("from", "sender", "reply-to", "to", "cc")
 _COMPARED: Final = (*_ADDRESSES, "subject", "date", "message-id")
+_ALL_COMPARED: Final = frozenset(_COMPARED)
 _BY_TRANSPORT: Final = frozenset({"date", "message-id"})  # spec: RFC6409#8.2, RFC6409#8.3 (added if missing)
 _MESSAGES: Final = frozenset({"message/rfc822", "message/global"})
 _BLANKS: Final = re.compile(rb"[ \t]+")
@@ -104,7 +105,7 @@ class Shown:
     @property
     def differing_field(self) -> str:
         """Return the first field that differs or stands twice, or ""."""
-        return next((one.field for one in self.refused), "")
+        return next((one.field for one in self.refused), "") if self.findings else ""
 
 
 _Fields = Mapping[str, tuple[bytes, ...]]
@@ -184,9 +185,11 @@ def compare_headers(root: Part, signed: Part) -> Shown:
         found.append(
             Finding("content-type", Kind.DIFFERS, "the signed message is encoded: nothing to compare")
         )
+    if protection is Protection.NONE:
+        return Shown(protection, tuple(found))
     twice = {one.field for one in found}
     for name in _COMPARED:
-        if name in twice or protection is Protection.NONE:
+        if name in twice:
             continue
         one = _finding(name, inside.get(name), outside.get(name), whole=protection in _WHOLE)
         if one is not None:
@@ -196,7 +199,11 @@ def compare_headers(root: Part, signed: Part) -> Shown:
 
 def _fields(part: Part) -> _Fields:
     """Return the values of the compared fields, in the order of `_COMPARED`."""
-    return {name: values for name in _COMPARED if (values := part.all(name))}
+    found: dict[str, tuple[bytes, ...]] = {}
+    for name, _, raw, _ in part.fields:
+        if name in _ALL_COMPARED:
+            found[name] = (*found[name], raw) if name in found else (raw,)
+    return {name: found[name] for name in _COMPARED if name in found} if found else found
 
 
 def _protected(signed: Part) -> tuple[Protection, _Fields]:

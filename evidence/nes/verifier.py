@@ -280,8 +280,8 @@ def _open(
         detail = f"content type {signed.content_type} is not id-data"
         steps.append(failing("2", _FORM, "not-data", detail, malformed, Verdict.FAILED))
         return None
-    names = {signer.digest_name for signer in signed.signers}
-    digested = content.digests(signed, sorted(name for name in names if name is not None))
+    names = {signer.digest_name for signer in signed.signers if signer.digest_name is not None}
+    digested = content.digests(signed, sorted(names))
     if digested is None:
         detail = "the content must stand exactly once, in the message or in the signature"
         steps.append(failing("2", _FORM, "content-not-once", detail, malformed, Verdict.FAILED))

@@ -105,6 +105,11 @@ class CertificateFacts:
     extensions: Extensions
     public_key: PublicKeyTypes | None = field(repr=False)
     key: KeyDescription
+    label: str = field(init=False, repr=False)
+    """A name for reports and logs that holds no identity number."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.common_name or f"serial {self.serial:x}")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CertificateFacts) and other.sha256 == self.sha256
@@ -132,11 +137,6 @@ class CertificateFacts:
         """Return the T.C. number in serialNumber: 11 digits, alone or after ``PNOTR-``; None if not one."""
         text = (self._one("2.5.4.5") or "").removeprefix("PNOTR-")
         return text if len(text) == 11 and text.isascii() and text.isdigit() else None
-
-    @property
-    def label(self) -> str:
-        """Return a name for reports and logs that holds no identity number."""
-        return self.common_name or f"serial {self.serial:x}"
 
     @property
     def subject_text(self) -> str:

@@ -5,7 +5,7 @@ Revocation is not looked at here (`evidence.x509.revocation`); neither is what t
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from typing import Final
@@ -34,6 +34,13 @@ class Chain:
     """A path from the leaf (first) to a configured root (last)."""
 
     certificates: tuple[CertificateFacts, ...]
+    links: tuple[tuple[CertificateFacts, CertificateFacts], ...] = field(
+        init=False, repr=False, compare=False
+    )
+    """(certificate, issuer) for every certificate below the root."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "links", tuple(pairwise(self.certificates)))
 
     @property
     def leaf(self) -> CertificateFacts:
@@ -44,11 +51,6 @@ class Chain:
     def root(self) -> CertificateFacts:
         """Return the configured root."""
         return self.certificates[-1]
-
-    @property
-    def links(self) -> tuple[tuple[CertificateFacts, CertificateFacts], ...]:
-        """Return (certificate, issuer) for every certificate below the root."""
-        return tuple(pairwise(self.certificates))
 
 
 @dataclass(frozen=True, slots=True)

@@ -392,3 +392,13 @@ def test_what_stands_among_the_certificates_is_a_certificate_by_its_form(foreign
     spoiled = build.tlv(0x30, oid, build.tlv(0xA0, build.tlv(0x30, *parts)))
     with pytest.raises(DerError):
         parse_signed_data(spoiled)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 400, 600, 5000])
+def test_a_content_is_found_where_it_lies_whatever_its_length(size):
+    signer, content = CmsSigner(ayse().certificate, ayse().chain), bytes([size % 251]) * size
+    draft = signer.to_be_signed(sha256(content).digest(), NOW)
+    cms = signer.assemble(draft, raw_sign(ayse(), draft.digest), content=content)
+    for _ in range(2):  # the second time the begin comes from a memo
+        assert parse_signed_data(cms).content == content
+    assert outcome(cms, content=content) is None

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evidence.mail.mime import (
     MimeLimitError,
@@ -14,6 +16,7 @@ from evidence.mail.mime import (
     decoded_size,
     scan,
 )
+from evidence.mail.parts import read_head, read_part_head
 from evidence.mail.tree import read_tree, tree_text
 from evidence.ports import BytesSource
 
@@ -399,3 +402,39 @@ def test_decoded_size_of_quoted_printable_does_not_depend_on_pieces():
 def test_decoded_size_adds_the_leaves_of_embedded_messages():
     source = BytesSource(SIGNED)
     assert decoded_size(source, scan(source)) == len(b"merhaba") + len(b"text\r\n") + 5
+
+
+_HEAD_LINES = [
+    b"Content-Type: text/plain; charset=utf-8\r\n",
+    b"Content-Type: multipart/mixed;\r\n boundary=x\r\n",
+    b"Content-Type: multipart/mixed\r\n",
+    b"Content-Transfer-Encoding: base64\r\n",
+    b"Content-Disposition: attachment; filename=a.pdf\r\n",
+    b"Content-ID: <a@b>\r\n",
+    b"Content-Language: tr, en\r\n",
+    b"Subject : old\r\n",
+    b"no field\r\n",
+    b"X-Long: " + b"x" * 600 + b"\r\n",
+]
+
+
+@given(st.lists(st.sampled_from(_HEAD_LINES), max_size=6), st.integers(0, 1 << 40))
+def test_the_head_of_a_part_is_the_same_from_the_memo_wherever_it_lies(lines, start):
+    block = b"".join(lines) + b"\r\n"
+    assert read_part_head(block, start, "text/plain", 50) == read_head(block, start, "text/plain", 50)
+
+
+def test_a_part_head_with_too_many_fields_is_refused_each_time():
+    for _ in range(2):
+        with pytest.raises(MimeLimitError):
+            read_part_head(b"A: b\r\n" * 6 + b"\r\n", 9, "text/plain", 5)
+
+
+@pytest.mark.parametrize(
+    "head", ["", "A: b\n", "A: b\n--\n--y\n", "A: --x\n"], ids=["none", "one", "marks", "inside"]
+)
+def test_a_delimiter_cuts_a_part_whose_header_never_ends(head):
+    data = crlf(f"Content-Type: multipart/mixed; boundary=x\n\n--x\n{head}--x\n\nlast\n--x--\n")
+    first, last = scan(BytesSource(data)).children
+    assert cut(data, first) == crlf(head).removesuffix(b"\r\n")
+    assert body(data, last) == b"last"

@@ -377,7 +377,7 @@ def test_grace_holds_or_notes():
     prepared = made.prepared()
     answers = made.answers(prepared)
     assert conclude(prepared, answers, made.at).steps[-1].code == "grace"
-    held_back = replace(prepared, policy=NesPolicy(grace=Grace.HOLD))
+    held_back = prepared._replace(policy=NesPolicy(grace=Grace.HOLD))
     assert conclude(held_back, answers, made.at).sub_indication is SubIndication.TRY_LATER
 
 

@@ -271,3 +271,22 @@ MIXED = b"From: a@b\r\nContent-Type: multipart/mixed; boundary=inner\r\n\r\n--in
 async def test_what_cannot_be_signed_safely_is_refused(message, boundary):
     with pytest.raises(UnsignableError):
         await sign_message(message, KeySigner(ayse()), NOW, boundary=boundary)
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"QUJD", b"\r\n", b" ", b"QQ==", b"QUI=", b"=", b"Q", b"-", b"QR=="]), max_size=12
+    )
+)
+def test_base64_is_read_the_same_in_one_piece_and_in_many(pieces):
+    text = b"".join(pieces)
+
+    def outcome(before):
+        whole = before + text
+        try:
+            return decode_base64(BytesSource(whole), Range(0, len(whole)), PIECE * 2)
+        except SmimeError as error:
+            return error.sub_indication
+
+    padded = b"\r\n" * (PIECE // 2 + 8)  # so much of it that a second piece is needed
+    assert outcome(b"") == outcome(padded)

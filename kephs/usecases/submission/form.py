@@ -58,20 +58,20 @@ def read_form(
     """Read all that policy needs except the signature's verdict. Never raises for bad input."""
     root, signed, size = _structure(source, limits)
     header = _Header(root, register)
-    folded = header.folded
+    folded, named = header.folded, header.recipients.values()
     facts = FormFacts(
         nul=incoming.nul,
         line_too_long=incoming.line_too_long,
         well_formed=root is not None and header.has_mime and _is_multipart_plain(root),
         header_valid=header.valid,
         envelope_from=folded(incoming.envelope_from),
-        header_from=_agreed(folded(header.sender_address), folded(header.shown_as)),
-        attempted=frozenset([folded(a) for a in incoming.attempted]),
+        header_from=header.header_from(),
+        attempted=frozenset(map(folded, incoming.attempted)),
         any_refused=incoming.any_refused,
-        named=frozenset([one.folded for one in header.recipients]),
-        has_to=Role.TO in [one.role for one in header.recipients],
+        named=frozenset(header.recipients),
+        has_to=Role.TO in [one.role for one in named],
         bcc_present=header.bcc,
-        recipients=tuple([_recipient_facts(one, register) for one in header.recipients]),
+        recipients=tuple([_recipient_facts(one, register) for one in named]),
         decoded_size=size,
         signed=root is not None and is_signed(root),
         inner_differs=_differing_field(root, signed),
@@ -82,13 +82,8 @@ def read_form(
         header.subject,
         header.user_message_id,
         # no name: what the sender wrote beside an address is nobody's name to us
-        tuple([Recipient(one.address, None, one.role) for one in header.recipients if one.address]),
+        tuple([Recipient(one.address, None, one.role) for one in named if one.address]),
     )
-
-
-def _agreed(address: str, shown: str) -> str:
-    """Return the sender's address; where people are shown another one beside it, both, which is nobody's."""
-    return address if shown == address else f"{shown} <{address}>"
 
 
 def _differing_field(root: Part | None, signed: Part | None) -> str:
@@ -137,11 +132,10 @@ def is_signed(root: Part) -> bool:
 
 
 class _Named(NamedTuple):
-    """One recipient of To or Cc: as written, comparable, and where it is one the KEP address."""
+    """One recipient of To or Cc: as written, and where it is one the KEP address."""
 
     written: str
     role: Role
-    folded: str
     address: KepAddress | None
 
 
@@ -154,13 +148,21 @@ class _Header:
         for field in root.fields if root is not None else ():
             fields.setdefault(field.name, []).append(field.raw)
         self._fields = fields
-        self.valid = _ONCE.isdisjoint([name for name, values in fields.items() if len(values) > 1])
+        self.valid = root is None or len(fields) == len(root.fields) or not _stands_twice(fields)
         self.has_mime = root is not None and "mime-version" in fields and bool(fields)
         self.bcc = not fields.keys().isdisjoint({"bcc", "resent-bcc"})
         self.subject = decode_text(self._first("subject")).strip()
         self.user_message_id = self._message_id()
         self.sender_address, self.shown_as = self._sender()
         self.recipients = self._recipients()
+
+    def header_from(self) -> str:
+        """Return the sender's address; where people are shown another one, both, which is nobody's."""
+        address = self.folded(self.sender_address)
+        if self.shown_as == self.sender_address:
+            return address
+        shown = self.folded(self.shown_as)
+        return address if shown == address else f"{shown} <{address}>"
 
     def folded(self, text: str) -> str:
         """Return the comparable form: a KEP address folded, anything else in lower-case as written."""
@@ -199,17 +201,24 @@ class _Header:
         if len(found) != 1:
             self.valid = False
             return "", ""
-        shown = _ADDRESS_IN_NAME.search(found[0].name)
-        return found[0].address, shown[0] if shown is not None else found[0].address
+        name, address = found[0].name, found[0].address
+        shown = _ADDRESS_IN_NAME.search(name) if name else None
+        return address, shown[0] if shown is not None else address
 
-    def _recipients(self) -> list[_Named]:
+    def _recipients(self) -> dict[str, _Named]:
+        """Return who is named in To and Cc, each once, by the comparable form."""
         listed: dict[str, _Named] = {}
         for name, role in (("to", Role.TO), ("cc", Role.CC)):
             for mailbox in self._mailboxes(name):
                 folded, address = self._read(mailbox.address)
                 if folded not in listed:
-                    listed[folded] = _Named(mailbox.address, role, folded, address)
-        return list(listed.values())
+                    listed[folded] = _Named(mailbox.address, role, address)
+        return listed
+
+
+def _stands_twice(fields: Mapping[str, Sequence[bytes]]) -> bool:
+    """Say whether one of the fields that may stand once stands again."""
+    return any(len(fields.get(name, ())) > 1 for name in _ONCE)
 
 
 def _mailboxes(raw: bytes) -> tuple[Mailbox, ...]:

@@ -53,14 +53,14 @@ def encode_material(report: SenderReport, record: bytes | None = None) -> bytes:
     """
     material = report.material
     members = [
-        f'"report":{_report(report.report)}',
-        f'"certificates":{_listed(material.certificates)}',
-        f'"ocsp":{_listed(material.ocsp)}',
-        f'"crls":{_array(material.crls)}',  # may be megabytes: nothing for a memo
+        b'"report":' + _report(report.report),
+        b'"certificates":' + _listed(material.certificates),
+        b'"ocsp":' + _listed(material.ocsp),
+        b'"crls":' + _array(material.crls),  # may be megabytes: nothing for a memo
     ]
     if record is not None:
-        members.append(f'"record":"{b64encode(record).decode()}"')
-    return ("{" + ",".join(members) + "}").encode()
+        members.append(b'"record":"%b"' % b64encode(record))
+    return b"{" + b",".join(members) + b"}"
 
 
 def report_file(material: Material) -> bytes:
@@ -81,27 +81,32 @@ def decode_material(stored: bytes) -> Material:
     )
 
 
-def _report(report: Report) -> str:
+def _report(report: Report) -> bytes:
     """Return `described` as JSON; its steps come from a memo, they are the same for message after message."""
     bare = Report(report.subject, report.verdict, report.sub_indication, (), report.at, report.facts)
-    members = described(bare) | {"parts": [described(part) for part in report.parts]}
-    texts = {name: _ENCODE(value) for name, value in members.items()}
-    texts["steps"] = "[" + ",".join([_step(step) for step in report.steps]) + "]"
-    return "{" + ",".join([f'"{name}":{text}' for name, text in texts.items()]) + "}"
+    plain = described(bare)
+    del plain["steps"], plain["parts"]  # the last two
+    steps = b",".join([_step(step) for step in report.steps])
+    parts = _json([described(part) for part in report.parts]) if report.parts else b"[]"
+    return b'%b,"steps":[%b],"parts":%b}' % (_json(plain)[:-1], steps, parts)
 
 
 @lru_cache(maxsize=4096)
-def _step(step: Step) -> str:
-    return _ENCODE(described_step(step))
+def _step(step: Step) -> bytes:
+    return _json(described_step(step))
 
 
-def _listed(ders: tuple[bytes, ...]) -> str:
+def _json(plain: object) -> bytes:
+    return _ENCODE(plain).encode()
+
+
+def _listed(ders: tuple[bytes, ...]) -> bytes:
     return _known_array(ders) if sum(map(len, ders)) <= _MEMO_MOST else _array(ders)
 
 
-def _array(ders: Sequence[bytes]) -> str:
+def _array(ders: Sequence[bytes]) -> bytes:
     """Return a JSON array of DER in base64, which needs no escapes."""
-    return "[" + ",".join([f'"{b64encode(der).decode()}"' for der in ders]) + "]"
+    return b"[" + b",".join([b'"%b"' % b64encode(der) for der in ders]) + b"]"
 
 
 _known_array: Final = lru_cache(maxsize=256)(_array)
