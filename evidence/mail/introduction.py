@@ -7,17 +7,18 @@ The word is "Delil", a state has one word (user expectations §1), and "Gönderi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
+from functools import cache, lru_cache
 from html import escape
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from evidence.mail.mime_write import one_line, quoted_printable
+from evidence.mail.mime_write import one_line
 from evidence.model.reasons import shown
 from evidence.model.records import NAMES, EvidenceKind, EvidenceRecord
 
 TURKEY: Final = timezone(timedelta(hours=3))  # Turkey keeps UTC+3 all year since 2016
 RECIPIENTS_SHOWN: Final = 20
+_ISSUERS_KEPT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,10 @@ MEANINGS: Final[Mapping[EvidenceKind, Meaning]] = MappingProxyType(
 
 
 class Text(NamedTuple):
-    """One of the two texts: what is ours before and after the facts of this message, each of whole lines."""
+    """One of the two texts: what is ours before and after the facts of this message, each of whole lines.
+
+    So each of the three can be encoded by itself.
+    """
 
     before: str
     facts: str
@@ -172,10 +176,6 @@ class Text(NamedTuple):
     def __str__(self) -> str:
         """Return the text as people read it."""
         return "".join(self)
-
-    def quoted_printable(self) -> bytes:
-        """Return it in transfer encoding; what is ours comes again and is encoded once."""
-        return _encoded(self.before) + quoted_printable(self.facts) + _encoded(self.after)
 
 
 class Introduction(NamedTuple):
@@ -216,28 +216,14 @@ def for_dispatch(record: EvidenceRecord) -> Introduction:
         ("KEP ileti no / KEP message id", record.message.kep_message_id),
         ("Delil no / Evidence id", record.evidence_id),
     )
-    return _render(
-        "KEP iletisi / Registered e-mail",
-        [
-            "Bu ileti, kayıtlı elektronik posta (KEP) ile iletilmiştir.",
-            'Göndericinin imzaladığı orijinal ileti ve "Kabul edildi" delili ektedir.',
-            f"KEP iletisi {record.issuer.name} tarafından imzalanmış ve zaman damgası ile damgalanmıştır.",
-        ],
-        [
-            "This is a registered e-mail (KEP).",
-            'The original message as the sender signed it and its evidence "Accepted" are attached.',
-            f"{record.issuer.name} signed and time-stamped this KEP message.",
-        ],
-        facts,
-    )
+    return _render(_dispatch_frame(record.issuer.name), facts)
 
 
 def for_receipt(record: EvidenceRecord) -> Introduction:
     """Introduce a message that carries one evidence to the sender."""
-    names, meaning = NAMES[record.kind], MEANINGS[record.kind]
-    number = "" if record.kind.kep_code is None else f"{record.kind.kep_code} "
+    frame = _receipt_frame(record.kind)
     facts = [
-        ("Delil / Evidence", f"{number}{names.turkish} / {names.english}"),
+        ("Delil / Evidence", frame.evidence),
         ("Zaman / Time", local_time(record.event_time)),
         ("Alıcı / Recipient", _concerned(record)),
         ("Konu / Subject", record.message.subject),
@@ -250,22 +236,27 @@ def for_receipt(record: EvidenceRecord) -> Introduction:
     ]
     if record.recipient_authentication is not None and record.recipient_authentication.person:
         facts.append(("Açan kişi / Opened by", record.recipient_authentication.person))
-    return _render(
-        f"{names.turkish} / {names.english}",
-        [f"Ekteki delil: {names.turkish}. {meaning.proves_tr}", meaning.not_tr],
-        [f"The evidence attached: {names.english}. {meaning.proves_en}", meaning.not_en],
-        facts,
-    )
+    return _render(frame, facts)
 
 
 def _named(address: str, name: str | None) -> str:
     return f"{name} <{address}>" if name else address
 
 
-def _render(
-    title: str, turkish: Sequence[str], english: Sequence[str], facts: Sequence[tuple[str, str]]
-) -> Introduction:
-    above, below = _frames(title, tuple(turkish), tuple(english))
+class _Frame(NamedTuple):
+    """What stands above and below the facts: our own sentences, the same for every message of a kind.
+
+    ``evidence`` is what a receipt calls its evidence.
+    """
+
+    plain_above: str
+    plain_below: str
+    html_above: str
+    html_below: str
+    evidence: str = ""
+
+
+def _render(frame: _Frame, facts: Sequence[tuple[str, str]]) -> Introduction:
     values = [value for _, value in facts]
     if not "".join(values).isprintable():  # seldom, and the pattern is slow
         values = [one_line(value) for value in values]
@@ -273,34 +264,52 @@ def _render(
     escaped = escape("\n".join(values)).split("\n")
     rows = [f"<tr><th>{label}</th><td>{v}</td></tr>\n" for (label, _), v in zip(facts, escaped, strict=True)]
     return Introduction(
-        Text(above.plain, "".join(plain), below.plain), Text(above.html, "".join(rows), below.html)
+        Text(frame.plain_above, "".join(plain), frame.plain_below),
+        Text(frame.html_above, "".join(rows), frame.html_below),
     )
 
 
-class _Frame(NamedTuple):
-    plain: str
-    html: str
+@lru_cache(maxsize=_ISSUERS_KEPT)
+def _dispatch_frame(issuer: str) -> _Frame:
+    return _frame(
+        "KEP iletisi / Registered e-mail",
+        (
+            "Bu ileti, kayıtlı elektronik posta (KEP) ile iletilmiştir.",
+            'Göndericinin imzaladığı orijinal ileti ve "Kabul edildi" delili ektedir.',
+            f"KEP iletisi {issuer} tarafından imzalanmış ve zaman damgası ile damgalanmıştır.",
+        ),
+        (
+            "This is a registered e-mail (KEP).",
+            'The original message as the sender signed it and its evidence "Accepted" are attached.',
+            f"{issuer} signed and time-stamped this KEP message.",
+        ),
+    )
 
 
-@lru_cache(maxsize=256)
-def _frames(title: str, turkish: tuple[str, ...], english: tuple[str, ...]) -> tuple[_Frame, _Frame]:
-    """Return what stands above and below the facts: our own sentences, the same for every message."""
+@cache
+def _receipt_frame(kind: EvidenceKind) -> _Frame:
+    names, meaning = NAMES[kind], MEANINGS[kind]
+    number = "" if kind.kep_code is None else f"{kind.kep_code} "
+    title = f"{names.turkish} / {names.english}"
+    frame = _frame(
+        title,
+        (f"Ekteki delil: {names.turkish}. {meaning.proves_tr}", meaning.not_tr),
+        (f"The evidence attached: {names.english}. {meaning.proves_en}", meaning.not_en),
+    )
+    return frame._replace(evidence=f"{number}{title}")
+
+
+def _frame(title: str, turkish: Sequence[str], english: Sequence[str]) -> _Frame:
     head = escape(title)
-    above = _Frame(
-        "\n".join([title, "", *turkish, "", ""]),
-        f'<!DOCTYPE html>\n<html lang="tr"><head><meta charset="UTF-8">'
+    return _Frame(
+        plain_above="\n".join([title, "", *turkish, "", ""]),
+        plain_below="\n".join(["", *english, ""]),
+        html_above=f'<!DOCTYPE html>\n<html lang="tr"><head><meta charset="UTF-8">'
         f"<title>{head}</title></head>\n"
         f"<body><h1>{head}</h1>\n{_paragraphs(turkish, 'tr')}<table>\n",
+        html_below=f"</table>\n{_paragraphs(english, 'en')}</body></html>\n",
     )
-    below = _Frame(
-        "\n".join(["", *english, ""]),
-        f"</table>\n{_paragraphs(english, 'en')}</body></html>\n",
-    )
-    return above, below
 
 
 def _paragraphs(lines: Sequence[str], language: str) -> str:
     return "".join(f'<p lang="{language}">{escape(line)}</p>\n' for line in lines)
-
-
-_encoded: Final = lru_cache(maxsize=1024)(quoted_printable)

@@ -5,13 +5,11 @@ No ``email`` package: it costs 0.6-3 ms a message (numbers, "What mattered").
 
 import re
 from binascii import b2a_base64, b2a_qp
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from struct import unpack_from
 from typing import Final
-
-from evidence.model.records import Party
 
 CRLF: Final = b"\r\n"
 LINE_SOFT_MAX: Final = 76  # spec: RFC2047#2
@@ -69,7 +67,7 @@ def encoded_words(text: str) -> list[str]:
     return words
 
 
-def text_header(name: str, text: str) -> bytes:
+def text_header(name: str, text: str) -> str:
     """Return an unstructured header line, folded; encoded words where ASCII does not suffice."""
     clean = one_line(text).strip()
     words = clean.split(" ")
@@ -82,8 +80,11 @@ def text_header(name: str, text: str) -> bytes:
     return fold(name, words if plain else encoded_words(clean))
 
 
-def fold(name: str, tokens: Iterable[str]) -> bytes:
+def fold(name: str, tokens: Sequence[str]) -> str:
     """Join tokens by spaces into a header, breaking lines before 77 characters."""
+    line = " ".join((f"{name}:", *tokens))
+    if len(line) <= LINE_SOFT_MAX and line.isascii():
+        return line + "\r\n"
     pieces, width = [name, ":"], len(name) + 1
     fresh = True
     for token in tokens:
@@ -95,7 +96,7 @@ def fold(name: str, tokens: Iterable[str]) -> bytes:
         width += size
         fresh = False
     pieces.append("\r\n")
-    return "".join(pieces).encode()
+    return "".join(pieces)
 
 
 @lru_cache(maxsize=_MAILBOXES_KEPT)
@@ -117,22 +118,25 @@ def mailbox(address: str, name: str | None = None) -> str:
     return f'"{escaped}" <{address}>'
 
 
-def address_header(name: str, parties: Sequence[Party]) -> bytes:
-    """Return an address-list header, one mailbox after the other, folded between them."""
-    tokens: list[str] = []
-    for number, party in enumerate(parties, start=1):
-        *first, last = mailbox(party.address, party.name).split(" ")
-        tokens += [*first, last + ("," if number < len(parties) else "")]
-    return fold(name, tokens)
+def address_header(name: str, mailboxes: Sequence[str]) -> str:
+    """Return an address-list header, one `mailbox` after the other, folded between them."""
+    return fold(name, ", ".join(mailboxes).split(" ") if mailboxes else ())
 
 
-def date_header(at: datetime) -> bytes:
+def date_header(at: datetime) -> str:
     """Return the Date header in UTC (spec: RFC5322#3.3)."""
     utc = at.astimezone(UTC)
     return (
         f"Date: {_DAYS[utc.weekday()]}, {utc.day:02d} {_MONTHS[utc.month - 1]} {utc.year:04d} "
-        f"{utc:%H:%M:%S} +0000\r\n"
-    ).encode()
+        f"{utc.hour:02d}:{utc.minute:02d}:{utc.second:02d} +0000\r\n"
+    )
+
+
+def base64_size(size: int) -> tuple[int, int]:
+    """Return the octets and the line ends of the `base64_body` of so many octets."""
+    text = (size + 2) // 3 * 4
+    lines = -(-text // _BASE64_LINE)
+    return text + 2 * lines, lines
 
 
 def base64_body(data: bytes) -> bytes:

@@ -6,6 +6,7 @@ Everything but the addresses follows from the evidence inside, so a verifier can
 spec: rem-formats §3.1 to §3.3; `REM-MD08` carries the sender's address, our reading [unconfirmed].
 """
 
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,9 +15,9 @@ from typing import Final, Literal
 from evidence.forms import rem_xml
 from evidence.forms.erds_terms import BASELINE_POLICY, EVENT_PREFIX
 from evidence.forms.serialise import profile_of
-from evidence.mail.mime_write import address_header, base64_body, checked, date_header, fold, text_header
+from evidence.mail.mime_write import address_header, checked, date_header, fold, mailbox, text_header
 from evidence.model.reasons import ERDS_REASON_PREFIX, success_row, to_erds
-from evidence.model.records import NAMES, EvidenceKind, EvidenceRecord, Party, Profile
+from evidence.model.records import NAMES, EvidenceKind, EvidenceRecord, MessageFacts, Profile
 from evidence.xades.signing import DECLARATION
 from evidence.xml.writer import SHA256_URI, clean_text
 
@@ -88,20 +89,21 @@ def dispatch_header(
     Raises:
         evidence.mail.mime_write.HeaderTextError: an address or id that cannot stand in a header.
     """
-    on_behalf = f"On behalf of: {record.sender.address}"
-    return b"".join(
+    kep = profile is Profile.KEP
+    sender = record.sender
+    return "".join(
         (
-            address_header("From", (Party(envelope.service_address, on_behalf),)),
-            address_header("Reply-To", (record.sender,)),
+            address_header("From", (mailbox(envelope.service_address, f"On behalf of: {sender.address}"),)),
+            address_header("Reply-To", (mailbox(sender.address, sender.name),)),
             _addressees(envelope, record),
             text_header("Subject", f"REM Dispatch: {clean_text(record.message.subject)}"),
             _identified(record, record.message.kep_message_id),
             _kep_fields(record, "Dispatch")
-            if profile is Profile.KEP
+            if kep
             else _baseline_fields(record, "dispatch", CONSIGNMENT_BASIC),
-            _signed_head(boundary, label),
+            signed_head(boundary, label),
         )
-    )
+    ).encode()
 
 
 def receipt_header(
@@ -113,33 +115,34 @@ def receipt_header(
         evidence.mail.mime_write.HeaderTextError: an address or id that cannot stand in a header.
     """
     event = event_name(record.kind, profile)
-    return b"".join(
+    return "".join(
         (
             fold("From", (f"<{checked(envelope.service_address)}>",)),
             _addressees(envelope, record),
             text_header("Subject", f"REM {event}: {clean_text(record.message.subject)}"),
-            b"Auto-Submitted: auto-generated\r\n",  # spec: RFC3834#5; rem-formats R-17, no loops
+            "Auto-Submitted: auto-generated\r\n",  # spec: RFC3834#5; rem-formats R-17, no loops
             _identified(record, record.evidence_id),
             _kep_fields(record, "Message") if profile is Profile.KEP else _baseline_fields(record, "receipt"),
-            _signed_head(boundary, "7bit"),
+            signed_head(boundary, "7bit"),
         )
-    )
+    ).encode()
 
 
-def _addressees(envelope: Envelope, record: EvidenceRecord) -> bytes:
+def _addressees(envelope: Envelope, record: EvidenceRecord) -> str:
     names = {party.address.lower(): party.name for party in (record.sender, *record.recipients)}
-    to, cc = (
-        tuple(Party(address, names.get(address.lower())) for address in listed)
-        for listed in (envelope.to, envelope.cc)
+    to = address_header("To", [mailbox(address, names.get(address.lower())) for address in envelope.to])
+    if not envelope.cc:
+        return to
+    return to + address_header(
+        "Cc", [mailbox(address, names.get(address.lower())) for address in envelope.cc]
     )
-    return address_header("To", to) + (address_header("Cc", cc) if cc else b"")
 
 
-def _identified(record: EvidenceRecord, message_id: str) -> bytes:
-    return date_header(record.event_time) + f"Message-ID: <{checked(message_id)}>\r\n".encode()
+def _identified(record: EvidenceRecord, message_id: str) -> str:
+    return f"{date_header(record.event_time)}Message-ID: <{checked(message_id)}>\r\n"
 
 
-def _kep_fields(record: EvidenceRecord, kind: str) -> bytes:
+def _kep_fields(record: EvidenceRecord, kind: str) -> str:
     names, message = NAMES[record.kind], record.message
     return (
         f"X-REM-Msg-Type: {kind}\r\n"
@@ -148,33 +151,37 @@ def _kep_fields(record: EvidenceRecord, kind: str) -> bytes:
         f"X-REM-Event: {rem_xml.EVENT_PREFIX}{names.event_code}\r\n"
         f"X-REM-Message-Identifier: {checked(message.kep_message_id)}\r\n"
         f"X-REM-DigestMethod: {SHA256_URI}\r\n"
-        f"X-REM-DigestValue: {base64_body(message.digest_sha256).decode('ascii')}"
+        f"X-REM-DigestValue: {_digest(message)}\r\n"
         "MIME-Version: 1.0\r\n"
-    ).encode()
+    )
 
 
-def _baseline_fields(record: EvidenceRecord, kind: str, consignment: str = "") -> bytes:
+def _baseline_fields(record: EvidenceRecord, kind: str, consignment: str = "") -> str:
     message = record.message
-    return b"".join(
+    return "".join(
         (
-            f"REM-MetadataVersion: {METADATA_VERSION}\r\n".encode(),
-            f"REM-MessageType: {MESSAGE_TYPE_PREFIX}{kind}\r\n".encode(),
-            f"REM-Evidence-ID: {checked(record.evidence_id)}\r\n".encode(),
-            f"REM-EventIdentifier: {EVENT_PREFIX}{NAMES[record.kind].erds_event}\r\n".encode(),
+            f"REM-MetadataVersion: {METADATA_VERSION}\r\n",
+            f"REM-MessageType: {MESSAGE_TYPE_PREFIX}{kind}\r\n",
+            f"REM-Evidence-ID: {checked(record.evidence_id)}\r\n",
+            f"REM-EventIdentifier: {EVENT_PREFIX}{NAMES[record.kind].erds_event}\r\n",
             *(_value("REM-ReasonIdentifier", uri) for uri in _reasons(record)),
             *(
                 _value("REM-ApplicablePolicy", policy)
                 for policy in (BASELINE_POLICY, record.issuer.policy_id)
                 if policy
             ),
-            f"REM-ModeOfConsignment: {consignment}\r\n".encode() if consignment else b"",
-            f"REM-MD08: {checked(record.sender.address)}\r\n".encode(),
-            _value("REM-UAMessageIdentifier", message.user_message_id) if message.user_message_id else b"",
-            f"REM-DigestAlgorithm: {SHA256_URI}\r\n".encode(),
-            b"REM-DigestValue: " + base64_body(message.digest_sha256),
-            b"MIME-Version: 1.0\r\n",
+            f"REM-ModeOfConsignment: {consignment}\r\n" if consignment else "",
+            f"REM-MD08: {checked(record.sender.address)}\r\n",
+            _value("REM-UAMessageIdentifier", message.user_message_id) if message.user_message_id else "",
+            f"REM-DigestAlgorithm: {SHA256_URI}\r\n",
+            f"REM-DigestValue: {_digest(message)}\r\n",
+            "MIME-Version: 1.0\r\n",
         )
     )
+
+
+def _digest(message: MessageFacts) -> str:
+    return b2a_base64(message.digest_sha256, newline=False).decode("ascii")
 
 
 def _reasons(record: EvidenceRecord) -> Iterable[str]:
@@ -185,18 +192,19 @@ def _reasons(record: EvidenceRecord) -> Iterable[str]:
     return () if success is None else (ERDS_REASON_PREFIX + success.name,)
 
 
-def _value(name: str, value: str) -> bytes:
+def _value(name: str, value: str) -> str:
     """Return a header of one value, on one line where it has no blanks; else encoded as text is."""
     value = clean_text(value)
     plain = all("!" <= character <= "~" for character in value) and "=?" not in value
     if plain and len(value) <= _VALUE_MAX:
-        return f"{name}: {value}\r\n".encode()
+        return f"{name}: {value}\r\n"
     return text_header(name, value)
 
 
-def _signed_head(boundary: str, label: TransferLabel) -> bytes:
+def signed_head(boundary: str, label: TransferLabel) -> str:
+    """Return the end of an outer header: what declares the body, and the blank line."""
     return (
         'Content-Type: multipart/signed; protocol="application/pkcs7-signature";\r\n'
         f' micalg=sha-256; boundary="{boundary}"\r\n'
         f"Content-Transfer-Encoding: {label}\r\n\r\n"
-    ).encode()
+    )

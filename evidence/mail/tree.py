@@ -10,14 +10,17 @@ it has by itself but for the first number, and the heads that we write ourselves
 """
 
 import json
+import re
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
-from evidence.mail.parts import FIELD, HeaderField, Part, Range
+from evidence.mail.parts import HeaderField, Part, Range
 
 __all__ = ["declared_text", "fields_text", "head_text", "placed", "read_tree", "row_text", "tree_text"]
 
 _JSON: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 _NOTHING: Final = "null"
+_FIELD_END: Final = re.compile(r"\r\n(?![ \t])")
 
 
 def tree_text(part: Part) -> str:
@@ -36,10 +39,10 @@ def placed(tree: str, at: int) -> str:
 
 
 def row_text(
-    at: int,
-    header: int,
-    body: int,
-    lines: int,
+    at: int | str,
+    header: int | str,
+    body: int | str,
+    lines: int | str,
     head: str,
     *,
     children: str = "",
@@ -64,11 +67,14 @@ def head_text(part: Part) -> str:
 
 
 def fields_text(block: bytes) -> str:
-    """Return the fields of a header of our own, nothing but well-formed fields."""
-    return _JSON.encode([
-        (found[1].decode("ascii"), found[2].decode("latin-1"), found.start(), found.end())
-        for found in FIELD.finditer(block)
-    ])  # fmt: skip
+    """Return the fields of a header of our own, nothing but well-formed fields and the blank line."""
+    rows, at = [], 0
+    for field in _FIELD_END.split(block.decode("latin-1"))[:-2]:
+        name, _, raw = field.partition(":")
+        end = at + len(field) + 2
+        rows.append(f'["{name}",{encode_basestring_ascii(raw)},{at},{end}]')
+        at = end
+    return f"[{','.join(rows)}]"
 
 
 def declared_text(part: Part) -> str:

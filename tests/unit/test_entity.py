@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.mail.entity import Entity, Streamed, octets, tree
+from evidence.mail.entity import STREAMED, Entity, Extent, Gap, Layout, Streamed
 from evidence.mail.mime import scan
 from evidence.mail.package import Boundaries, Envelope, MessagePlan, plan_dispatch, plan_receipt
 from evidence.mail.tree import read_tree, tree_text
@@ -88,15 +88,85 @@ def test_a_boundary_of_one_message_never_stands_in_the_tree_of_the_next():
     assert "0123456789" not in second.tree(b"p7s")
 
 
+def test_messages_of_one_shape_share_a_layout_and_nothing_else():
+    first, second = (
+        plan_receipt(replace(ENVELOPE, to=(to,)), delivered(), boundaries=NAMES)
+        for to in ("ayse@hs91.kep.tr", "b@hs91.kep.tr")
+    )
+    assert first.layout is second.layout
+    assert first.tree(b"p7s") != second.tree(b"p7s")
+    assert read_tree(second.tree(b"p7s")) == scan(BytesSource(second.finish(b"p7s")))
+
+
+# ------------------------------------------------------------------- shapes of any kind
+
+SEED = "????"
+ONE, TWO, P7S = Gap(b"one"), Gap(b"two"), Gap(b"p7s")
+SIGNATURE = Entity(b"Content-Type: application/pkcs7-signature\r\n\r\n", (P7S,))
+
+
+def around(*parts: Entity) -> Entity:
+    """Return a message whose signed entity has these parts."""
+    heads = {name: f'Content-Type: multipart/mixed; boundary="{name}{SEED}"\r\n\r\n' for name in "sm"}
+    mixed = Entity(heads["m"].encode(), boundary=f"m{SEED}", parts=parts)
+    return Entity(heads["s"].encode(), boundary=f"s{SEED}", parts=(mixed, SIGNATURE))
+
+
+BODIES = st.lists(
+    st.one_of(
+        st.sampled_from([ONE, TWO]), st.sampled_from([b"%", b"%b", b"{}", b"{0}", b"?", b"\r\n", b"x"])
+    ),
+    max_size=4,
+    unique=True,
+).map(tuple)
+LEAVES = st.builds(
+    Entity,
+    st.sampled_from([
+        b"\r\n", b'a: {0} %s \\ "\r\n\r\n', b"Content-Type: text/html;\r\n charset={x}%\r\nb: ?\r\n\r\n",
+        b'Content-Disposition: attachment; filename="????"\r\n\r\n',
+    ]),
+    BODIES,
+    st.just(""),
+    st.just(()),
+)  # fmt: skip
+NESTED = st.lists(LEAVES, min_size=1, max_size=3).map(
+    lambda parts: Entity(
+        f'Content-Type: multipart/alternative; boundary="a{SEED}"\r\n\r\n'.encode(),
+        boundary=f"a{SEED}", parts=tuple(parts),
+    )
+)  # fmt: skip
+
+
+@given(
+    parts=st.lists(st.one_of(LEAVES, NESTED), min_size=1, max_size=3),
+    filled=st.fixed_dictionaries({
+        gap.name: st.lists(st.sampled_from([b"\r\n", b"\n", b"%", b"{", b"text"])).map(b"".join)
+        for gap in (ONE, TWO, P7S)
+    }),
+    subject=st.sampled_from(["", "{0}", "%s \\", '"q"', "ş", "one\r\n two\r\n\tthree"]),
+    seed=st.sampled_from(["wxyz", "0123"]),
+)  # fmt: skip
+def test_a_shape_with_its_gaps_filled_lies_where_the_scanner_finds_it(parts, filled, subject, seed):
+    message = around(*parts)
+    layout = Layout.of(message, SEED)
+    header = f"Subject: {subject}\r\n".encode() + message.head.replace(SEED.encode(), seed.encode())
+    head, tail = layout.signed(seed, filled)
+    assert tail == b""
+    signature = SIGNATURE.head + filled[P7S.name]
+    whole = b"".join((
+        header, f"--s{seed}\r\n".encode(), head, f"\r\n--s{seed}\r\n".encode(), signature,
+        f"\r\n--s{seed}--\r\n".encode(),
+    ))  # fmt: skip
+    extents = {name: Extent.of(value) for name, value in filled.items()}
+    assert read_tree(layout.places(header, seed, extents)) == scan(BytesSource(whole))
+
+
 def test_what_is_streamed_in_divides_the_octets_wherever_it_stands():
-    gap = Entity(b"h\r\n\r\n", None)
-    first, last = (Entity(b"", b"one"), Entity(b"", b"two"))
-    before, after = octets(Entity(b"m\r\n\r\n", b"", "b", (first, gap, last)))
-    assert before == b"m\r\n\r\n--b\r\none\r\n--b\r\nh\r\n\r\n"
-    assert after == b"\r\n--b\r\ntwo\r\n--b--\r\n"
-    assert octets(first) == (b"one", b"")
-
-
-def test_a_gap_at_the_end_of_a_message_is_all_that_follows_its_header():
-    text = tree(Entity(b"Content-Type: message/rfc822\r\n\r\n", None), streamed(ORIGINAL))
-    assert read_tree(text) == scan(BytesSource(b"Content-Type: message/rfc822\r\n\r\n" + ORIGINAL))
+    gap = Entity(b"h\r\n\r\n", (STREAMED,))
+    first, last = (Entity(b"", (b"100 %",)), Entity(b"", (ONE,)))
+    layout = Layout.of(around(first, gap, last), SEED)
+    before, after = layout.signed("wxyz", {b"one": b"1"})
+    head = b'Content-Type: multipart/mixed; boundary="mwxyz"\r\n\r\n'
+    assert before == head + b"--mwxyz\r\n100 %\r\n--mwxyz\r\nh\r\n\r\n"
+    assert after == b"\r\n--mwxyz\r\n1\r\n--mwxyz--\r\n"
+    assert layout.gaps == (b"header", b"streamed", b"one", b"p7s")

@@ -5,12 +5,13 @@ import email.policy
 import re
 from dataclasses import replace
 from hashlib import sha256
+from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.mail import introduction, mime_write
+from evidence.mail import introduction, mime_write, package
 from evidence.mail.kep_message import KepMessageError, digest_of_range, is_kep_message, parse_kep_message
 from evidence.mail.mime import scan
 from evidence.mail.package import (
@@ -198,24 +199,39 @@ def test_the_introduction_escapes_what_came_from_outside():
 @given(facts=st.text(max_size=300), before=st.sampled_from(["a\n", "şöyle \n" * 30]))
 def test_a_text_encoded_in_pieces_is_the_text_encoded_at_once(facts, before):
     text = introduction.Text(before, f"x: {facts}\n", "sonra\n")
-    assert text.quoted_printable() == mime_write.quoted_printable(str(text))
+    assert b"".join(map(mime_write.quoted_printable, text)) == mime_write.quoted_printable(str(text))
 
 
 # ------------------------------------------------------------------- boundaries and headers
 
 
-def test_boundaries_are_no_prefixes_of_each_other_and_occur_nowhere():
-    Boundaries.of("x").check(b"--x")
+@given(st.from_regex(r"[A-Za-z0-9]{1,67}", fullmatch=True))
+def test_boundaries_are_no_prefixes_of_each_other_and_fit_a_header(seed):
+    names = Boundaries.of(seed)
+    for one, other in permutations((names.signed, names.mixed, names.alternative), 2):
+        assert not other.startswith(one)
+        assert re.fullmatch(r"[A-Za-z0-9=_]{1,70}", one)
+
+
+@pytest.mark.parametrize("seed", ["", 's"', "s b", "s\r\n", "s=", "ş", "s" * 68])
+def test_a_seed_of_boundaries_is_some_letters_and_digits(seed):
     with pytest.raises(BoundaryError):
-        Boundaries("ab", "abc", "x").check()
+        Boundaries.of(seed)
+
+
+@pytest.mark.parametrize("name", ["signed", "mixed", "alternative"])
+def test_no_boundary_occurs_in_what_it_divides(name):
+    boundaries = Boundaries.of("x7")
+    boundaries.check(b"--x7", b"text\r\n")
     with pytest.raises(BoundaryError):
-        Boundaries("a", "b", "a").check()
+        boundaries.check(b"", b"text\r\n--" + getattr(boundaries, name).encode() + b"\r\n")
+
+
+def test_a_text_that_knows_the_boundaries_is_refused(monkeypatch):
+    monkeypatch.setattr(package, "quoted_printable", str.encode)
+    seen = plain(EvidenceKind.DELIVERY, message=replace(MESSAGE, subject="m=_0123456789abcdef"))
     with pytest.raises(BoundaryError):
-        Boundaries("s", "m", "a").check(b"text\r\n--m\r\n")
-    with pytest.raises(BoundaryError):
-        Boundaries('s"', "m", "a").check()
-    with pytest.raises(BoundaryError):
-        Boundaries("", "m", "a").check()
+        plan_receipt(ENVELOPE, seen, boundaries=NAMES_OF_BOUNDARIES)
 
 
 @pytest.mark.parametrize("bad", ["a b@hs91.kep.tr", "a\r\nBcc: x@y", "a\tb@x"])
@@ -229,7 +245,7 @@ def test_values_that_would_break_a_header_are_refused(bad):
 
 @given(st.text(max_size=200))
 def test_any_subject_makes_one_header_that_reads_back(subject):
-    line = mime_write.text_header("Subject", subject)
+    line = mime_write.text_header("Subject", subject).encode()
     root = parsed(line + b"X-Next: 1\r\n\r\n")
     assert root.keys() == ["Subject", "X-Next"]
     assert all(len(part) <= 78 for part in line.split(b"\r\n"))
@@ -246,6 +262,12 @@ def test_quoted_printable_reads_back_in_short_lines(text):
     content = parsed(head + body).get_payload(decode=True).decode()
     assert content.replace("\r\n", "\n").rstrip("\n") == clean.rstrip("\n")
     assert all(len(line) <= 76 for line in body.split(b"\r\n"))
+
+
+@given(st.binary(max_size=1000))
+def test_the_size_of_base64_is_known_without_writing_it(data):
+    body = mime_write.base64_body(data)
+    assert mime_write.base64_size(len(data)) == (len(body), body.count(b"\n"))
 
 
 # ------------------------------------------------------------------- taking apart
