@@ -131,6 +131,14 @@ class ChunkCipher:
         """Return ciphertext and tag of a chunk."""
         return self._cipher.encrypt(number.to_bytes(12), plain, self._about(number, last=last))
 
+    def encrypt_all(self, content: bytes) -> list[bytes]:
+        """Return every chunk of content that is at hand as a whole."""
+        view, size = memoryview(content), len(content)
+        return [
+            self.encrypt(start // CHUNK, view[start : start + CHUNK], last=start + CHUNK >= size)
+            for start in range(0, size or 1, CHUNK)
+        ]
+
     def decrypt(self, number: int, sealed: bytes | memoryview, *, last: bool) -> bytes:
         """Return a chunk.
 

@@ -12,11 +12,11 @@ temporary files; everybody reads everything. The places of another writer than `
 
 import asyncio
 import fcntl
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256, sha512
 from pathlib import Path
 from typing import Final
 
@@ -121,21 +121,6 @@ class FileBlobStore:
         if small is not None:
             return (await self._append((small,)))[0]
         return await self._publish(_own(spool))
-
-    async def keep_many(self, spools: Sequence[Spool]) -> list[Blob]:
-        """Make the content of several spools durable; small ones together, with one sync.
-
-        Raises:
-            StoreUnavailableError: at least one was not kept; those that were are named by nobody.
-        """
-        own = [_own(spool) for spool in spools]
-        contents = [spool.small for spool in own]
-        small = [content for content in contents if content is not None]
-        kept = iter(await self._append(small) if small else ())
-        return [
-            await self._publish(spool) if content is None else next(kept)
-            for spool, content in zip(own, contents, strict=True)
-        ]
 
     async def _publish(self, spool: FileSpool) -> Blob:
         file = await spool.publish(self._file_path)
@@ -268,30 +253,21 @@ class FileBlobStore:
         self._lock = None
 
     def _run_batch(self, jobs: Sequence[Job[Sequence[bytes]]]) -> None:
-        sealed = [[self._seal(content) for content in job.payload] for job in jobs]
-        places = iter(self._journal.append([body for group in sealed for body, _, _ in group]))
-        for job, group in zip(jobs, sealed, strict=True):  # each job takes its own from the places
-            job.result = [
-                Blob(
-                    hashlib.sha256(content).digest(),
-                    hashlib.sha512(content).digest(),
-                    len(content),
-                    _journal_place(self._writer, segment, offset, uid),
-                    key,
-                )
-                for content, (_, key, uid), (segment, offset) in zip(job.payload, group, places, strict=False)
-            ]
+        """Seal, hash and write content after content: each is read, and its sealed form held, once."""
+        with self._journal.batch() as add:
+            for job in jobs:
+                job.result = [self._keep_small(content, add) for content in job.payload]
 
-    def _seal(self, data: bytes) -> tuple[bytes, bytes, bytes]:
-        """Return a record's body, the wrapped data key and the uid."""
+    def _keep_small(self, data: bytes, add: Callable[[Sequence[bytes]], tuple[int, int]]) -> Blob:
         data_key, uid = self._random(KEY_SIZE), self._random(UID)
-        cipher = ChunkCipher(data_key, uid)
-        view = memoryview(data)
-        chunks = [
-            cipher.encrypt(number, view[start : start + CHUNK], last=start + CHUNK >= len(data))
-            for number, start in enumerate(range(0, len(data) or 1, CHUNK))
-        ]
-        return b"".join((uid, *chunks)), wrap_key(self._master_key, data_key), uid
+        segment, offset = add((uid, *ChunkCipher(data_key, uid).encrypt_all(data)))
+        return Blob(
+            sha256(data).digest(),
+            sha512(data).digest(),
+            len(data),
+            _journal_place(self._writer, segment, offset, uid),
+            wrap_key(self._master_key, data_key),
+        )
 
 
 def _own(spool: Spool) -> FileSpool:

@@ -6,7 +6,8 @@ CRC-32 of the body (u32), body. All integers are big-endian. A record's body is 
 
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
 from typing import Final
@@ -20,7 +21,9 @@ _SEGMENT_MARK: Final = b"KEPHSJ1\0"
 _RECORD: Final = Struct(">4sII")
 RECORD_HEAD: Final = _RECORD.size
 _RECORD_MARK: Final = b"KJR1"
-_WRITE_AT_ONCE: Final = 1 << 20
+# A large batch is written piece by piece: what was written makes room for what comes, in memory that is warm.
+_WRITE_AT_ONCE: Final = 256 << 10
+_PARTS_AT_ONCE: Final = 1000  # a record has fewer than 24; one system call takes 1024
 
 
 def sync_directory(path: Path) -> None:
@@ -53,6 +56,8 @@ class Journal:
         self._descriptor: int | None = None
         self._number = 0
         self._offset = 0
+        self._waiting: list[bytes] = []  # parts of records on their way into the segment
+        self._waiting_size = 0
 
     def path(self, segment: int) -> Path:
         """Return where a segment lies."""
@@ -90,36 +95,24 @@ class Journal:
             os.fsync(self._descriptor)
         os.lseek(self._descriptor, end, os.SEEK_SET)
 
-    def append(self, bodies: Sequence[bytes]) -> list[tuple[int, int]]:
-        """Write records and make them durable; return each one's segment and offset.
+    @contextmanager
+    def batch(self) -> Iterator[Callable[[Sequence[bytes]], tuple[int, int]]]:
+        """Take records, and make all of them durable at the end.
+
+        Yields a function that takes a record's body, in parts, and returns its segment and offset.
 
         Raises:
             OSError: none of them is durable; the segment is left for a new one, because after a failed
                 sync nobody knows what the disk holds.
         """
-        places = []
-        waiting: list[bytes] = []
-        size = 0
         try:
-            for body in bodies:
-                if self._descriptor is None or self._offset >= self._segment_size:
-                    self._write(waiting)
-                    waiting, size = [], 0
-                    self._next_segment()
-                places.append((self._number, self._offset))
-                waiting += (_RECORD.pack(_RECORD_MARK, len(body), zlib.crc32(body)), body)
-                self._offset += RECORD_HEAD + len(body)
-                size += RECORD_HEAD + len(body)
-                if size >= _WRITE_AT_ONCE:
-                    self._write(waiting)
-                    waiting, size = [], 0
-            self._write(waiting)
+            yield self._add
+            self._write()
             if self._descriptor is not None:
                 os.fdatasync(self._descriptor)
-        except OSError:
+        except BaseException:
             self.close()
             raise
-        return places
 
     def records(self) -> Iterator[tuple[int, int, int, bytes]]:
         """Yield segment, offset, body length and the body's first 16 bytes of each record."""
@@ -139,16 +132,37 @@ class Journal:
 
     def close(self) -> None:
         """Close the segment; appending again begins a new one."""
+        self._waiting, self._waiting_size = [], 0
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
-    def _write(self, parts: Sequence[bytes]) -> None:
+    def _add(self, body: Sequence[bytes]) -> tuple[int, int]:
+        if self._descriptor is None or self._offset >= self._segment_size:
+            self._next_segment()
+        place = (self._number, self._offset)
+        length = crc = 0
+        for part in body:
+            length += len(part)
+            crc = zlib.crc32(part, crc)
+        self._waiting += (_RECORD.pack(_RECORD_MARK, length, crc), *body)
+        self._waiting_size += RECORD_HEAD + length
+        self._offset += RECORD_HEAD + length
+        if self._waiting_size >= _WRITE_AT_ONCE or len(self._waiting) >= _PARTS_AT_ONCE:
+            self._write()
+        return place
+
+    def _write(self) -> None:
+        parts, size = self._waiting, self._waiting_size
+        self._waiting, self._waiting_size = [], 0
         if parts and self._descriptor is not None:
-            write_all(self._descriptor, b"".join(parts))
+            written = os.writev(self._descriptor, parts)
+            if written < size:  # the disk fills up, or a signal came between
+                write_all(self._descriptor, memoryview(b"".join(parts))[written:])
 
     def _next_segment(self) -> None:
         if self._descriptor is not None:
+            self._write()
             os.fdatasync(self._descriptor)
             self.close()
         self._number += 1

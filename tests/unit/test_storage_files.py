@@ -15,7 +15,6 @@ import pytest
 from kephs.ports import Blob, BlobMissingError, StoreUnavailableError
 from storage.crypto import CHUNK, TAG, unwrap_key, wrap_key
 from storage.files.blobs import FileBlobStore
-from storage.files.journal import Journal
 from storage.files.spool import FILE_HEAD, FileSpool
 from tests.support.stores import MASTER_KEY
 
@@ -412,29 +411,6 @@ async def test_what_is_not_bytes_fails_alone(blobs: FileBlobStore) -> None:
         return_exceptions=True,
     )
     assert [isinstance(r, Blob) for r in results] == [True, False, False, True]
-
-
-def test_a_journal_answers_only_after_its_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[str] = []
-    real_write, real_sync = os.write, os.fdatasync
-
-    def write(descriptor: int, data: bytes) -> int:
-        events.append("write")
-        return real_write(descriptor, data)
-
-    def sync(descriptor: int) -> None:
-        events.append("sync")
-        real_sync(descriptor)
-
-    monkeypatch.setattr(os, "write", write)
-    monkeypatch.setattr(os, "fdatasync", sync)
-    journal = Journal(tmp_path)
-    journal.open()
-    journal.append([b"a" * 20, b"b" * 20])
-    events.append("answer")
-    journal.close()
-    assert events[-3:] == ["write", "sync", "answer"]
-    assert events.count("sync") == 1
 
 
 async def test_concurrent_puts_share_a_sync(blobs: FileBlobStore) -> None:
