@@ -1,6 +1,7 @@
 """Connections to a time-stamping authority: which are kept, and how often a request is sent."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 
@@ -105,3 +106,32 @@ async def test_whoever_gives_up_ends_the_connection():
                 await task
             await kept.post(url, b"x", {})
     assert len(server.asked) == 2
+
+
+async def test_a_connection_whose_answer_is_late_is_given_up():
+    served = []
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        if len(served) > 1:
+            writer.write(ANSWER)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(late, "127.0.0.1", 0) as listening:
+        url = URL(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/tsa")
+        with closing(KeptConnections()) as kept:
+            with pytest.raises(TimeoutError):
+                await kept.post(url, b"x", {}, seconds=0.01)
+            assert await kept.post(url, b"x", {}, seconds=30) == b"token"
+        for writer in served:
+            await writer.wait_closed()
+    assert len(served) == 2
+
+
+async def test_connecting_counts_among_the_seconds():
+    with socket.create_server(("127.0.0.1", 0)) as silent, closing(KeptConnections()) as kept:
+        url = URL(f"https://127.0.0.1:{silent.getsockname()[1]}/tsa")  # nobody answers the handshake
+        with pytest.raises(TimeoutError):
+            await kept.post(url, b"x", {}, seconds=0.01)

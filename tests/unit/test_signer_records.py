@@ -1,7 +1,7 @@
 """Evidence records on the way to the signer: the same comes out, and nothing else goes in."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
 from types import NoneType
@@ -162,3 +162,9 @@ def test_a_changed_byte_is_refused_or_gives_another_record_that_crosses(place, v
 def test_the_fingerprint_tells_forms_apart():
     assert len(fingerprint()) == 32
     assert fingerprint() == fingerprint()
+
+
+def test_the_issuer_that_stands_in_all_records_is_made_once():
+    one, two = (decode(encode(record(EvidenceKind.DELIVERY, evidence_id=f"{n}@x"))) for n in range(2))
+    assert one.issuer is two.issuer
+    assert decode(encode(replace(one, issuer=replace(one.issuer, locality="x")))).issuer.locality == "x"
