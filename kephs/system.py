@@ -23,7 +23,7 @@ _SHIFTS: Final = tuple(range(120, -1, -10))  # where in 130 bits each pair of di
 _REMEMBERED: Final = 4096
 
 
-_COLLECT_AFTER: Final = 20_000
+_COLLECT_AFTER: Final = 100_000
 """New objects after which cycles are looked for; with the usual 700 that is several times a message."""
 
 

@@ -159,9 +159,19 @@ class Listener(ABC):
         """Return an empty spool."""
         return self._spools()
 
-    def hand_over(self, decision: Coroutine[Any, Any, Reply], spool: Spool) -> asyncio.Task[Reply]:
-        """Have a message decided in a task of the server, which the client cannot cancel."""
-        return self._tasks.create_task(self._decided(decision, spool))
+    def hand_over(self, decision: Coroutine[Any, Any, Reply], spool: Spool) -> asyncio.Future[Reply]:
+        """Have a message decided in a task of the server; the client can cancel its answer alone."""
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._tasks.create_task(self._tell(answer, self._decided(decision, spool)))
+        return answer
+
+    async def _tell(self, answer: asyncio.Future[Reply], decided: Coroutine[Any, Any, Reply]) -> None:
+        try:
+            reply = await decided
+            if not answer.done():  # else the client is gone
+                answer.set_result(reply)
+        finally:
+            answer.cancel()  # where the server ends before it was given
 
     async def _decided(self, decision: Coroutine[Any, Any, Reply], spool: Spool) -> Reply:
         try:

@@ -57,8 +57,8 @@ class Hub(Protocol):
         """Return an empty spool."""
         ...
 
-    def hand_over(self, decision: Coroutine[Any, Any, Reply], spool: Spool) -> "asyncio.Task[Reply]":
-        """Have a message decided in a task that the client cannot cancel."""
+    def hand_over(self, decision: Coroutine[Any, Any, Reply], spool: Spool) -> "asyncio.Future[Reply]":
+        """Have a message decided in a task that the client cannot cancel; return where its answer will be."""
         ...
 
     def forget(self, spool: Spool) -> None:
@@ -320,9 +320,9 @@ class EdgeProtocol(SMTP):
                 return unkept
             self._bear_with()  # deciding has limits of its own
             self._deciding = True
-            task = self._hub.hand_over(self._decision(spool, received), spool)
+            answer = self._hub.hand_over(self._decision(spool, received), spool)
             handed = True
-            return await asyncio.shield(task)
+            return await answer
         except BareLineEndingError:
             return await self._hang_up(RefusalCode.BARE_LINE_ENDING)
         except DataEndedEarlyError:

@@ -53,9 +53,9 @@ def configure_logging(*, verbose: bool, watch: Processor | None = None) -> None:
         processors=[
             structlog.processors.add_log_level,
             *([] if watch is None else [watch]),
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
             trace_processor,
             mask_processor,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
@@ -97,17 +97,19 @@ def _address(found: "re.Match[str]") -> str:
 
 def mask_processor(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """Mask every field of an event, as structlog calls it."""
-    return {str(name): _field(str(name), value) for name, value in event.items()}
+    return {name: _field(name, value) for name, value in event.items()}
 
 
 def _field(name: str, value: object) -> object:
     if name in _NEVER:
         return _DROPPED
+    if isinstance(value, str):
+        return masked(str(value), _LONGEST_TRACE if name == "exception" else LONGEST)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} octets>"
-    return masked(str(value), _LONGEST_TRACE if name == "exception" else LONGEST)
+    return masked(str(value))
 
 
 # --------------------------------------------------------------------------- traces

@@ -4,10 +4,9 @@ Apart from `kephs.observability.metrics`: commands which open an instance need n
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
@@ -22,6 +21,7 @@ from kephs.ports import Clock, Courier
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
 Timer = Callable[[], float]
 _HALF_SECOND: Final = timedelta(milliseconds=500)
 _CLOCK_EVERY: Final = timedelta(seconds=10)  # reading a token costs more than its news is worth each time
@@ -73,8 +73,7 @@ class MeteredSealing:
     ) -> list[SealedEvidence]:
         """Seal and count; see `Sealing.seal_many`."""
         began, before = self._timer(), self._clock.now()
-        with self._counted():
-            sealed = await self._inner.seal_many(records, profile=profile, stamping=stamping)
+        sealed = await self._counted(self._inner.seal_many(records, profile=profile, stamping=stamping))
         if sealed:
             self._meter.sealed([one.record.kind for one in sealed], self._timer() - began)
             if not all(one.stamped for one in sealed):  # let out in the grace (D16): still an alarm
@@ -86,8 +85,7 @@ class MeteredSealing:
 
     async def records(self, leaves: Sequence[bytes]) -> list[bytes]:
         """Stamp; see `Sealing.records`."""
-        with self._counted():
-            return await self._inner.records(leaves)
+        return await self._counted(self._inner.records(leaves))
 
     async def sign_entity(self, digest: bytes, at: datetime) -> bytes:
         """Sign and count; see `Sealing.sign_entity`."""
@@ -97,18 +95,16 @@ class MeteredSealing:
     async def sign_entities(self, digests: Sequence[bytes], at: datetime) -> list[bytes]:
         """Sign and count; see `Sealing.sign_entities`."""
         began = self._timer()
-        with self._counted():
-            signatures = await self._inner.sign_entities(digests, at)
+        signatures = await self._counted(self._inner.sign_entities(digests, at))
         seconds = self._timer() - began
         for _ in signatures:
             self._meter.signed(seconds)
         return signatures
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
+    async def _counted(self, work: Awaitable[T]) -> T:
         """Count and log what cannot be stamped."""
         try:
-            yield
+            return await work
         except TimestampUnavailableError as error:
             self._meter.not_stamped()
             log.warning("stamp.unavailable", cause=str(error))
