@@ -5,9 +5,10 @@ Syntax: ``point`` or ``point:n`` (the n-th time it is reached). Points:
 =====================  ==========================================================================
 store.write.before     before a unit of work is handed to the writer
 store.write.after      after its commit, before the use case goes on (between commit and reply)
-blobs.keep.before      before a large message's content, or a KEP message, is made durable
+blobs.keep.before      before large content, a peer's message or a mailbox's is made durable
 blobs.keep.after       after it, before anything names it
-blobs.put.after        after small content, evidence or receipts are durable, before anything names them
+blobs.put.after        after small content, evidence, receipts or small KEP messages are durable, before
+                       anything names them
 seal.before            before evidence is signed
 seal.after             after it, before it is stored
 relay.before           before a message or receipt is handed to a peer
@@ -100,13 +101,6 @@ class FailingBlobs:
         blob = await self._blobs.keep(spool)
         self._point.reach("blobs.keep.after")
         return blob
-
-    async def keep_many(self, spools: Sequence[Spool]) -> list[Blob]:
-        """Keep several; perhaps die before or after."""
-        self._point.reach("blobs.keep.before")
-        blobs = await self._blobs.keep_many(spools)
-        self._point.reach("blobs.keep.after")
-        return blobs
 
     async def put(self, data: bytes) -> Blob:
         """Put; perhaps die after."""

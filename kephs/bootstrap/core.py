@@ -207,7 +207,7 @@ async def _open(
             revocation=revocation, offload=offload, clock=clock, trust=trust, policy=policy,
             register=register,
         )),
-        deliver=Deliver(store, blobs, sealer, records, dispatches, receipts, register, changes),
+        deliver=Deliver(store, sealer, records, dispatches, receipts, register, changes),
         receipts=FileReceipts(store, blobs, receipts, kept, clock, ids, changes, times),
         relay=Relay(
             store, blobs, dispatches, records, register, failing_courier(point, courier), give_up,

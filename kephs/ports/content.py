@@ -53,14 +53,6 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def keep_many(self, spools: Sequence[Spool]) -> list[Blob]:
-        """Make the content of several spools durable; small ones together, with one sync.
-
-        Raises:
-            StoreUnavailableError: at least one was not kept; those that were are named by nobody.
-        """
-        ...
-
     async def put(self, data: bytes) -> Blob:
         """Make content durable; concurrent calls with small content share one sync.
 
@@ -97,7 +89,14 @@ class Blobs(Protocol):
         """Name content, a message's with its index; a digest that is named keeps what it has."""
         ...
 
+    def add_all(self, contents: Sequence[tuple[Blob, bytes | None]]) -> None:
+        """Name several pieces of content, each as `add` does."""
+        ...
+
     def get(self, sha256: bytes) -> Blob | None: ...
+    def get_all(self, digests: Sequence[bytes]) -> dict[bytes, Blob]:
+        """Return those of several pieces of content that are named, by digest."""
+        ...
 
     def set_index(self, sha256: bytes, index: bytes) -> None:
         """Keep a message's index (header block and part tree), encrypted, once."""

@@ -1,6 +1,7 @@
 """The rows of one transaction, by subject."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -64,9 +65,25 @@ class Messages(Protocol):
         """Note the KEP message's digest; False where one was noted before (that one stands)."""
         ...
 
+    def name_dispatches(self, dispatches: Mapping[str, bytes]) -> AbstractSet[str]:
+        """Note the digests of several messages' KEP messages, by message id.
+
+        Returns the ids of those whose digest stands now; of the others one was noted before.
+        """
+        ...
+
+    def dispatches(self, message_ids: Sequence[str]) -> dict[str, Blob]:
+        """Return the KEP messages that were noted for some messages, by message id."""
+        ...
+
     def state(self, message_id: str) -> MessageState | None: ...
+    def states(self, message_ids: Sequence[str]) -> dict[str, MessageState]: ...
     def set_state(self, message_id: str, state: MessageState) -> None:
         """Change a message's state; that of a completed one ends its work, too."""
+        ...
+
+    def set_states(self, message_ids: Sequence[str], state: MessageState) -> None:
+        """Change the states of several messages, each as `set_state` does."""
         ...
 
     def due(self, message_id: str, at: datetime | None, attempts: int) -> None:
@@ -85,12 +102,30 @@ class Messages(Protocol):
     def all(self) -> Iterable[Submission]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of one delivery, ours: what it came to, the evidence of it, and when.
+
+    ``account_id`` is given where the address got its account only after acceptance.
+    """
+
+    delivery_id: str
+    state: DeliveryState
+    evidence_id: str
+    at: datetime
+    account_id: str | None = None
+
+
 class Deliveries(Protocol):
     """One row per message and recipient: ours, and of messages submitted here also the peers'."""
 
     def add(self, delivery: Delivery) -> None: ...
     def get(self, delivery_id: str) -> Delivery | None: ...
     def of_message(self, message_id: str) -> list[Delivery]: ...
+    def of_messages(self, message_ids: Sequence[str]) -> Mapping[str, list[Delivery]]:
+        """Return the deliveries of several messages, by message id: each has its list."""
+        ...
+
     def decide(
         self,
         delivery_id: str,
@@ -99,10 +134,11 @@ class Deliveries(Protocol):
         at: datetime,
         account_id: str | None = None,
     ) -> bool:
-        """Move a pending delivery to its end state; False where somebody did so before.
+        """Move a pending delivery to its end state (see `Ending`); False where somebody did so before."""
+        ...
 
-        ``account_id`` is given where the address got its account only after acceptance.
-        """
+    def decide_all(self, endings: Sequence[Ending]) -> AbstractSet[str]:
+        """Move pending deliveries to their end states; return the ids of those that nobody moved before."""
         ...
 
     def move(
@@ -166,6 +202,14 @@ class Evidences(Protocol):
         """
         ...
 
+    def add_all(self, made: Sequence[tuple[StoredEvidence, bytes | None]]) -> None:
+        """Store several evidences with their evidence records, in this order.
+
+        Raises:
+            DuplicateEvidenceError: as `add`; it names the first that cannot be stored.
+        """
+        ...
+
     def get(self, evidence_id: str) -> StoredEvidence | None: ...
     def ers(self, evidence_id: str) -> bytes | None:
         """Return the evidence record exactly as it was added, None where the evidence has none."""
@@ -184,10 +228,18 @@ class Evidences(Protocol):
         ...
 
     def of_message(self, message_id: str) -> list[StoredEvidence]: ...
+    def of_messages(self, message_ids: Sequence[str]) -> Mapping[str, list[StoredEvidence]]:
+        """Return the evidence of several messages, by message id: each has its list."""
+        ...
+
     def claim_receipts(
         self, now: datetime, limit: int, lease_until: datetime, by: str
     ) -> list[StoredEvidence]: ...
     def receipt_due(self, evidence_id: str, at: datetime | None, attempts: int) -> None: ...
+    def end_receipts(self, evidence_ids: Sequence[str]) -> AbstractSet[str]:
+        """Note that receipts are due no more, and end their leases; return the ids of those that were due."""
+        ...
+
     def take_over(self, by: str, now: datetime) -> None:
         """Make due now what ``by`` had leased."""
         ...
@@ -307,6 +359,15 @@ class FolderExistsError(Exception):
     """The account has a folder of this name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Filing:
+    """An item and where it goes: into the folder with this role of an account."""
+
+    account_id: str
+    role: FolderRole
+    item: NewItem
+
+
 class Mailboxes(Protocol):
     """Folders and the items in them. UIDs ascend and are never reused (RFC 3501 2.3.1.1)."""
 
@@ -323,6 +384,10 @@ class Mailboxes(Protocol):
 
     def file(self, account_id: str, role: FolderRole, item: NewItem) -> int:
         """File an item in the account's folder with this role; otherwise as `append`."""
+        ...
+
+    def file_all(self, filings: Sequence[Filing]) -> list[int]:
+        """File several items, each as `file` does and in this order within a folder; return their UIDs."""
         ...
 
     def summaries(self, folder_id: int) -> list[ItemSummary]:

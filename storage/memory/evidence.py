@@ -33,6 +33,11 @@ class MemoryEvidences:
             self._t.records.put(evidence.evidence_id, ers)
         return enter(self._t, evidence.evidence_id, evidence.blob, evidence.event_time)
 
+    def add_all(self, made: Sequence[tuple[StoredEvidence, bytes | None]]) -> None:
+        """Store several evidences, each as `add` does."""
+        for evidence, ers in made:
+            self.add(evidence, ers)
+
     def get(self, evidence_id: str) -> StoredEvidence | None:
         """Return an evidence."""
         return self._t.evidence.get(evidence_id)
@@ -65,6 +70,10 @@ class MemoryEvidences:
         found = (e for e in self._t.evidence.values() if e.message_id == message_id)
         return sorted(found, key=lambda e: (e.event_time, e.kind, e.number or 0, e.evidence_id))
 
+    def of_messages(self, message_ids: Sequence[str]) -> dict[str, list[StoredEvidence]]:
+        """Return the evidence of several messages, each message's in the order of the events."""
+        return {message_id: self.of_message(message_id) for message_id in message_ids}
+
     def claim_receipts(
         self, now: datetime, limit: int, lease_until: datetime, by: str
     ) -> list[StoredEvidence]:
@@ -79,6 +88,14 @@ class MemoryEvidences:
             self._t.evidence.put(evidence.evidence_id, evidence)
             self._t.lease("evidence", evidence.evidence_id, by)
         return claimed
+
+    def end_receipts(self, evidence_ids: Sequence[str]) -> set[str]:
+        """Note that receipts are due no more; return the ids of those that were due."""
+        rows = [self._t.evidence.get(key) for key in evidence_ids]
+        due = {row.evidence_id for row in rows if row is not None and row.receipt_due is not None}
+        for evidence_id in due:
+            self.receipt_due(evidence_id, None, 0)
+        return due
 
     def receipt_due(self, evidence_id: str, at: datetime | None, attempts: int) -> None:
         """Set when the receipt is due, None once it is filed; ends the lease."""

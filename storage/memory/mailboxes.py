@@ -11,7 +11,7 @@ from kephs.domain.mailboxes import (
     ItemSummary,
     NewItem,
 )
-from kephs.ports import FolderExistsError
+from kephs.ports import Filing, FolderExistsError
 from storage.errors import ConflictError
 from storage.memory.tables import RemovedItem, StoredItem, Tables
 from storage.rows.folders import canonical
@@ -121,6 +121,10 @@ class MemoryMailboxes:
     def file(self, account_id: str, role: FolderRole, item: NewItem) -> int:
         """File an item in the account's folder with this role and return its UID."""
         return self.append(self.by_role(account_id, role).folder_id, item)
+
+    def file_all(self, filings: Sequence[Filing]) -> list[int]:
+        """File several items, each as `file` does, and return their UIDs."""
+        return [self.file(one.account_id, one.role, one.item) for one in filings]
 
     def summaries(self, folder_id: int) -> list[ItemSummary]:
         """Return what lists need of every item, ascending by UID."""

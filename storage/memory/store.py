@@ -142,10 +142,6 @@ class MemoryBlobStore:
         source = spool.source()
         return await self.put(source.read(0, source.size))
 
-    async def keep_many(self, spools: Sequence[Spool]) -> list[Blob]:
-        """Keep the content of several spools."""
-        return [await self.keep(spool) for spool in spools]
-
     async def put(self, data: bytes) -> Blob:
         """Keep content."""
         self._count += 1

@@ -1,6 +1,6 @@
 """Repositories of the in-memory twin: accounts, content rows, messages, deliveries."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from directory.accounts import Account, AccountState, AppPassword, Operator
 from directory.certificates import BoundCertificate
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 from kephs.domain.messages import Delivery, Submission
-from kephs.ports import Blob
+from kephs.ports import Blob, Ending
 from storage.errors import ConflictError
 from storage.memory.holds import held_digests
 from storage.memory.tables import Tables
@@ -149,9 +149,18 @@ class MemoryBlobs:
         if index is not None:
             self.set_index(blob.sha256, index)
 
+    def add_all(self, contents: Sequence[tuple[Blob, bytes | None]]) -> None:
+        """Name several pieces of content, each as `add` does."""
+        for blob, index in contents:
+            self.add(blob, index)
+
     def get(self, sha256: bytes) -> Blob | None:
         """Return where content lies."""
         return self._t.blobs.get(sha256)
+
+    def get_all(self, digests: Sequence[bytes]) -> dict[bytes, Blob]:
+        """Return where several pieces of content lie, by digest."""
+        return {digest: self._t.blobs[digest] for digest in digests if digest in self._t.blobs}
 
     def set_index(self, sha256: bytes, index: bytes) -> None:
         """Keep a message's index, once: later calls change nothing."""
@@ -229,10 +238,33 @@ class MemoryMessages:
         self._t.messages.put(message_id, replace(row, dispatch=dispatch))
         return True
 
+    def name_dispatches(self, dispatches: Mapping[str, bytes]) -> set[str]:
+        """Note the digests of KEP messages; return the ids of those whose digest stands."""
+        for message_id, digest in dispatches.items():
+            self.set_dispatch(message_id, digest)
+        return {key for key, digest in dispatches.items() if self._t.messages[key].dispatch == digest}
+
+    def dispatches(self, message_ids: Sequence[str]) -> dict[str, Blob]:
+        """Return the KEP messages that were noted for some messages, by message id."""
+        rows = [row for row in map(self._t.messages.get, message_ids) if row is not None]
+        return {
+            row.message_id: self._t.blobs[row.dispatch]
+            for row in rows if row.dispatch is not None and row.dispatch in self._t.blobs
+        }  # fmt: skip
+
     def state(self, message_id: str) -> MessageState | None:
         """Return a message's state."""
         message = self._t.messages.get(message_id)
         return None if message is None else message.state
+
+    def states(self, message_ids: Sequence[str]) -> dict[str, MessageState]:
+        """Return the states of several messages, by id."""
+        return {key: self._t.messages[key].state for key in message_ids if key in self._t.messages}
+
+    def set_states(self, message_ids: Sequence[str], state: MessageState) -> None:
+        """Change the states of several messages, each as `set_state` does."""
+        for message_id in message_ids:
+            self.set_state(message_id, state)
 
     def set_state(self, message_id: str, state: MessageState) -> None:
         """Change a message's state, and end a completed one's work."""
@@ -297,6 +329,10 @@ class MemoryDeliveries:
         found = (d for d in self._t.deliveries.values() if d.message_id == message_id)
         return sorted(found, key=lambda d: d.number)
 
+    def of_messages(self, message_ids: Sequence[str]) -> dict[str, list[Delivery]]:
+        """Return the deliveries of several messages, each message's by recipient number."""
+        return {message_id: self.of_message(message_id) for message_id in message_ids}
+
     def decide(
         self,
         delivery_id: str,
@@ -313,6 +349,14 @@ class MemoryDeliveries:
         row = replace(row, state=state, evidence_id=evidence_id, decided_at=at, account_id=account)
         self._t.deliveries.put(delivery_id, row)
         return True
+
+    def decide_all(self, endings: Sequence[Ending]) -> set[str]:
+        """Move pending deliveries to their end states; return the ids of those that nobody moved before."""
+        return {
+            one.delivery_id
+            for one in endings
+            if self.decide(one.delivery_id, one.state, one.evidence_id, one.at, one.account_id)
+        }
 
     def move(
         self,

@@ -85,6 +85,12 @@ class _Binary:
         """Run a statement; the doubled percent signs of its text are undone even without parameters."""
         return self._link.execute(sql, {} if parameters is None else parameters, binary=True)
 
+    def executemany(self, sql: str, parameters: Any, /) -> Any:
+        """Run a statement for each of several parameters, in one exchange with the server."""
+        cursor = self._link.cursor()
+        cursor.executemany(sql, parameters)
+        return cursor
+
 
 class PostgresStore:
     """`kephs.ports.Store` on PostgreSQL.

@@ -8,7 +8,7 @@ KEP message of a message sent here stays as long as somebody has the original: i
 hold keeps content as a reference does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from kephs.ports import Blob
 from storage.rows.hold_tables import held_contents, legal_holds
-from storage.rows.statements import Database
+from storage.rows.statements import Database, ListStatement, Params
 from storage.rows.tables import blobs, deliveries, evidence, items, loose_blobs, messages, transfers
 
 
@@ -40,6 +40,7 @@ def blob_columns(table: FromClause) -> tuple[ColumnElement[Any], ...]:
 _ADD: Final = insert(blobs)
 _COLUMNS: Final = blob_columns(blobs)
 _GET: Final = select(*_COLUMNS).where(blobs.c.sha256 == bindparam("sha256"))
+_GET_ALL: Final = ListStatement(lambda values: select(*_COLUMNS).where(blobs.c.sha256.in_(values)))
 # Whoever refers to content holds its row, and whoever drops it looks for references once they hold it alone.
 _HOLD: Final[Select[Any]] = (
     select(literal_column("1"))
@@ -136,14 +137,7 @@ class SqlBlobs:
 
     def add(self, blob: Blob, index: bytes | None = None) -> None:
         """Name content, a message's with its index; a digest that is named keeps what it has."""
-        row = {
-            "sha256": blob.sha256,
-            "sha512": blob.sha512,
-            "size": blob.size,
-            "place": blob.place,
-            "data_key": blob.key,
-            "message_index": self._sealed(blob.sha256, index),
-        }
+        row = self._row(blob, index)
         while not self._db.run_quiet(_ADD, row):
             if self._db.row(_HOLD, {"sha256": blob.sha256}) is not None:
                 if index is not None:
@@ -152,10 +146,23 @@ class SqlBlobs:
             # released by another writer just now: name it anew
         self.loose.add(blob.sha256)
 
+    def add_all(self, contents: Sequence[tuple[Blob, bytes | None]]) -> None:
+        """Name several pieces of content, each as `add` does."""
+        if self._db.run_each_quiet(_ADD, [self._row(*one) for one in contents]) == len(contents):
+            self.loose.update(blob.sha256 for blob, _ in contents)
+            return
+        for blob, index in contents:  # some were named before: look at each
+            self.add(blob, index)
+            self.loose.add(blob.sha256)
+
     def get(self, sha256: bytes) -> Blob | None:
         """Return where content lies."""
         row = self._db.row(_GET, {"sha256": sha256})
         return None if row is None else Blob(*row)
+
+    def get_all(self, digests: Sequence[bytes]) -> dict[bytes, Blob]:
+        """Return where several pieces of content lie, by digest; what nobody named is left out."""
+        return {row[0]: Blob(*row) for row in self._db.rows_of(_GET_ALL, digests, {})}
 
     def set_index(self, sha256: bytes, index: bytes) -> None:
         """Keep a message's index, once: later calls change nothing."""
@@ -204,6 +211,16 @@ class SqlBlobs:
     def unreferenced(self, sha256: bytes) -> None:
         """Note that a reference to content went."""
         self._db.run(_LOOSEN, {"sha256": sha256})
+
+    def _row(self, blob: Blob, index: bytes | None) -> Params:
+        return {
+            "sha256": blob.sha256,
+            "sha512": blob.sha512,
+            "size": blob.size,
+            "place": blob.place,
+            "data_key": blob.key,
+            "message_index": self._sealed(blob.sha256, index),
+        }
 
     def _sealed(self, sha256: bytes, index: bytes | None) -> bytes | None:
         return None if index is None else self._db.vault.seal(index, index_place(sha256))

@@ -1,6 +1,7 @@
 """Deliveries in SQL."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Final
 
@@ -8,9 +9,10 @@ from sqlalchemy import BigInteger, Text, bindparam, case, func, insert, literal_
 
 from kephs.domain.lifecycle import DeliveryState
 from kephs.domain.messages import Delivery
+from kephs.ports import Ending
 from storage.errors import ConflictError
 from storage.files.survey import UnreadableRow, survey
-from storage.rows.statements import Database, ListStatement, Row
+from storage.rows.statements import Database, ListStatement, Params, Row
 from storage.rows.tables import deliveries, messages
 from storage.rows.values import from_micros_or_none, to_micros, to_micros_or_none
 
@@ -40,6 +42,13 @@ _DECIDE: Final = (
         evidence_id=bindparam("evidence"),
         decided_at=bindparam("at"),
         account_id=func.coalesce(bindparam("found_account", type_=Text), deliveries.c.account_id),
+    )
+)
+_PENDING: Final = ListStatement(
+    lambda values: (
+        select(deliveries.c.delivery_id)
+        .where(deliveries.c.delivery_id.in_(values), deliveries.c.state == literal_column("'pending'"))
+        .with_for_update()
     )
 )
 _READ: Final = (
@@ -115,6 +124,13 @@ class SqlDeliveries:
         """Return a message's deliveries by recipient number."""
         return [_delivery(row) for row in self._db.rows(_OF_MESSAGE, {"message_id": message_id})]
 
+    def of_messages(self, message_ids: Sequence[str]) -> Mapping[str, list[Delivery]]:
+        """Return the deliveries of several messages, each message's by recipient number."""
+        found: dict[str, list[Delivery]] = {message_id: [] for message_id in message_ids}
+        for row in self._db.rows_of(_OF_MESSAGES, list(found), {}):
+            found[row[1]].append(_delivery(row))
+        return found
+
     def decide(
         self,
         delivery_id: str,
@@ -124,14 +140,14 @@ class SqlDeliveries:
         account_id: str | None = None,
     ) -> bool:
         """Move a pending delivery to its end state; False where somebody did so before."""
-        params = {
-            "of_delivery": delivery_id,
-            "new_state": state.value,
-            "evidence": evidence_id,
-            "at": to_micros(at),
-            "found_account": account_id,
-        }
-        return self._db.run(_DECIDE, params) == 1
+        ending = Ending(delivery_id, state, evidence_id, at, account_id)
+        return self._db.run(_DECIDE, _decided(ending)) == 1
+
+    def decide_all(self, endings: Sequence[Ending]) -> AbstractSet[str]:
+        """Move pending deliveries to their end states; return the ids of those that nobody moved before."""
+        pending = {row[0] for row in self._db.rows_of(_PENDING, [one.delivery_id for one in endings], {})}
+        self._db.run_each(_DECIDE, [_decided(one) for one in endings if one.delivery_id in pending])
+        return pending
 
     def move(
         self,
@@ -168,6 +184,16 @@ class SqlDeliveries:
         while rows := self._db.rows(_STRAYS, {"after": after}):
             yield from survey("deliveries", rows, _delivery)
             after = rows[-1][0]
+
+
+def _decided(ending: Ending) -> Params:
+    return {
+        "of_delivery": ending.delivery_id,
+        "new_state": ending.state.value,
+        "evidence": ending.evidence_id,
+        "at": to_micros(ending.at),
+        "found_account": ending.account_id,
+    }
 
 
 def _delivery(row: Row) -> Delivery:

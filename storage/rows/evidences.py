@@ -1,6 +1,7 @@
 """Evidence and its ledger in SQL."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
@@ -17,7 +18,7 @@ from kephs.domain.messages import StoredEvidence
 from kephs.ports import Blob, DuplicateEvidenceError, Entered
 from storage.files.survey import UnreadableRow, survey
 from storage.rows.blobs import SqlBlobs, blob_columns
-from storage.rows.statements import Database, ListStatement, Row
+from storage.rows.statements import Database, ListStatement, Params, Row
 from storage.rows.tables import blobs, bundle_appendices, evidence, ledger, messages, time_stamps
 from storage.rows.values import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 
@@ -45,6 +46,14 @@ _DUE: Final = (
     update(evidence)
     .where(evidence.c.evidence_id == bindparam("of_evidence"))
     .values(receipt_due=bindparam("at"), attempts=bindparam("tried"), leased_by=null())
+)
+_END_RECEIPTS: Final = ListStatement(
+    lambda values: (
+        update(evidence)
+        .where(evidence.c.evidence_id.in_(values), evidence.c.receipt_due.is_not(None))
+        .values(receipt_due=null(), attempts=literal_column("0"), leased_by=null())
+        .returning(evidence.c.evidence_id)
+    )
 )
 _TAKE_OVER: Final = (
     update(evidence)
@@ -133,33 +142,18 @@ class SqlEvidences:
             DuplicateEvidenceError: this event already has its evidence of ours, or the id is taken.
             ConflictError: its message or its bytes do not exist.
         """
-        if is_anchor_name(evidence.evidence_id):
-            raise DuplicateEvidenceError(evidence.evidence_id)
-        head, stamp = self._stamp(ers)
-        added = self._db.run_quiet(
-            _ADD,
-            {
-                "evidence_id": evidence.evidence_id,
-                "message_id": evidence.message_id,
-                "kind": int(evidence.kind),
-                "number": evidence.number or 0,
-                "account_id": evidence.account_id,
-                "blob": evidence.blob,
-                "event_time": to_micros(evidence.event_time),
-                "receipt_due": to_micros_or_none(evidence.receipt_due),
-                "attempts": evidence.attempts,
-                "origin": evidence.origin,
-                "leased_by": None,
-                "proof": head,
-                "stamp": stamp,
-                "unstamped": evidence.unstamped,
-                "profile": evidence.profile.value,
-            },
-        )
-        if not added:
-            raise DuplicateEvidenceError(evidence.evidence_id)
-        self._blobs.loose.discard(evidence.blob)
-        return self.enter(evidence.evidence_id, evidence.blob, evidence.event_time)
+        (entry,) = self._add(((evidence, ers),))
+        return entry
+
+    def add_all(self, made: Sequence[tuple[StoredEvidence, bytes | None]]) -> None:
+        """Store several evidences with their records and ledger entries, in this order.
+
+        Raises:
+            DuplicateEvidenceError: one of the events already has its evidence of ours, or an id is taken.
+            ConflictError: a message or the bytes of one of them do not exist.
+        """
+        if made:
+            self._add(made)
 
     def get(self, evidence_id: str) -> StoredEvidence | None:
         """Return an evidence."""
@@ -173,7 +167,7 @@ class SqlEvidences:
 
     def set_ers(self, evidence_id: str, ers: bytes) -> bool:
         """Store the record of what was released without one; False where it has its stamp already."""
-        head, stamp = self._stamp(ers)
+        ((head, stamp),) = self._stamp((ers,))
         params = {"of_evidence": evidence_id, "head": head, "token": stamp, "waiting": False}
         return self._db.run(_SET_ERS, params) == 1
 
@@ -194,6 +188,13 @@ class SqlEvidences:
         """Return a message's evidence in the order of the events."""
         return [_evidence(row) for row in self._db.rows(_OF_MESSAGE, {"message_id": message_id})]
 
+    def of_messages(self, message_ids: Sequence[str]) -> Mapping[str, list[StoredEvidence]]:
+        """Return the evidence of several messages, each message's in the order of the events."""
+        found: dict[str, list[StoredEvidence]] = {message_id: [] for message_id in message_ids}
+        for row in self._db.rows_of(_OF_MESSAGES, list(found), {}):
+            found[row[1]].append(_evidence(row))
+        return found
+
     def claim_receipts(
         self, now: datetime, limit: int, lease_until: datetime, by: str
     ) -> list[StoredEvidence]:
@@ -204,6 +205,10 @@ class SqlEvidences:
             self._db.run(_LEASE, {"of_evidence": row[0], "lease_until": until, "by": by})
             claimed.append(replace(_evidence(row), receipt_due=lease_until))
         return claimed
+
+    def end_receipts(self, evidence_ids: Sequence[str]) -> AbstractSet[str]:
+        """Note that receipts are due no more, and end their leases; return the ids of those that were due."""
+        return {row[0] for row in self._db.rows_of(_END_RECEIPTS, evidence_ids, {})}
 
     def receipt_due(self, evidence_id: str, at: datetime | None, attempts: int) -> None:
         """Set when the receipt is due and end the lease; `KeyError` where the evidence does not exist."""
@@ -259,34 +264,94 @@ class SqlEvidences:
             yield from survey("ledger", rows, _link)
             after = rows[-1][0]
 
-    def _stamp(self, ers: bytes | None) -> tuple[bytes | None, bytes | None]:
-        """Note a record's token, once for all its batch; return the record's head and the token's digest."""
-        if ers is None:
-            return None, None
-        head, token = split_record(ers)
-        digest = sha256(token).digest()
-        self._db.run_quiet(_ADD_STAMP, {"sha256": digest, "token": token})
-        return head, digest
-
     def enter(self, evidence_id: str, digest: bytes, at: datetime) -> LedgerEntry:
         """Append to the ledger: an evidence, or an anchor of the process record."""
+        (entry,) = self._enter(((evidence_id, digest, at),))
+        return entry
+
+    def _add(self, made: Sequence[tuple[StoredEvidence, bytes | None]]) -> list[LedgerEntry]:
+        for one, _ in made:
+            if is_anchor_name(one.evidence_id):
+                raise DuplicateEvidenceError(one.evidence_id)
+        stamps = self._stamp([ers for _, ers in made])
+        rows = [_row(one, *stamp) for (one, _), stamp in zip(made, stamps, strict=True)]
+        if self._db.run_each_quiet(_ADD, rows) != len(made):
+            raise DuplicateEvidenceError(self._taken([one for one, _ in made]))
+        self._blobs.loose.difference_update([one.blob for one, _ in made])
+        return self._enter([(one.evidence_id, one.blob, one.event_time) for one, _ in made])
+
+    def _taken(self, made: Sequence[StoredEvidence]) -> str:
+        """Return the id of the first that was not stored: it has no row, or one that was there before."""
+        seen: set[str] = set()
+        for one in made:
+            name = one.evidence_id
+            if name in seen or self.get(name) is None or self.ledger_of(name) is not None:
+                return name
+            seen.add(name)
+        raise AssertionError("every row was stored")
+
+    def _stamp(self, records: Sequence[bytes | None]) -> list[tuple[bytes | None, bytes | None]]:
+        """Note the tokens of records, each once; return each record's head and its token's digest."""
+        stamps: list[tuple[bytes | None, bytes | None]] = []
+        tokens: dict[bytes, bytes] = {}  # by digest: a batch has one
+        for ers in records:
+            if ers is None:
+                stamps.append((None, None))
+                continue
+            head, token = split_record(ers)
+            digest = sha256(token).digest()
+            tokens[digest] = token
+            stamps.append((head, digest))
+        self._db.run_each_quiet(
+            _ADD_STAMP, [{"sha256": digest, "token": token} for digest, token in tokens.items()]
+        )
+        return stamps
+
+    def _enter(self, heard: Sequence[tuple[str, bytes, datetime]]) -> list[LedgerEntry]:
+        """Append ids, digests and times to the ledger, in this order."""
         self._db.serialise("ledger")  # two writers that read the same tail would break the chain
         tail = self._db.row(_TAIL, {})
-        seq, previous = (1, GENESIS) if tail is None else (tail[0] + 1, tail[1])
-        link, salt = entry_hash(seq, previous, evidence_id, digest, at), token_bytes(32)
-        self._db.run(
-            _APPEND,
-            {
-                "seq": seq,
-                "evidence_id": evidence_id,
-                "digest": digest,
-                "at": to_micros(at),
-                "previous": previous,
-                "hash": link,
-                "salt": salt,
-            },
-        )
-        return LedgerEntry(seq, previous, evidence_id, digest, at, link, salt)
+        seq, previous = (0, GENESIS) if tail is None else tail
+        entries = []
+        for evidence_id, digest, at in heard:
+            seq += 1
+            link = entry_hash(seq, previous, evidence_id, digest, at)
+            entries.append(LedgerEntry(seq, previous, evidence_id, digest, at, link, token_bytes(32)))
+            previous = link
+        self._db.run_each(_APPEND, [_link_row(entry) for entry in entries])
+        return entries
+
+
+def _row(one: StoredEvidence, head: bytes | None, stamp: bytes | None) -> Params:
+    return {
+        "evidence_id": one.evidence_id,
+        "message_id": one.message_id,
+        "kind": int(one.kind),
+        "number": one.number or 0,
+        "account_id": one.account_id,
+        "blob": one.blob,
+        "event_time": to_micros(one.event_time),
+        "receipt_due": to_micros_or_none(one.receipt_due),
+        "attempts": one.attempts,
+        "origin": one.origin,
+        "leased_by": None,
+        "proof": head,
+        "stamp": stamp,
+        "unstamped": one.unstamped,
+        "profile": one.profile.value,
+    }
+
+
+def _link_row(entry: LedgerEntry) -> Params:
+    return {
+        "seq": entry.number,
+        "evidence_id": entry.evidence_id,
+        "digest": entry.evidence_sha256,
+        "at": to_micros(entry.at),
+        "previous": entry.previous,
+        "hash": entry.hash,
+        "salt": entry.salt,
+    }
 
 
 def _evidence(row: Row) -> StoredEvidence:

@@ -45,13 +45,13 @@ _CHANGE: Final = (
         unseen=_f.unseen + bindparam("more_unseen"),
     )
 )
-# Takes the next UID for one item.
+# Takes the next UIDs for some items.
 _TAKE: Final = (
     update(folders)
     .values(
-        uid_next=_f.uid_next + literal_column("1"),
-        modseq=_f.modseq + literal_column("1"),
-        messages=_f.messages + literal_column("1"),
+        uid_next=_f.uid_next + bindparam("taken"),
+        modseq=_f.modseq + bindparam("taken"),
+        messages=_f.messages + bindparam("taken"),
         unseen=_f.unseen + bindparam("more_unseen"),
     )
     .returning(_f.folder_id, _f.account_id, _f.uid_next, _f.modseq)

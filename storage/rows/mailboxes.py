@@ -1,17 +1,19 @@
 """Items of folders in SQL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from sqlalchemy import and_, bindparam, case, delete, func, insert, literal_column, select, update
 
 from kephs.domain.mailboxes import FolderRole, Item, ItemSummary, NewItem
+from kephs.ports import Filing
 from storage.errors import ConflictError
 from storage.rows.accounts import ADD_USAGE
 from storage.rows.blobs import index_place
 from storage.rows.folders import TAKE_BY_ROLE, TAKE_IN, SqlFolders
-from storage.rows.statements import ListStatement, Row
+from storage.rows.statements import ListStatement, Params, Row
 from storage.rows.tables import blobs, deliveries, folders, items, removed_items
 from storage.rows.values import from_flags, from_micros, to_flags, to_micros
 
@@ -118,10 +120,13 @@ class SqlMailboxes(SqlFolders):
         Raises:
             ConflictError: the content or the delivery does not exist.
         """
-        place = self._db.row(TAKE_IN, {"of_folder": folder_id, "more_unseen": int(SEEN not in item.flags)})
+        place = self._db.row(TAKE_IN, {"of_folder": folder_id, **_more((item,))})
         if place is None:
             raise KeyError(folder_id)
-        return self._append(place, item)
+        self._db.run(_ADD, _rows(place, (item,))[0])
+        self._count(((place[1], item),))
+        uid: int = place[2] - 1
+        return uid
 
     def file(self, account_id: str, role: FolderRole, item: NewItem) -> int:
         """File an item in the account's folder with this role and return its UID; `KeyError` without one.
@@ -129,34 +134,35 @@ class SqlMailboxes(SqlFolders):
         Raises:
             ConflictError: the content or the delivery does not exist.
         """
-        params = {"of_account": account_id, "of_role": role.value, "more_unseen": int(SEEN not in item.flags)}
-        place = self._db.row(TAKE_BY_ROLE, params)
-        if place is None:
-            raise KeyError(role)
-        return self._append(place, item)
-
-    def _append(self, place: Row, item: NewItem) -> int:
-        """Store an item whose UID was just taken."""
-        folder_id, account_id, uid_next, modseq = place
-        uid: int = uid_next - 1
-        self._db.run(
-            _ADD,
-            {
-                "folder_id": folder_id,
-                "uid": uid,
-                "sha256": item.sha256,
-                "size": item.size,
-                "received_at": to_micros(item.received_at),
-                "flags": from_flags(item.flags),
-                "modseq": modseq,
-                "delivery_id": item.delivery_id,
-                "counts": item.counts_for_quota,
-            },
-        )
-        if item.counts_for_quota:
-            self._db.run(ADD_USAGE, {"of_account": account_id, "delta": item.size})
-        self._blobs.loose.discard(item.sha256)
+        (uid,) = self.file_all((Filing(account_id, role, item),))
         return uid
+
+    def file_all(self, filings: Sequence[Filing]) -> list[int]:
+        """File several items, in this order within a folder, and return their UIDs; raises as `file`."""
+        folders: dict[tuple[str, FolderRole], list[NewItem]] = {}
+        for one in filings:
+            folders.setdefault((one.account_id, one.role), []).append(one.item)
+        rows: list[Params] = []
+        uids: dict[tuple[str, FolderRole], Iterator[int]] = {}
+        for (account_id, role), items_of in folders.items():
+            of = {"of_account": account_id, "of_role": role.value}
+            place = self._db.row(TAKE_BY_ROLE, {**of, **_more(items_of)})
+            if place is None:
+                raise KeyError(role)
+            rows += _rows(place, items_of)
+            uids[account_id, role] = count(place[2] - len(items_of))
+        self._db.run_each(_ADD, rows)
+        self._count([(one.account_id, one.item) for one in filings])
+        return [next(uids[one.account_id, one.role]) for one in filings]
+
+    def _count(self, added: Sequence[tuple[str, NewItem]]) -> None:
+        """Count items that accounts received into their usage; their content is referred to now."""
+        usage: dict[str, int] = {}
+        for account_id, item in added:
+            if item.counts_for_quota:
+                usage[account_id] = usage.get(account_id, 0) + item.size
+            self._blobs.loose.discard(item.sha256)
+        self._db.run_each(ADD_USAGE, [{"of_account": key, "delta": delta} for key, delta in usage.items()])
 
     def summaries(self, folder_id: int) -> list[ItemSummary]:
         """Return what lists need of every item, ascending by UID."""
@@ -288,6 +294,30 @@ class SqlMailboxes(SqlFolders):
         sha256, sealed = row[7], row[8]
         index = b"" if sealed is None else self._db.vault.unseal(sealed, index_place(sha256))
         return Item(_summary(row), sha256, index)
+
+
+def _more(added: Sequence[NewItem]) -> Params:
+    """Return by how much items that are added raise a folder's counters."""
+    return {"taken": len(added), "more_unseen": sum(SEEN not in item.flags for item in added)}
+
+
+def _rows(place: Row, added: Sequence[NewItem]) -> list[Params]:
+    """Return the rows of items for which a folder's next UIDs were just taken."""
+    folder_id, _, uid_next, modseq = place
+    return [
+        {
+            "folder_id": folder_id,
+            "uid": uid_next - back,
+            "sha256": item.sha256,
+            "size": item.size,
+            "received_at": to_micros(item.received_at),
+            "flags": from_flags(item.flags),
+            "modseq": modseq - back + 1,
+            "delivery_id": item.delivery_id,
+            "counts": item.counts_for_quota,
+        }
+        for back, item in zip(range(len(added), 0, -1), added, strict=True)
+    ]
 
 
 def _summary(row: Row) -> ItemSummary:

@@ -1,20 +1,22 @@
 """Messages in SQL."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, exists, func, insert, literal_column, null, select, update
+from sqlalchemy import bindparam, exists, func, insert, literal_column, null, select, update
 
 from directory.addresses import KepAddress
 from evidence.model.records import Authentication, Party
 from kephs.domain.lifecycle import MessageState
 from kephs.domain.messages import Recipient, Role, Submission
+from kephs.ports import Blob
 from storage.errors import ConflictError
 from storage.files.survey import UnreadableRow, survey
-from storage.rows.blobs import SqlBlobs
-from storage.rows.statements import Database, Row
-from storage.rows.tables import items, loose_blobs, messages
+from storage.rows.blobs import SqlBlobs, blob_columns
+from storage.rows.statements import Database, ListStatement, Row
+from storage.rows.tables import blobs, items, loose_blobs, messages
 from storage.rows.values import (
     from_micros,
     from_micros_or_none,
@@ -36,8 +38,15 @@ _SET_DISPATCH: Final = (
     .where(messages.c.message_id == bindparam("of_message"), messages.c.dispatch.is_(None))
     .values(dispatch=bindparam("new_dispatch"))
 )
-_EXISTS: Final[Select[Any]] = select(literal_column("1")).where(
-    messages.c.message_id == bindparam("message_id")
+_DISPATCHES: Final = ListStatement(
+    lambda values: (
+        select(messages.c.message_id, *blob_columns(blobs))
+        .select_from(messages.join(blobs, blobs.c.sha256 == messages.c.dispatch))
+        .where(messages.c.message_id.in_(values))
+    )
+)
+_STANDING: Final = ListStatement(
+    lambda values: select(messages.c.message_id, messages.c.dispatch).where(messages.c.message_id.in_(values))
 )
 # Of a message that no mailbox here holds, the KEP message goes with the last reference: this one.
 _LET_DISPATCH_GO: Final = insert(loose_blobs).from_select(
@@ -55,15 +64,20 @@ _SET_STATE: Final = (
 )
 _COMPLETE: Final = _SET_STATE.values(next_at=null(), attempts=literal_column("0"), leased_by=null())
 _STATE: Final = select(messages.c.state).where(messages.c.message_id == bindparam("message_id"))
+_STATES: Final = ListStatement(
+    lambda values: select(messages.c.message_id, messages.c.state).where(messages.c.message_id.in_(values))
+)
 _DUE: Final = (
     update(messages)
     .where(messages.c.message_id == bindparam("of_message"))
     .values(next_at=bindparam("at"), attempts=bindparam("tried"), leased_by=null())
 )
-_LEASE: Final = (
-    update(messages)
-    .where(messages.c.message_id == bindparam("of_message"))
-    .values(next_at=bindparam("lease_until"), leased_by=bindparam("by"))
+_LEASE: Final = ListStatement(
+    lambda values: (
+        update(messages)
+        .where(messages.c.message_id.in_(values))
+        .values(next_at=bindparam("lease_until"), leased_by=bindparam("by"))
+    )
 )
 _CLAIMABLE: Final = (
     select(messages)
@@ -147,23 +161,48 @@ class SqlMessages:
         if self._db.run(_SET_DISPATCH, {"of_message": message_id, "new_dispatch": dispatch}):
             self._blobs.loose.discard(dispatch)
             return True
-        if self._db.row(_EXISTS, {"message_id": message_id}) is None:
-            raise KeyError(message_id)
+        self._standing((message_id,))
         return False
+
+    def name_dispatches(self, dispatches: Mapping[str, bytes]) -> AbstractSet[str]:
+        """Note the digests of several messages' KEP messages; return the ids of those whose digest stands.
+
+        `KeyError` where a message does not exist.
+        """
+        each = [{"of_message": key, "new_dispatch": digest} for key, digest in dispatches.items()]
+        named: AbstractSet[str] = dispatches.keys()
+        if self._db.run_each(_SET_DISPATCH, each) != len(each):
+            standing = self._standing(list(dispatches))
+            named = {key for key, digest in dispatches.items() if standing[key] == digest}
+        self._blobs.loose.difference_update([dispatches[key] for key in named])
+        return named
+
+    def dispatches(self, message_ids: Sequence[str]) -> dict[str, Blob]:
+        """Return the KEP messages that were noted for some messages, by message id."""
+        return {row[0]: Blob(*row[1:]) for row in self._db.rows_of(_DISPATCHES, message_ids, {})}
 
     def state(self, message_id: str) -> MessageState | None:
         """Return a message's state."""
         row = self._db.row(_STATE, {"message_id": message_id})
         return None if row is None else MessageState(row[0])
 
+    def states(self, message_ids: Sequence[str]) -> dict[str, MessageState]:
+        """Return the states of several messages, by id."""
+        return {row[0]: MessageState(row[1]) for row in self._db.rows_of(_STATES, message_ids, {})}
+
     def set_state(self, message_id: str, state: MessageState) -> None:
         """Change a message's state, and end a completed one's work; `KeyError` where it does not exist."""
+        self.set_states((message_id,), state)
+
+    def set_states(self, message_ids: Sequence[str], state: MessageState) -> None:
+        """Change the states of several messages; `KeyError` where one does not exist."""
         completed = state is MessageState.COMPLETED
         statement = _COMPLETE if completed else _SET_STATE
-        if not self._db.run(statement, {"of_message": message_id, "new_state": state.value}):
-            raise KeyError(message_id)
+        each = [{"of_message": key, "new_state": state.value} for key in message_ids]
+        if self._db.run_each(statement, each) != len(each):
+            raise KeyError(*message_ids)
         if completed:
-            self._db.run(_LET_DISPATCH_GO, {"of_message": message_id})
+            self._db.run_each(_LET_DISPATCH_GO, [{"of_message": key} for key in message_ids])
 
     def due(self, message_id: str, at: datetime | None, attempts: int) -> None:
         """Set when the message's work is due and end its lease; `KeyError` where it does not exist."""
@@ -174,11 +213,9 @@ class SqlMessages:
     def claim(self, now: datetime, limit: int, lease_until: datetime, by: str) -> list[Submission]:
         """Return due messages, earliest first, each due again at the end of its lease."""
         until = to_micros(lease_until)
-        claimed = []
-        for row in self._db.rows(_CLAIMABLE, {"now": to_micros(now), "most": limit}):
-            self._db.run(_LEASE, {"of_message": row[0], "lease_until": until, "by": by})
-            claimed.append(self._message((*row[:_NEXT_AT], until, *row[_NEXT_AT + 1 :])))
-        return claimed
+        rows = self._db.rows(_CLAIMABLE, {"now": to_micros(now), "most": limit})
+        self._db.run_of(_LEASE, [row[0] for row in rows], {"lease_until": until, "by": by})
+        return [self._message((*row[:_NEXT_AT], until, *row[_NEXT_AT + 1 :])) for row in rows]
 
     def take_over(self, by: str, now: datetime) -> None:
         """Make due now what ``by`` had leased."""
@@ -203,6 +240,14 @@ class SqlMessages:
         while rows := self._db.rows(_PAGE, {"after": after}):
             yield from survey("messages", rows, self._message)
             after = rows[-1][0]
+
+    def _standing(self, message_ids: Sequence[str]) -> dict[str, bytes | None]:
+        """Return the digests of messages' KEP messages; `KeyError` where a message does not exist."""
+        found: dict[str, bytes | None] = dict(self._db.rows_of(_STANDING, message_ids, {}))
+        for message_id in message_ids:
+            if message_id not in found:
+                raise KeyError(message_id)
+        return found
 
     def _message(self, row: Row) -> Submission:
         (

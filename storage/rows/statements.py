@@ -18,6 +18,7 @@ Row = tuple[Any, ...]
 Params = Mapping[str, object]
 
 _LIST_SIZES: Final = (1, 4, 16, 64, 256)
+_QUIET: Final = " ON CONFLICT DO NOTHING"
 
 
 class _Cursor(Protocol):
@@ -34,6 +35,10 @@ class Connection(Protocol):
 
     def execute(self, sql: str, parameters: Any = ..., /) -> _Cursor:
         """Run a statement."""
+        ...
+
+    def executemany(self, sql: str, parameters: Any, /) -> _Cursor:
+        """Run a statement once for each of several parameters; ``rowcount`` is that of all together."""
         ...
 
 
@@ -86,6 +91,7 @@ class Database:
 
     def __init__(self, connection: Connection, texts: Texts, vault: Vault, conflict: type[Exception]) -> None:
         self._run = connection.execute
+        self._run_each = connection.executemany
         self._text = texts.of
         self._conflict = conflict
         self.vault = vault
@@ -111,7 +117,34 @@ class Database:
         Raises:
             ConflictError: a row it names does not exist.
         """
-        return self._change(statement, params, " ON CONFLICT DO NOTHING") == 1
+        return self._change(statement, params, _QUIET) == 1
+
+    def run_each(self, statement: ClauseElement, each: Sequence[Params]) -> int:
+        """Run a statement for each of several parameters; return how many rows it changed together.
+
+        The driver goes through them by itself: rows of one table cost much less together than one by one.
+
+        Raises:
+            ConflictError: as `run`.
+        """
+        return self._change_each(statement, each, "")
+
+    def run_each_quiet(self, statement: ClauseElement, each: Sequence[Params]) -> int:
+        """Run an INSERT for each of several parameters; return how many keys were not taken already.
+
+        Raises:
+            ConflictError: a row that one of them names does not exist.
+        """
+        return self._change_each(statement, each, _QUIET)
+
+    def run_of(self, statement: ListStatement, values: Sequence[object], params: Params) -> int:
+        """Run a statement over a list of values; return how many rows it changed.
+
+        Raises:
+            ConflictError: as `run`.
+        """
+        parts = statement.parts(values)
+        return sum(self._change(part, {**params, **listed}, "") for part, listed in parts)
 
     def row(self, statement: ClauseElement, params: Params) -> Row | None:
         """Return the first row."""
@@ -135,5 +168,17 @@ class Database:
         sql, constants = self._text(statement)
         try:
             return self._run(sql + ending, {**constants, **params} if constants else params).rowcount
+        except self._conflict as error:
+            raise ConflictError(str(error)) from error
+
+    def _change_each(self, statement: ClauseElement, each: Sequence[Params], ending: str) -> int:
+        if len(each) == 1:
+            return self._change(statement, each[0], ending)
+        if not each:
+            return 0
+        sql, constants = self._text(statement)
+        every = [{**constants, **params} for params in each] if constants else each
+        try:
+            return self._run_each(sql + ending, every).rowcount
         except self._conflict as error:
             raise ConflictError(str(error)) from error

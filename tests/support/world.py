@@ -272,9 +272,8 @@ class World:
         )
         receipts = ReceiptMaker(self.sealer, self.records, register, self.clock, self.ids)
         self.deliver = Deliver(
-            self.store, self.blobs, self.sealer, self.records, self.dispatches, receipts, register,
-            self.changes,
-        )  # fmt: skip
+            self.store, self.sealer, self.records, self.dispatches, receipts, register, self.changes
+        )
         self.receipts = FileReceipts(
             self.store, self.blobs, receipts, kept, self.clock, self.ids, self.changes, self.times
         )

@@ -1,6 +1,7 @@
 """Several messages that are delivered together end as each would alone."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from evidence.model.records import EvidenceKind
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.messages import Submission
-from kephs.ports import BlobMissingError, Tx
+from kephs.ports import Blob, BlobMissingError, StoreUnavailableError, Tx
 from kephs.usecases.delivery.deliver import CHUNK
 from kephs.usecases.sized import HERE_MAX
 from tests.support.pki import ayse
@@ -82,6 +83,42 @@ async def test_together_they_ask_the_signer_three_times_however_many_they_are(
         monkeypatch.setattr(world.sealer, name, counted)
     await world.deliver.deliver_all(messages)
     assert asked == ["sign_entities", "seal_many", "sign_entities"]
+
+
+async def test_small_messages_become_durable_with_the_evidence_and_receipts_about_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await new_world()
+    messages = [await sent(world, to, number) for number, to in enumerate(LETTERS)]
+    asked: list[int] = []
+    real = world.blobs.put_many
+
+    async def counted(contents: Sequence[bytes]) -> list[Blob]:
+        asked.append(len(contents))
+        return await real(contents)
+
+    monkeypatch.setattr(world.blobs, "put_many", counted)
+    await world.deliver.deliver_all(messages)
+    events = sum(map(len, LETTERS))
+    assert asked == [len(messages) + events + len(messages) + events]  # and a receipt of each acceptance
+    await ended(world, messages)
+
+
+async def test_a_disk_that_takes_nothing_leaves_a_group_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await new_world()
+    messages = [await sent(world, (MEHMET,), number) for number in range(2)]
+
+    async def full(_contents: Sequence[bytes]) -> list[Blob]:
+        raise StoreUnavailableError("the disk does not take content")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.blobs, "put_many", full)
+        with pytest.raises(StoreUnavailableError):
+            await world.deliver.deliver_all(messages)
+    for message in messages:
+        assert await world.store.read(lambda tx, of=message: tx.messages.get(of.message_id)) == message
+    await world.deliver.deliver_all(messages)
+    await ended(world, messages)
 
 
 async def test_delivering_together_what_was_delivered_already_changes_nothing() -> None:

@@ -4,6 +4,7 @@ spec: KEP-EV-05, KEP-EV-40, KEP-EV-41, KEP-QU-02 (a full mailbox receives), KEP-
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -18,10 +19,17 @@ from kephs.domain.lifecycle import DeliveryEvent, DeliveryState, advance_deliver
 from kephs.domain.mailboxes import FolderRole, NewItem
 from kephs.domain.messages import Delivery, StoredEvidence, Submission
 from kephs.domain.refusals import TEXTS, RefusalCode
-from kephs.ports import Blob, BlobStore, Changes, Store, Tx
-from kephs.usecases.delivery.dispatch import Built, DispatchMaker, Found, find_dispatch, name_dispatch
-from kephs.usecases.delivery.receipts import ReceiptMaker, file_due
-from kephs.usecases.people.closing import close_when_decided
+from kephs.ports import Blob, Changes, Ending, Filing, Store, Tx
+from kephs.usecases.delivery.dispatch import (
+    Built,
+    DispatchMaker,
+    Found,
+    Small,
+    find_dispatches,
+    name_dispatches,
+)
+from kephs.usecases.delivery.receipts import ReceiptMaker, receipt_filing
+from kephs.usecases.people.closing import close_decided
 from kephs.usecases.records import RecordMaker, stored
 from kephs.usecases.sized import HERE_MAX
 from kephs.usecases.submission.evidence_form import form_for_origin
@@ -64,13 +72,31 @@ class _Ahead:
 
 
 @dataclass(frozen=True, slots=True)
+class _End:
+    """The end of one delivery as it is to be stored, with its evidence; ``inbox``: whose gets the message."""
+
+    ending: Ending
+    evidence: StoredEvidence
+    ers: bytes | None
+    blob: Blob
+    inbox: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Decided:
-    """What is to be committed for a message; the lists of evidence and receipts run side by side."""
+    """What is to be committed for a message."""
 
     ahead: _Ahead
     built: Built
-    decisions: Sequence[_Decision]
-    sealed: Sequence[SealedEvidence]
+    ends: Sequence[_End]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A receipt that lies in the blob store."""
+
+    blob: Blob
+    index: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +110,6 @@ class Deliver:
     """
 
     store: Store
-    blobs: BlobStore
     sealer: Sealing
     records: RecordMaker
     dispatches: DispatchMaker
@@ -113,7 +138,7 @@ class Deliver:
             self.changes.publish(senders)
 
     async def _deliver(self, messages: Sequence[Submission]) -> None:
-        known: dict[str, Built] = {}
+        known: dict[str, Built | Small] = {}
         left = messages
         while left:
             ahead = await self.store.read(partial(_look_ahead, left))
@@ -129,42 +154,38 @@ class Deliver:
                 one.message for one in later
             ]
 
-    async def _build(self, known: dict[str, Built], ahead: Sequence[_Ahead]) -> None:
+    async def _build(self, known: dict[str, Built | Small], ahead: Sequence[_Ahead]) -> None:
         wanted = [one for one in ahead if one.message.message_id not in known]
         built = await self.dispatches.build([(one.message, one.dispatch) for one in wanted])
         for one, made in zip(wanted, built, strict=True):
             known[one.message.message_id] = made
 
-    async def _decide(self, known: Mapping[str, Built], ahead: Sequence[_Ahead]) -> None:
+    async def _decide(self, known: dict[str, Built | Small], ahead: Sequence[_Ahead]) -> None:
         """Seal and store what becomes of some deliveries; with the last ones the work here ends."""
         decisions = [[_decision(d, one.accounts.get(d.delivery_id)) for d in one.deliveries] for one in ahead]
         sealed = await self._seal(ahead, decisions)
-        decided = [
-            _Decided(one, known[one.message.message_id], chosen, made)
-            for one, chosen, made in zip(ahead, decisions, sealed, strict=True)
-        ]
         about = [
-            (evidence, one.ahead.message)
-            for one in decided if one.ahead.own
-            for evidence in (*await self._earlier(one.ahead), *one.sealed)
+            (evidence, one.message)
+            for one, made in zip(ahead, sealed, strict=True) if one.own
+            for evidence in (*await self._earlier(one), *made)
         ]  # fmt: skip
         receipts = await self.receipts.receipts(about) if about else []
-        xml = [evidence.xml for one in decided for evidence in one.sealed]
-        blobs = await self.blobs.put_many([*xml, *(receipt.content for receipt in receipts)])
-        filed = [
-            (evidence.record.evidence_id, receipt, blob)
-            for (evidence, _), receipt, blob in zip(about, receipts, blobs[len(xml) :], strict=True)
+        xml = [evidence.xml for made in sealed for evidence in made]
+        ids = [one.message.message_id for one in ahead]
+        dispatches, beside = await self.dispatches.durable(
+            [known[message_id] for message_id in ids], [*xml, *(receipt.content for receipt in receipts)]
+        )
+        known.update(zip(ids, dispatches, strict=True))
+        blobs = iter(beside)
+        decided = [
+            _Decided(one, dispatch, _ends(one, zip(chosen, made, islice(blobs, len(made)), strict=True)))
+            for one, dispatch, chosen, made in zip(ahead, dispatches, decisions, sealed, strict=True)
         ]
-
-        def commit(tx: Tx) -> None:
-            contents = iter(blobs)
-            for one in decided:
-                _commit(tx, one, contents)
-            for evidence_id, receipt, blob in filed:
-                file_due(tx, evidence_id, blob, receipt.index)
-            _finish_all([one.message for one in ahead], tx)
-
-        await self.store.write(commit)
+        kept = {
+            evidence.record.evidence_id: _Kept(blob, receipt.index)
+            for (evidence, _), receipt, blob in zip(about, receipts, blobs, strict=True)
+        }
+        await self.store.write(partial(_commit, decided, kept))
         self.changes.publish({d.account_id for one in ahead for d in one.deliveries if d.account_id})
 
     async def _seal(
@@ -205,20 +226,27 @@ def _bounded(ahead: Sequence[_Ahead]) -> tuple[Sequence[_Ahead], Sequence[_Ahead
     return ahead, ()
 
 
-def _pending(tx: Tx, message_id: str) -> list[Delivery]:
-    deliveries = tx.deliveries.of_message(message_id)
+def _pending(deliveries: Iterable[Delivery]) -> list[Delivery]:
     return [d for d in deliveries if d.peer is None and d.state is DeliveryState.PENDING]
 
 
 def _look_ahead(messages: Sequence[Submission], tx: Tx) -> list[_Ahead]:
-    return [_next(tx, message) for message in messages]
-
-
-def _next(tx: Tx, message: Submission) -> _Ahead:
-    deliveries = _pending(tx, message.message_id)[:CHUNK]
-    made = tx.evidence.of_message(message.message_id)
-    accounts, receipts = _accounts(tx, deliveries), tuple(_receipts_due(message, made))
-    return _Ahead(message, tuple(deliveries), accounts, receipts, find_dispatch(tx, message, made))
+    """Return what is ahead for several messages; each table is asked once for all."""
+    ids = [message.message_id for message in messages]
+    stored_of, made = tx.deliveries.of_messages(ids), tx.evidence.of_messages(ids)
+    pending = [_pending(stored_of[message_id])[:CHUNK] for message_id in ids]
+    accounts = tx.accounts.by_addresses([d.address for deliveries in pending for d in deliveries])
+    dispatches = find_dispatches(tx, messages, made)
+    return [
+        _Ahead(
+            message,
+            tuple(deliveries),
+            {d.delivery_id: accounts[d.address] for d in deliveries if d.address in accounts},
+            tuple(_receipts_due(message, made[message.message_id])),
+            dispatch,
+        )
+        for message, deliveries, dispatch in zip(messages, pending, dispatches, strict=True)
+    ]
 
 
 def _receipts_due(message: Submission, made: Iterable[StoredEvidence]) -> Iterator[StoredEvidence]:
@@ -231,11 +259,6 @@ def _receipts_due(message: Submission, made: Iterable[StoredEvidence]) -> Iterat
             yield evidence
 
 
-def _accounts(tx: Tx, deliveries: Sequence[Delivery]) -> dict[str, Account]:
-    found = {d.delivery_id: tx.accounts.by_address(d.address) for d in deliveries}
-    return {delivery_id: account for delivery_id, account in found.items() if account is not None}
-
-
 def _decision(delivery: Delivery, account: Account | None) -> _Decision:
     code = REFUSED_BY_STATE.get(account.state if account else None)
     if code is None and account is not None:
@@ -246,36 +269,69 @@ def _decision(delivery: Delivery, account: Account | None) -> _Decision:
     return _Decision(delivery, DeliveryEvent.FAIL, (Reason(text.reason, detail),))
 
 
-def _commit(tx: Tx, decided: _Decided, contents: Iterator[Blob]) -> None:
-    """Store what became of a message's deliveries; ``contents`` gives the blob of each evidence."""
-    message = decided.ahead.message
-    dispatch = name_dispatch(tx, message, decided.built)
-    for decision, evidence, blob in zip(decided.decisions, decided.sealed, contents, strict=False):
-        _store(tx, message, dispatch, decision, evidence, blob)
+def _ends(ahead: _Ahead, made: Iterable[tuple[_Decision, SealedEvidence, Blob]]) -> list[_End]:
+    ends = []
+    for decision, sealed, blob in made:
+        delivery, record = decision.delivery, sealed.record
+        state = advance_delivery(delivery.state, decision.event).state
+        name, account_id = record.evidence_id, delivery.account_id
+        ending = Ending(delivery.delivery_id, state, name, record.event_time, account_id)
+        due = None if ahead.own else record.event_time  # our senders' receipts are filed with it
+        evidence = stored(sealed, ahead.message, blob, receipt_due=due)
+        inbox = account_id if decision.event is DeliveryEvent.STORE else None
+        ends.append(_End(ending, evidence, sealed.ers, blob, inbox))
+    return ends
 
 
-def _store(
-    tx: Tx, message: Submission, dispatch: Blob, decision: _Decision, evidence: SealedEvidence, blob: Blob
-) -> None:
-    delivery, record = decision.delivery, evidence.record
-    state = advance_delivery(delivery.state, decision.event).state
-    if not tx.deliveries.decide(
-        delivery.delivery_id, state, record.evidence_id, record.event_time, delivery.account_id
-    ):
-        return  # another worker was first: its evidence stands
-    tx.blobs.add(blob)
-    tx.evidence.add(stored(evidence, message, blob, receipt_due=record.event_time), evidence.ers)
-    if decision.event is DeliveryEvent.STORE and delivery.account_id:
-        item = NewItem(dispatch.sha256, dispatch.size, record.event_time, delivery_id=delivery.delivery_id)
-        tx.mailboxes.file(delivery.account_id, FolderRole.INBOX, item)
+def _commit(decided: Sequence[_Decided], receipts: Mapping[str, _Kept], tx: Tx) -> None:
+    """Store what became of the deliveries of several messages, one table after the other.
+
+    Where another worker decided a delivery first, its evidence stands: ours is left out with all about it. So
+    is the receipt of an evidence 10 that was filed meanwhile.
+    """
+    moved = tx.deliveries.decide_all([end.ending for one in decided for end in one.ends])
+    decided = [
+        replace(one, ends=[end for end in one.ends if end.ending.delivery_id in moved]) for one in decided
+    ]
+    due = tx.evidence.end_receipts([e.evidence_id for one in decided for e in one.ahead.receipts])
+    told = [
+        (e.account_id, e.event_time, receipts[e.evidence_id])
+        for one in decided for e in _told(one, due) if e.account_id
+    ]  # fmt: skip
+    ends = [end for one in decided for end in one.ends]
+    contents: list[tuple[Blob, bytes | None]] = [(end.blob, None) for end in ends]
+    contents += [(one.built.blob, one.built.index) for one in decided if one.built.index is not None]
+    contents += [(receipt.blob, receipt.index) for _, _, receipt in told]
+    tx.blobs.add_all(contents)
+    dispatches = name_dispatches(tx, [(one.ahead.message, one.built) for one in decided])
+    tx.evidence.add_all([(end.evidence, end.ers) for end in ends])
+    filings = [
+        filing
+        for one, dispatch in zip(decided, dispatches, strict=True) for filing in _received(one, dispatch)
+    ]  # fmt: skip
+    filings += [receipt_filing(account_id, receipt.blob, at) for account_id, at, receipt in told]
+    tx.mailboxes.file_all(filings)
+    _finish_all([one.ahead.message for one in decided], tx)
+
+
+def _told(of: _Decided, due: AbstractSet[str]) -> Iterator[StoredEvidence]:
+    """Yield the evidence whose receipts are filed now, in the order of the events."""
+    yield from (evidence for evidence in of.ahead.receipts if evidence.evidence_id in due)
+    yield from (end.evidence for end in of.ends)
+
+
+def _received(of: _Decided, dispatch: Blob) -> Iterator[Filing]:
+    for end in of.ends:
+        if end.inbox:
+            at, whose = end.ending.at, end.ending.delivery_id
+            item = NewItem(dispatch.sha256, dispatch.size, at, delivery_id=whose)
+            yield Filing(end.inbox, FolderRole.INBOX, item)
 
 
 def _finish_all(messages: Sequence[Submission], tx: Tx) -> None:
-    for message in messages:
-        _finish(tx, message)
-
-
-def _finish(tx: Tx, message: Submission) -> None:
-    """End the work here: the message is complete, or waits for peers alone (their transfers are due)."""
-    if not close_when_decided(tx, message.message_id) and not _pending(tx, message.message_id):
-        tx.messages.due(message.message_id, None, 0)
+    """End the work here: messages are complete, or wait for peers alone (their transfers are due)."""
+    deliveries = tx.deliveries.of_messages([message.message_id for message in messages])
+    closed = close_decided(tx, deliveries)
+    for message_id, all_of in deliveries.items():
+        if message_id not in closed and not _pending(all_of):
+            tx.messages.due(message_id, None, 0)

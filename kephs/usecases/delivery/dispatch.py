@@ -1,6 +1,6 @@
 """The KEP message of an accepted submission: built and sealed once, the same for all recipients."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,7 +17,7 @@ from kephs.domain.messages import Role, StoredEvidence, Submission
 from kephs.ports import Blob, BlobMissingError, BlobStore, Clock, Ids, Offload, Spool, Store, Tx
 from kephs.usecases.delivery.kept_evidence import KeptEvidence
 from kephs.usecases.records import RecordMaker
-from kephs.usecases.sized import run_sized
+from kephs.usecases.sized import HERE_MAX, run_sized
 
 PIECE: Final = 512 * 1024
 
@@ -28,6 +28,14 @@ class Built:
 
     blob: Blob
     index: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A small KEP message that is not durable yet: it becomes so with what is made about it."""
+
+    content: bytes
+    index: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +96,17 @@ class DispatchMaker:
             BlobMissingError: content is gone.
         """
         found = await self.store.read(
-            lambda tx: find_dispatch(tx, message, tx.evidence.of_message(message.message_id))
+            lambda tx: find_dispatches(tx, (message,), tx.evidence.of_messages((message.message_id,)))
         )
-        (built,) = await self.build(((message, found),))
+        (built,), _ = await self.durable(await self.build(((message, found[0]),)))
         if built.index is None:
             return built.blob
         return await self.store.write(lambda tx: name_dispatch(tx, message, built))
 
-    async def build(self, of: Sequence[tuple[Submission, Found]]) -> list[Built]:
-        """Return KEP messages without naming them: `name_dispatch` does, in whatever transaction comes next.
+    async def build(self, of: Sequence[tuple[Submission, Found]]) -> list[Built | Small]:
+        """Return KEP messages; small ones have to become `durable` before `name_dispatch` names them.
 
-        Several are signed and kept together, which costs much less than one by one.
+        Several are signed together, which costs much less than one by one.
 
         Raises:
             TimestampUnavailableError, SignerUnavailableError, StoreUnavailableError: try again later.
@@ -108,18 +116,34 @@ class DispatchMaker:
         made = iter(await self._build(missing) if missing else ())
         return [next(made) if found.existing is None else Built(found.existing, None) for _, found in of]
 
+    async def durable(
+        self, made: Sequence[Built | Small], beside: Sequence[bytes] = ()
+    ) -> tuple[list[Built], list[Blob]]:
+        """Make small KEP messages durable, and other content beside them, with one sync.
+
+        Raises:
+            StoreUnavailableError: try again later.
+        """
+        contents = [*(one.content for one in made if isinstance(one, Small)), *beside]
+        blobs = iter(await self.blobs.put_many(contents) if contents else ())
+        built = [Built(next(blobs), one.index) if isinstance(one, Small) else one for one in made]
+        return built, list(blobs)
+
     async def _wanted(self, message: Submission, found: Found) -> Wanted:
         if found.original is None or found.accepted is None:  # what a peer sealed is never made anew
             raise BlobMissingError(message.message_id)
         return Wanted(message, await self.kept.open(found.accepted), found.original)
 
-    async def _build(self, wanted: Sequence[Wanted]) -> list[Built]:
+    async def _build(self, wanted: Sequence[Wanted]) -> list[Built | Small]:
         async with self.rendered(wanted) as finished:
-            blobs = await self.blobs.keep_many([made.spool for made in finished])
-        return [
-            Built(blob, join_index(made.plan.header, await self._tree(one.original, made)))
-            for one, made, blob in zip(wanted, finished, blobs, strict=True)
-        ]
+            return [await self._built(one, made) for one, made in zip(wanted, finished, strict=True)]
+
+    async def _built(self, wanted: Wanted, made: Rendered) -> Built | Small:
+        index = join_index(made.plan.header, await self._tree(wanted.original, made))
+        if wanted.original.size > HERE_MAX:
+            return Built(await self.blobs.keep(made.spool), index)
+        content = made.spool.source()
+        return Small(content.read(0, content.size), index)
 
     async def _tree(self, original: Blob, made: Rendered) -> str:
         """Return the part tree of a KEP message; that of the original is what submission found, if known."""
@@ -189,15 +213,21 @@ def label_of(original: ByteSource) -> str:
     return "7bit" if all(piece.isascii() for piece in pieces) else "8bit"
 
 
-def find_dispatch(tx: Tx, message: Submission, made: Iterable[StoredEvidence]) -> Found:
-    """Return the KEP message that is stored, else what it is made of: the original and evidence 10.
+def find_dispatches(
+    tx: Tx, messages: Sequence[Submission], made: Mapping[str, Iterable[StoredEvidence]]
+) -> list[Found]:
+    """Return each message's KEP message where it is stored, else what it is made of: original, evidence 10.
 
-    ``made``: the message's evidence.
+    ``made``: the messages' evidence, by message id.
     """
-    existing = _dispatch_of(tx, message.message_id)
-    if existing is not None or message.origin is not None:
-        return Found(existing)
-    return Found(None, tx.blobs.get(message.digest_sha256), acceptance(made))
+    existing = tx.messages.dispatches([message.message_id for message in messages])
+    ours = [one for one in messages if one.message_id not in existing and one.origin is None]
+    originals = tx.blobs.get_all([message.digest_sha256 for message in ours])
+    found = {
+        one.message_id: Found(None, originals.get(one.digest_sha256), acceptance(made[one.message_id]))
+        for one in ours
+    }
+    return [found.get(one.message_id) or Found(existing.get(one.message_id)) for one in messages]
 
 
 def acceptance(made: Iterable[StoredEvidence], profile: Profile = Profile.KEP) -> StoredEvidence | None:
@@ -211,18 +241,24 @@ def acceptance(made: Iterable[StoredEvidence], profile: Profile = Profile.KEP) -
     )  # fmt: skip
 
 
-def _dispatch_of(tx: Tx, message_id: str) -> Blob | None:
-    message = tx.messages.get(message_id)
-    return tx.blobs.get(message.dispatch) if message is not None and message.dispatch else None
-
-
 def name_dispatch(tx: Tx, message: Submission, built: Built) -> Blob:
     """Name a KEP message in the rows and return it, or the one that was named first: it stands."""
     if built.index is None:
         return built.blob
     tx.blobs.add(built.blob, built.index)
-    if tx.messages.set_dispatch(message.message_id, built.blob.sha256):
-        return built.blob
-    winner = _dispatch_of(tx, message.message_id)  # local delivery and relay began together: one was first
-    assert winner is not None
-    return winner
+    (named,) = name_dispatches(tx, ((message, built),))
+    return named
+
+
+def name_dispatches(tx: Tx, of: Sequence[tuple[Submission, Built]]) -> list[Blob]:
+    """Name KEP messages in their messages' rows; return each, or the one that was named first: it stands.
+
+    The content is named already (`kephs.ports.Blobs.add_all`).
+    """
+    made = {message.message_id: built.blob for message, built in of if built.index is not None}
+    standing = tx.messages.name_dispatches({key: blob.sha256 for key, blob in made.items()})
+    beaten = made.keys() - standing  # local delivery and relay began together: relay was first
+    winners = tx.messages.dispatches(sorted(beaten))
+    return [
+        winners[message.message_id] if message.message_id in beaten else built.blob for message, built in of
+    ]

@@ -16,7 +16,7 @@ from kephs.domain.mailboxes import FolderRole, NewItem
 from kephs.domain.message_index import join as join_index
 from kephs.domain.messages import StoredEvidence, Submission, Transfer, TransferKind
 from kephs.domain.relay_times import RelayTimes
-from kephs.ports import Blob, BlobMissingError, BlobStore, Changes, Clock, Ids, Store, Tx
+from kephs.ports import Blob, BlobMissingError, BlobStore, Changes, Clock, Filing, Ids, Store, Tx
 from kephs.usecases.delivery.kept_evidence import KeptEvidence
 from kephs.usecases.records import RecordMaker, receipt_recipient
 
@@ -132,5 +132,10 @@ def file_due(tx: Tx, evidence_id: str, receipt: Blob, index: bytes) -> None:
 def file_receipt(tx: Tx, account_id: str, receipt: Blob, index: bytes, at: datetime) -> None:
     """Put a receipt, ours or a peer's, into the sender's Deliller. It never counts for the quota."""
     tx.blobs.add(receipt, index)
+    tx.mailboxes.file_all((receipt_filing(account_id, receipt, at),))
+
+
+def receipt_filing(account_id: str, receipt: Blob, at: datetime) -> Filing:
+    """Return where a receipt goes: into the sender's Deliller. It never counts for the quota."""
     item = NewItem(receipt.sha256, receipt.size, at, counts_for_quota=False)
-    tx.mailboxes.file(account_id, FolderRole.EVIDENCE, item)
+    return Filing(account_id, FolderRole.EVIDENCE, item)

@@ -1,6 +1,7 @@
 """What a decided delivery means for its message and its transfer. Plain functions inside a transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -27,13 +28,23 @@ OPEN: Final = frozenset(
 
 def close_when_decided(tx: Tx, message_id: str) -> bool:
     """Complete a message once every recipient, ours or a peer's, reached an end state (KEP-EV-03)."""
-    state = tx.messages.state(message_id)
-    if state is not MessageState.ACCEPTED:
-        return False
-    if any(delivery.state not in DECIDED for delivery in tx.deliveries.of_message(message_id)):
-        return False
-    tx.messages.set_state(message_id, advance_message(state, MessageEvent.ALL_DECIDED).state)
-    return True
+    return message_id in close_decided(tx, {message_id: tx.deliveries.of_message(message_id)})
+
+
+def close_decided(tx: Tx, deliveries: Mapping[str, Sequence[Delivery]]) -> AbstractSet[str]:
+    """Complete those of several messages whose deliveries all reached an end state; return their ids.
+
+    Args:
+        tx: the transaction.
+        deliveries: of each message all there are, as they stand in this transaction, by message id.
+    """
+    decided = [key for key, all_of in deliveries.items() if all(one.state in DECIDED for one in all_of)]
+    states = tx.messages.states(decided)
+    closed = [key for key in decided if states.get(key) is MessageState.ACCEPTED]
+    if closed:
+        completed = advance_message(MessageState.ACCEPTED, MessageEvent.ALL_DECIDED).state
+        tx.messages.set_states(closed, completed)
+    return frozenset(closed)
 
 
 def own_numbers(

@@ -83,10 +83,13 @@ class _Content:
     """A message's octets: durable as ``blob``, or ``small`` and to become so with the evidence about them."""
 
     sha256: bytes
-    sha512: bytes
     size: int
     blob: Blob | None
     small: bytes = b""
+
+    def sha512(self) -> bytes:
+        """Return the other digest, which whoever makes small content durable computes anyway."""
+        return sha512(self.small).digest() if self.blob is None else self.blob.sha512
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +166,9 @@ class Submit:
         """Make large content durable; small content waits for its evidence, and shares one sync with it."""
         if source.size <= HERE_MAX:
             data = source.read(0, source.size)
-            return _Content(sha256(data).digest(), sha512(data).digest(), len(data), None, data)
+            return _Content(sha256(data).digest(), len(data), None, data)
         blob = await self._blobs.keep(spool)
-        return _Content(blob.sha256, blob.sha512, blob.size, blob)
+        return _Content(blob.sha256, blob.size, blob)
 
     async def _answer_again(self, draft: _Draft, earlier: Earlier) -> Accepted | Refused:
         """Same Message-ID: same bytes get the first answer, other bytes are refused (R-15)."""
@@ -238,8 +241,9 @@ class Submit:
         blob, evidence_blob, material = await self._durable(draft.content, sealed.xml, kept)
         local = any(r.address.provider == self._settings.register.own for r in submission.recipients)
         submission = replace(
-            submission, material=material.sha256, next_at=submission.next_at if local else None
-        )
+            submission, digest_sha512=blob.sha512, material=material.sha256,
+            next_at=submission.next_at if local else None,
+        )  # fmt: skip
         tree = tree_text(draft.form.root)
         index = join_index(header_of(draft.source, draft.form.root), tree)
 
@@ -251,9 +255,7 @@ class Submit:
             earlier = earlier_of(tx, draft.account.account_id, submission.user_message_id)
             if earlier is not None:
                 return earlier
-            tx.blobs.add(blob, index)
-            tx.blobs.add(evidence_blob)
-            tx.blobs.add(material)
+            tx.blobs.add_all(((blob, index), (evidence_blob, None), (material, None)))
             tx.messages.add(submission)
             self._add_deliveries(tx, submission)
             self._add_transfers(tx, submission)
@@ -281,7 +283,9 @@ class Submit:
 
     async def _refuse(self, draft: _Draft, refusal: Refusal) -> Refused:
         step = advance_message(MessageState.RECEIVED, MessageEvent.REFUSE)
-        submission = replace(self._submission(draft, step), next_at=None)
+        submission = replace(
+            self._submission(draft, step), digest_sha512=draft.content.sha512(), next_at=None
+        )
         sealed = await self._seal_refusal(draft, submission, step, _reason(refusal))
         evidence_blob = (await self._blobs.put_many([sealed.xml]))[0]
 
@@ -305,7 +309,7 @@ class Submit:
             state=step.state,
             user_message_id=form.user_message_id,
             digest_sha256=draft.content.sha256,
-            digest_sha512=draft.content.sha512,
+            digest_sha512=b"",  # known once the content is durable, or will never be
             size=draft.content.size,
             subject=form.subject,
             sender=Party(str(draft.account.address), draft.account.holder_name),
