@@ -33,7 +33,7 @@ from kephs.observability.logs import configure_logging
 from kephs.observability.metrics import Metrics
 from kephs.observability.server import HOST as METRICS_HOST
 from kephs.observability.server import serve_metrics
-from kephs.own_processor import own_processor, stay
+from kephs.own_processor import OwnProcessor, own_processor, stay
 from kephs.ports import StoreUnavailableError
 from kephs.system import LocalChanges, SystemClock, spare_the_collector
 from kephs.trust.watch import TrustWatch
@@ -164,7 +164,8 @@ async def _serve(
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
         stack.enter_context(alone(directory, node))
-        settle = _take_processor(settings, stack)
+        own = _take_processor(settings, stack)
+        settle = stay if own is None else own.send_away
         if settings.test_pki.enabled and settings.test_pki.port and node == MAIN_NODE:
             await stack.enter_async_context(pki_beside(directory, settle))
         check_sealing(settings)
@@ -184,19 +185,16 @@ async def _serve(
             for event in up.values():
                 await event.wait()
             spare_the_collector()
-            log.info("serve.ready", domain=settings.provider.domain, roles=",".join(roles))
+            log.info(
+                "serve.ready", domain=settings.provider.domain, roles=",".join(roles),
+                processor=None if own is None else own.number,
+            )  # fmt: skip
     log.info("serve.stopped")
 
 
-def _take_processor(settings: Settings, stack: AsyncExitStack) -> Callable[[int], None]:
-    """Keep to a processor of our own, where one is wanted and free; return what is told of each child."""
-    if settings.process.processor == "any":
-        return stay
-    own = stack.enter_context(own_processor())
-    if own is None:
-        return stay
-    log.info("serve.processor", number=own.number)
-    return own.send_away
+def _take_processor(settings: Settings, stack: AsyncExitStack) -> OwnProcessor | None:
+    """Keep to a processor of our own, where one is wanted and free."""
+    return stack.enter_context(own_processor()) if settings.process.processor == "own" else None
 
 
 def _watch(core: Core, renewed: asyncio.Event) -> TrustWatch:
