@@ -144,7 +144,8 @@ class SqlMailboxes(SqlFolders):
             folders.setdefault((one.account_id, one.role), []).append(one.item)
         rows: list[Params] = []
         uids: dict[tuple[str, FolderRole], Iterator[int]] = {}
-        for (account_id, role), items_of in folders.items():
+        for account_id, role in sorted(folders):  # in one order: two writers never wait for each other
+            items_of = folders[account_id, role]
             of = {"of_account": account_id, "of_role": role.value}
             place = self._db.row(TAKE_BY_ROLE, {**of, **_more(items_of)})
             if place is None:
@@ -162,7 +163,7 @@ class SqlMailboxes(SqlFolders):
             if item.counts_for_quota:
                 usage[account_id] = usage.get(account_id, 0) + item.size
             self._blobs.loose.discard(item.sha256)
-        self._db.run_each(ADD_USAGE, [{"of_account": key, "delta": delta} for key, delta in usage.items()])
+        self._db.run_each(ADD_USAGE, [{"of_account": key, "delta": usage[key]} for key in sorted(usage)])
 
     def summaries(self, folder_id: int) -> list[ItemSummary]:
         """Return what lists need of every item, ascending by UID."""
