@@ -1,5 +1,6 @@
 """Several messages that are delivered together end as each would alone."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -128,6 +129,25 @@ async def test_delivering_together_what_was_delivered_already_changes_nothing() 
     await world.deliver.deliver_all(messages)
     await world.deliver.deliver_all(messages)
     await ended(world, messages)
+
+
+async def test_of_two_workers_that_decide_the_same_deliveries_one_evidence_item_and_receipt_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await new_world()
+    messages = [await sent(world, to, number) for number, to in enumerate(LETTERS)]
+    both, real = asyncio.Barrier(2), world.blobs.put_many
+
+    async def after_both_have_looked(contents: Sequence[bytes]) -> list[Blob]:
+        await both.wait()
+        return await real(contents)
+
+    monkeypatch.setattr(world.blobs, "put_many", after_both_have_looked)
+    await asyncio.gather(world.deliver.deliver_all(messages), world.deliver.deliver_all(messages[1:3]))
+    await ended(world, messages)
+    assert await world.count(MEHMET, FolderRole.INBOX) == 3
+    assert await world.count(KURUM, FolderRole.INBOX) == 1
+    assert await world.count(AYSE, FolderRole.EVIDENCE) == 4 + sum(map(len, LETTERS))
 
 
 async def test_a_message_whose_content_is_gone_holds_up_no_other_of_its_group() -> None:
