@@ -61,10 +61,6 @@ class Messages(Protocol):
         """Return the message accepted under this Message-ID; refused ones are not remembered (R-15)."""
         ...
 
-    def set_dispatch(self, message_id: str, dispatch: bytes) -> bool:
-        """Note the KEP message's digest; False where one was noted before (that one stands)."""
-        ...
-
     def name_dispatches(self, dispatches: Mapping[str, bytes]) -> AbstractSet[str]:
         """Note the digests of several messages' KEP messages, by message id.
 
@@ -76,14 +72,9 @@ class Messages(Protocol):
         """Return the KEP messages that were noted for some messages, by message id."""
         ...
 
-    def state(self, message_id: str) -> MessageState | None: ...
     def states(self, message_ids: Sequence[str]) -> dict[str, MessageState]: ...
-    def set_state(self, message_id: str, state: MessageState) -> None:
-        """Change a message's state; that of a completed one ends its work, too."""
-        ...
-
     def set_states(self, message_ids: Sequence[str], state: MessageState) -> None:
-        """Change the states of several messages, each as `set_state` does."""
+        """Change the states of messages; that of a completed one ends its work, too."""
         ...
 
     def due(self, message_id: str, at: datetime | None, attempts: int) -> None:
@@ -124,17 +115,6 @@ class Deliveries(Protocol):
     def of_message(self, message_id: str) -> list[Delivery]: ...
     def of_messages(self, message_ids: Sequence[str]) -> Mapping[str, list[Delivery]]:
         """Return the deliveries of several messages, by message id: each has its list."""
-        ...
-
-    def decide(
-        self,
-        delivery_id: str,
-        state: DeliveryState,
-        evidence_id: str,
-        at: datetime,
-        account_id: str | None = None,
-    ) -> bool:
-        """Move a pending delivery to its end state (see `Ending`); False where somebody did so before."""
         ...
 
     def decide_all(self, endings: Sequence[Ending]) -> AbstractSet[str]:

@@ -230,18 +230,12 @@ class MemoryMessages:
                 return message
         return None
 
-    def set_dispatch(self, message_id: str, dispatch: bytes) -> bool:
-        """Note the KEP message's digest; False where one was noted before."""
-        row = self._t.messages[message_id]
-        if row.dispatch is not None:
-            return False
-        self._t.messages.put(message_id, replace(row, dispatch=dispatch))
-        return True
-
     def name_dispatches(self, dispatches: Mapping[str, bytes]) -> set[str]:
         """Note the digests of KEP messages; return the ids of those whose digest stands."""
         for message_id, digest in dispatches.items():
-            self.set_dispatch(message_id, digest)
+            row = self._t.messages[message_id]
+            if row.dispatch is None:
+                self._t.messages.put(message_id, replace(row, dispatch=digest))
         return {key for key, digest in dispatches.items() if self._t.messages[key].dispatch == digest}
 
     def dispatches(self, message_ids: Sequence[str]) -> dict[str, Blob]:
@@ -252,25 +246,16 @@ class MemoryMessages:
             for row in rows if row.dispatch is not None and row.dispatch in self._t.blobs
         }  # fmt: skip
 
-    def state(self, message_id: str) -> MessageState | None:
-        """Return a message's state."""
-        message = self._t.messages.get(message_id)
-        return None if message is None else message.state
-
     def states(self, message_ids: Sequence[str]) -> dict[str, MessageState]:
         """Return the states of several messages, by id."""
         return {key: self._t.messages[key].state for key in message_ids if key in self._t.messages}
 
     def set_states(self, message_ids: Sequence[str], state: MessageState) -> None:
-        """Change the states of several messages, each as `set_state` does."""
+        """Change the states of messages, and end the work of completed ones."""
         for message_id in message_ids:
-            self.set_state(message_id, state)
-
-    def set_state(self, message_id: str, state: MessageState) -> None:
-        """Change a message's state, and end a completed one's work."""
-        self._t.messages.put(message_id, replace(self._t.messages[message_id], state=state))
-        if state is MessageState.COMPLETED:
-            self.due(message_id, None, 0)
+            self._t.messages.put(message_id, replace(self._t.messages[message_id], state=state))
+            if state is MessageState.COMPLETED:
+                self.due(message_id, None, 0)
 
     def due(self, message_id: str, at: datetime | None, attempts: int) -> None:
         """Set when the message's work is due, None when nothing is; ends the lease."""
@@ -333,30 +318,17 @@ class MemoryDeliveries:
         """Return the deliveries of several messages, each message's by recipient number."""
         return {message_id: self.of_message(message_id) for message_id in message_ids}
 
-    def decide(
-        self,
-        delivery_id: str,
-        state: DeliveryState,
-        evidence_id: str,
-        at: datetime,
-        account_id: str | None = None,
-    ) -> bool:
-        """Move a pending delivery to its end state; False where somebody did so before."""
-        row = self._t.deliveries.get(delivery_id)
-        if row is None or row.state is not DeliveryState.PENDING:
-            return False
-        account = account_id or row.account_id
-        row = replace(row, state=state, evidence_id=evidence_id, decided_at=at, account_id=account)
-        self._t.deliveries.put(delivery_id, row)
-        return True
-
     def decide_all(self, endings: Sequence[Ending]) -> set[str]:
         """Move pending deliveries to their end states; return the ids of those that nobody moved before."""
-        return {
-            one.delivery_id
-            for one in endings
-            if self.decide(one.delivery_id, one.state, one.evidence_id, one.at, one.account_id)
-        }
+        rows = ((one, self._t.deliveries.get(one.delivery_id)) for one in endings)
+        pending = [(one, row) for one, row in rows if row is not None and row.state is DeliveryState.PENDING]
+        for one, row in pending:
+            account = one.account_id or row.account_id
+            done = replace(
+                row, state=one.state, evidence_id=one.evidence_id, decided_at=one.at, account_id=account
+            )
+            self._t.deliveries.put(one.delivery_id, done)
+        return {one.delivery_id for one, _ in pending}
 
     def move(
         self,

@@ -131,18 +131,6 @@ class SqlDeliveries:
             found[row[1]].append(_delivery(row))
         return found
 
-    def decide(
-        self,
-        delivery_id: str,
-        state: DeliveryState,
-        evidence_id: str,
-        at: datetime,
-        account_id: str | None = None,
-    ) -> bool:
-        """Move a pending delivery to its end state; False where somebody did so before."""
-        ending = Ending(delivery_id, state, evidence_id, at, account_id)
-        return self._db.run(_DECIDE, _decided(ending)) == 1
-
     def decide_all(self, endings: Sequence[Ending]) -> AbstractSet[str]:
         """Move pending deliveries to their end states; return the ids of those that nobody moved before."""
         pending = {row[0] for row in self._db.rows_of(_PENDING, [one.delivery_id for one in endings], {})}

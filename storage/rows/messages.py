@@ -63,7 +63,6 @@ _SET_STATE: Final = (
     .values(state=bindparam("new_state"))
 )
 _COMPLETE: Final = _SET_STATE.values(next_at=null(), attempts=literal_column("0"), leased_by=null())
-_STATE: Final = select(messages.c.state).where(messages.c.message_id == bindparam("message_id"))
 _STATES: Final = ListStatement(
     lambda values: select(messages.c.message_id, messages.c.state).where(messages.c.message_id.in_(values))
 )
@@ -153,17 +152,6 @@ class SqlMessages:
         row = self._db.row(_ACCEPTED_WITH, {"account_id": account_id, "user_message_id": user_message_id})
         return None if row is None else self._message(row)
 
-    def set_dispatch(self, message_id: str, dispatch: bytes) -> bool:
-        """Note the KEP message's digest; False where one was noted before (that one stands).
-
-        `KeyError` where the message does not exist.
-        """
-        if self._db.run(_SET_DISPATCH, {"of_message": message_id, "new_dispatch": dispatch}):
-            self._blobs.loose.discard(dispatch)
-            return True
-        self._standing((message_id,))
-        return False
-
     def name_dispatches(self, dispatches: Mapping[str, bytes]) -> AbstractSet[str]:
         """Note the digests of several messages' KEP messages; return the ids of those whose digest stands.
 
@@ -181,21 +169,12 @@ class SqlMessages:
         """Return the KEP messages that were noted for some messages, by message id."""
         return {row[0]: Blob(*row[1:]) for row in self._db.rows_of(_DISPATCHES, message_ids, {})}
 
-    def state(self, message_id: str) -> MessageState | None:
-        """Return a message's state."""
-        row = self._db.row(_STATE, {"message_id": message_id})
-        return None if row is None else MessageState(row[0])
-
     def states(self, message_ids: Sequence[str]) -> dict[str, MessageState]:
         """Return the states of several messages, by id."""
         return {row[0]: MessageState(row[1]) for row in self._db.rows_of(_STATES, message_ids, {})}
 
-    def set_state(self, message_id: str, state: MessageState) -> None:
-        """Change a message's state, and end a completed one's work; `KeyError` where it does not exist."""
-        self.set_states((message_id,), state)
-
     def set_states(self, message_ids: Sequence[str], state: MessageState) -> None:
-        """Change the states of several messages; `KeyError` where one does not exist."""
+        """Change the states of messages, and end completed ones' work; `KeyError` where one is missing."""
         completed = state is MessageState.COMPLETED
         statement = _COMPLETE if completed else _SET_STATE
         each = [{"of_message": key, "new_state": state.value} for key in message_ids]

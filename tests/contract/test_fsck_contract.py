@@ -10,7 +10,7 @@ import pytest
 from evidence.model.records import EvidenceKind
 from kephs.cli.health.fsck import SENTENCES
 from kephs.domain.lifecycle import DeliveryState, MessageState
-from kephs.ports import Tx
+from kephs.ports import Ending, Tx
 from storage.fsck.check import FindingCode
 from storage.memory.store import MemoryStore
 from tests.support.fsck_world import World, archive, inbox, sent, to_veli, written
@@ -89,12 +89,12 @@ def damage(work: Damage, *expected: tuple[FindingCode, str]) -> Any:
             (FindingCode.MESSAGE_ACCEPTED_AND_REFUSED, "m1"),
         ),
         rows(
-            lambda tx: tx.messages.set_state("m3", MessageState.COMPLETED),
+            lambda tx: tx.messages.set_states(("m3",), MessageState.COMPLETED),
             (FindingCode.MESSAGE_COMPLETED_EARLY, "m3"),
         ),
         rows(lambda tx: tx.messages.due("m3", None, 0), (FindingCode.MESSAGE_STUCK, "m3")),
         rows(
-            lambda tx: tx.messages.set_state("m1", MessageState.ACCEPTED),  # nothing pending, nothing due
+            lambda tx: tx.messages.set_states(("m1",), MessageState.ACCEPTED),  # nothing pending, nothing due
             (FindingCode.MESSAGE_STUCK, "m1"),
         ),
         rows(
@@ -102,11 +102,11 @@ def damage(work: Damage, *expected: tuple[FindingCode, str]) -> Any:
             (FindingCode.MESSAGE_REFUSED_WITH_DELIVERIES, "m2"),
         ),
         rows(
-            lambda tx: tx.deliveries.decide("d3", FAILED, "none", T0),
+            lambda tx: tx.deliveries.decide_all((Ending("d3", FAILED, "none", T0),)),
             (FindingCode.DELIVERY_WITHOUT_EVIDENCE, "d3"),
         ),
         rows(
-            lambda tx: tx.deliveries.decide("d3", DELIVERED, "none", T0),
+            lambda tx: tx.deliveries.decide_all((Ending("d3", DELIVERED, "none", T0),)),
             (FindingCode.DELIVERY_WITHOUT_EVIDENCE, "d3"),
             (FindingCode.DELIVERY_NOT_FILED, "d3"),
             (FindingCode.MESSAGE_WITHOUT_DISPATCH, "m3"),

@@ -185,8 +185,8 @@ async def test_changes_of_unknown_rows_are_defects(store: Any) -> None:
     for work in (
         lambda tx: tx.accounts.set_state("none", AccountState.CLOSED, T0),
         lambda tx: tx.accounts.add_usage("none", 1),
-        lambda tx: tx.messages.set_state("none", MessageState.COMPLETED),
-        lambda tx: tx.messages.set_dispatch("none", b"x" * 32),
+        lambda tx: tx.messages.set_states(("none",), MessageState.COMPLETED),
+        lambda tx: tx.messages.name_dispatches({"none": b"x" * 32}),
         lambda tx: tx.messages.due("none", None, 0),
         lambda tx: tx.evidence.receipt_due("none", None, 0),
         lambda tx: tx.mailboxes.append(99, item()),
@@ -302,12 +302,12 @@ async def test_an_accepted_message_holds_its_content_until_everybody_has_it(stor
         tx.blobs.add(original)
         tx.messages.add(message(digest_sha256=original.sha256))
         tx.blobs.add(dispatch)
-        tx.messages.set_dispatch("m1", dispatch.sha256)
+        tx.messages.name_dispatches({"m1": dispatch.sha256})
         for content in (b"content", b"original", b"dispatch"):
             tx.mailboxes.remove(inbox(tx), [tx.mailboxes.append(inbox(tx), item(content))])
 
     await store.write(accept)
     assert await store.write(release) == [blob()]
-    await store.write(lambda tx: tx.messages.set_state("m1", MessageState.COMPLETED))
+    await store.write(lambda tx: tx.messages.set_states(("m1",), MessageState.COMPLETED))
     released = await store.write(release)
     assert sorted(b.sha256 for b in released) == sorted((original.sha256, dispatch.sha256))

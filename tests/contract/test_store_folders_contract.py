@@ -6,7 +6,7 @@ import pytest
 
 from kephs.domain.lifecycle import DeliveryState
 from kephs.domain.mailboxes import FolderRole
-from kephs.ports import FolderExistsError, Tx
+from kephs.ports import Ending, FolderExistsError, Tx
 from storage.errors import ConflictError
 from tests.support.stores import (
     T0,
@@ -155,7 +155,7 @@ async def test_a_folders_id_is_never_given_to_another(store: Any) -> None:
 async def test_that_a_delivery_was_filed_is_known_after_its_folder_is_gone(store: Any) -> None:
     def work(tx: Any) -> Any:
         with_message(tx)
-        tx.deliveries.decide("d1", DeliveryState.DELIVERED, "e1", T0)
+        tx.deliveries.decide_all((Ending("d1", DeliveryState.DELIVERED, "e1", T0),))
         folder = tx.mailboxes.create("a1", "Yeni", 9).folder_id
         uid = tx.mailboxes.append(inbox(tx), item(delivery_id="d1"))
         tx.mailboxes.move(inbox(tx), [uid], folder)
@@ -172,7 +172,7 @@ async def test_that_a_delivery_was_filed_is_known_after_its_folder_is_gone(store
 async def test_copies_keep_flags_dates_gate_and_quota(store: Any) -> None:
     def fill(tx: Tx) -> int:
         with_message(tx)
-        tx.deliveries.decide("d1", DeliveryState.DELIVERED, "e1", T0)
+        tx.deliveries.decide_all((Ending("d1", DeliveryState.DELIVERED, "e1", T0),))
         tx.mailboxes.append(inbox(tx), item(delivery_id="d1", received_at=after(3), flags=SEEN | {"$Önemli"}))
         tx.mailboxes.append(inbox(tx), item(counts_for_quota=False))
         tx.mailboxes.append(inbox(tx), item())

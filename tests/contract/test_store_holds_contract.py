@@ -32,7 +32,7 @@ def filled(tx: Tx) -> None:
         tx.blobs.add(blob(content))
     values = {"digest_sha256": digest(ORIGINAL), "state": MessageState.COMPLETED}
     tx.messages.add(message("m1", **values))
-    tx.messages.set_dispatch("m1", digest(DISPATCH))
+    tx.messages.name_dispatches({"m1": digest(DISPATCH)})
     tx.deliveries.add(replace(delivery("d1", "m1", 1), account_id="a2"))
     tx.mailboxes.append(inbox(tx), item(ORIGINAL))
     tx.mailboxes.append(inbox(tx), item(DRAFT))

@@ -7,7 +7,7 @@ import pytest
 
 from kephs.domain.lifecycle import DeliveryState
 from kephs.domain.mailboxes import STANDARD_FOLDERS, FolderRole
-from kephs.ports import Blob, Tx
+from kephs.ports import Blob, Ending, Tx
 from storage.errors import ConflictError
 from tests.support.stores import (
     T0,
@@ -181,7 +181,7 @@ async def test_the_gate_hangs_on_the_delivery_and_opens_everywhere_at_once(store
     archive = await store.read(lambda tx: tx.mailboxes.by_role("a1", FolderRole.ARCHIVE).folder_id)
 
     def file(tx: Tx) -> None:
-        tx.deliveries.decide("d1", DeliveryState.DELIVERED, "e1", T0)
+        tx.deliveries.decide_all((Ending("d1", DeliveryState.DELIVERED, "e1", T0),))
         tx.mailboxes.append(inbox(tx), item(delivery_id="d1"))
         tx.mailboxes.append(archive, item(delivery_id="d1"))
         tx.mailboxes.append(inbox(tx), item())

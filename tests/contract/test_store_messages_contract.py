@@ -9,7 +9,7 @@ import pytest
 from evidence.ledger.chain import GENESIS, entry_hash
 from evidence.model.records import EvidenceKind
 from kephs.domain.lifecycle import DeliveryState, MessageState
-from kephs.ports import DuplicateEvidenceError, Tx
+from kephs.ports import DuplicateEvidenceError, Ending, Tx
 from storage.errors import ConflictError
 from tests.support.stores import (
     PEER,
@@ -39,8 +39,8 @@ async def test_messages_come_back_as_they_went_in(store: Any) -> None:
     assert await store.read(lambda tx: list(tx.messages.all())) == [message(), full, bare]
     assert await store.read(lambda tx: tx.messages.get("m2")) == full
     assert await store.read(lambda tx: tx.messages.get("m9")) is None
-    await store.write(lambda tx: tx.messages.set_state("m1", MessageState.COMPLETED))
-    await store.write(lambda tx: tx.messages.set_dispatch("m1", b"x" * 32))
+    await store.write(lambda tx: tx.messages.set_states(("m1",), MessageState.COMPLETED))
+    await store.write(lambda tx: tx.messages.name_dispatches({"m1": b"x" * 32}))
     expected = message(state=MessageState.COMPLETED, dispatch=b"x" * 32)
     assert await store.read(lambda tx: tx.messages.get("m1")) == expected
 
@@ -49,10 +49,10 @@ async def test_a_completed_message_has_no_work_due(store: Any) -> None:
     await store.write(with_account)
     await store.write(lambda tx: tx.messages.add(message(next_at=after(3), attempts=2)))
     await store.write(lambda tx: tx.messages.claim(after(3), 1, after(9), "node"))
-    assert await store.read(lambda tx: tx.messages.state("m1")) is MessageState.ACCEPTED
-    await store.write(lambda tx: tx.messages.set_state("m1", MessageState.COMPLETED))
-    assert await store.read(lambda tx: tx.messages.state("m1")) is MessageState.COMPLETED
-    assert await store.read(lambda tx: tx.messages.state("m9")) is None
+    assert await store.read(lambda tx: tx.messages.states(("m1",)).get("m1")) is MessageState.ACCEPTED
+    await store.write(lambda tx: tx.messages.set_states(("m1",), MessageState.COMPLETED))
+    assert await store.read(lambda tx: tx.messages.states(("m1",)).get("m1")) is MessageState.COMPLETED
+    assert await store.read(lambda tx: tx.messages.states(("m9",)).get("m9")) is None
     done = await store.read(lambda tx: tx.messages.get("m1"))
     assert (done.next_at, done.attempts) == (None, 0)
     assert await store.read(lambda tx: tx.messages.next_due()) is None
@@ -155,9 +155,11 @@ async def test_the_first_kep_message_of_a_message_stands(store: Any) -> None:
         tx.messages.add(message())
         for name in (b"first", b"second"):
             tx.blobs.add(blob(name))
-        return [tx.messages.set_dispatch("m1", blob(name).sha256) for name in (b"first", b"second", b"first")]
+        return [
+            tx.messages.name_dispatches({"m1": blob(name).sha256}) for name in (b"first", b"second", b"first")
+        ]
 
-    assert await store.write(work) == [True, False, False]
+    assert await store.write(work) == [{"m1"}, set(), {"m1"}]
     assert (await store.read(lambda tx: tx.messages.get("m1"))).dispatch == blob(b"first").sha256
     left = {b.sha256 for b in await store.write(release)}  # the loser's content goes
     assert left == {blob(b"content").sha256, blob(b"second").sha256}
@@ -179,12 +181,12 @@ async def test_a_kep_message_that_no_mailbox_here_has_goes_when_its_message_is_c
         for name in ("kept", "gone"):
             tx.blobs.add(blob(name.encode()))
             tx.messages.add(message(name))
-            tx.messages.set_dispatch(name, blob(name.encode()).sha256)
+            tx.messages.name_dispatches({name: blob(name.encode()).sha256})
         tx.mailboxes.append(inbox(tx), item(b"kept"))
 
     await store.write(work)
     assert await store.write(release) == [blob()]
-    await store.write(lambda tx: [tx.messages.set_state(m, MessageState.COMPLETED) for m in ("kept", "gone")])
+    await store.write(lambda tx: tx.messages.set_states(("kept", "gone"), MessageState.COMPLETED))
     assert [b.sha256 for b in await store.write(release)] == [blob(b"gone").sha256]
 
 
@@ -192,12 +194,13 @@ async def test_a_delivery_is_decided_once(store: Any) -> None:
     await store.write(with_message)
     await store.write(lambda tx: tx.deliveries.add(delivery("d2", number=2)))
     decide = DeliveryState.DELIVERED
-    assert await store.write(lambda tx: tx.deliveries.decide("d1", decide, "e40", after(1))) is True
-    assert (
-        await store.write(lambda tx: tx.deliveries.decide("d1", DeliveryState.FAILED, "e41", after(2)))
-        is False
-    )
-    assert await store.write(lambda tx: tx.deliveries.decide("d9", decide, "e40", after(1))) is False
+
+    def ends(*given: Any) -> Any:
+        return store.write(lambda tx: tx.deliveries.decide_all((Ending(*given),)))
+
+    assert await ends("d1", decide, "e40", after(1)) == {"d1"}
+    assert await ends("d1", DeliveryState.FAILED, "e41", after(2)) == set()
+    assert await ends("d9", decide, "e40", after(1)) == set()
     decided = replace(delivery(), state=decide, evidence_id="e40", decided_at=after(1))
     assert await store.read(lambda tx: tx.deliveries.of_message("m1")) == [decided, delivery("d2", number=2)]
     assert await store.read(lambda tx: tx.deliveries.get("d1")) == decided
@@ -207,7 +210,9 @@ async def test_a_delivery_is_decided_once(store: Any) -> None:
 async def test_the_first_reading_is_noted_once_and_only_of_what_was_delivered(store: Any) -> None:
     await store.write(with_message)
     assert await store.write(lambda tx: tx.deliveries.read("d1", "e60")) is False
-    await store.write(lambda tx: tx.deliveries.decide("d1", DeliveryState.DELIVERED, "e40", T0))
+    await store.write(
+        lambda tx: tx.deliveries.decide_all((Ending("d1", DeliveryState.DELIVERED, "e40", T0),))
+    )
     first, second = await asyncio.gather(
         store.write(lambda tx: tx.deliveries.read("d1", "e60")),
         store.write(lambda tx: tx.deliveries.read("d1", "e61")),

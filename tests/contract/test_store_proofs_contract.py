@@ -81,8 +81,8 @@ async def test_the_kep_message_stays_as_long_as_somebody_has_its_original(store:
             tx.blobs.add(blob(content))
         folder = tx.mailboxes.by_role("a1", FolderRole.SENT)
         tx.mailboxes.append(folder.folder_id, item(b"m1"))
-        tx.messages.set_dispatch("m1", blob(b"kep").sha256)
-        tx.messages.set_state("m1", MessageState.COMPLETED)
+        tx.messages.name_dispatches({"m1": blob(b"kep").sha256})
+        tx.messages.set_states(("m1",), MessageState.COMPLETED)
 
     def drop(tx: Any) -> None:
         folder = tx.mailboxes.by_role("a1", FolderRole.SENT)

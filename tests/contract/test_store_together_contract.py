@@ -140,7 +140,7 @@ async def test_the_first_kep_message_named_stands_among_those_named_together(sto
 
     def name(tx: Tx) -> None:
         tx.blobs.add_all([(one, None) for one in kept.values()])
-        assert tx.messages.set_dispatch("m2", kept["m2"].sha256)
+        assert tx.messages.name_dispatches({"m2": kept["m2"].sha256})
 
     await store.write(name)
     late = {"m1": kept["m1"].sha256, "m2": kept["m3"].sha256}
@@ -166,7 +166,7 @@ async def test_states_are_read_and_changed_together(store: Any) -> None:
     assert await store.read(lambda tx: tx.messages.next_due()) is None
     with pytest.raises(KeyError):
         await store.write(lambda tx: tx.messages.set_states(["m3", "m9"], MessageState.COMPLETED))
-    assert await store.read(lambda tx: tx.messages.state("m3")) is MessageState.ACCEPTED
+    assert await store.read(lambda tx: tx.messages.states(("m3",)).get("m3")) is MessageState.ACCEPTED
 
 
 def _two_accounts(tx: Tx) -> None:

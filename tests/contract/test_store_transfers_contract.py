@@ -261,12 +261,12 @@ async def test_a_dispatch_is_held_by_its_message(store: Any) -> None:
     def work(tx: Tx) -> None:
         with_message(tx)
         tx.blobs.add(blob(b"dispatch"))
-        tx.messages.set_dispatch("m1", blob(b"dispatch").sha256)
+        tx.messages.name_dispatches({"m1": blob(b"dispatch").sha256})
         tx.transfers.add(transfer())
 
     await store.write(work)
     assert blob(b"dispatch").sha256 not in {b.sha256 for b in await store.write(release)}
-    await store.write(lambda tx: tx.messages.set_state("m1", MessageState.COMPLETED))
+    await store.write(lambda tx: tx.messages.set_states(("m1",), MessageState.COMPLETED))
     assert [b.sha256 for b in await store.write(release)] == [blob(b"dispatch").sha256]
 
 

@@ -10,7 +10,7 @@ from evidence.forms.rem_xml import write as write_record
 from evidence.model.records import EvidenceKind, Party, Reason, ReasonCode
 from kephs.domain.lifecycle import DeliveryState, MessageState, TransferState
 from kephs.domain.messages import Delivery, Recipient, Role, StoredEvidence, Submission, Transfer
-from kephs.ports import Tx
+from kephs.ports import Ending, Tx
 from tests.support.evidence_samples import HS91
 from tests.support.fsck_world import NOBODY, VELI, World, inbox, record_of, to_veli, written
 from tests.support.proofs import proof_over
@@ -160,7 +160,7 @@ class RelayWorld(World):
             tx.evidence.add(row_, self.proofs[row_.evidence_id])
         for one in TRANSFERS:
             tx.transfers.add(one)
-        tx.deliveries.decide("d-r1-1", S.DELIVERED, "r1-40", after(2))
+        tx.deliveries.decide_all((Ending("d-r1-1", S.DELIVERED, "r1-40", after(2)),))
         tx.deliveries.read_elsewhere("d-s1-1", "s1-60-1")
         unread = item(b"dispatch r1", delivery_id="d-r1-1", received_at=after(2))
         tx.mailboxes.append(inbox(tx), unread)

@@ -13,7 +13,7 @@ from evidence.model.records import EvidenceKind, EvidenceRecord, MessageFacts
 from kephs.domain.lifecycle import DeliveryState, MessageState
 from kephs.domain.mailboxes import FolderRole
 from kephs.domain.messages import Delivery, Recipient, Role, StoredEvidence, Submission
-from kephs.ports import Blob, Tx
+from kephs.ports import Blob, Ending, Tx
 from storage.fsck import check as fsck
 from storage.fsck.check import Finding
 from storage.memory.store import MemoryBlobStore, MemoryStore
@@ -120,17 +120,17 @@ class World:
         for one in self.messages.values():
             tx.messages.add(one)
         tx.mailboxes.append(sent(tx), item(b"m1"))
-        tx.messages.set_dispatch("m1", self.rows["dispatch"].sha256)
+        tx.messages.name_dispatches({"m1": self.rows["dispatch"].sha256})
         tx.deliveries.add(to_veli("d1", "m1"))
         tx.deliveries.add(replace(delivery("d2", "m1", 2), address=NOBODY, account_id=None))
         tx.deliveries.add(to_veli("d3", "m3"))
         tx.deliveries.add(replace(delivery("d4", "m3", 2), address=NOBODY, account_id=None))
         for row_ in made:
             tx.evidence.add(row_, self.proofs[row_.evidence_id])
-        tx.deliveries.decide("d1", DeliveryState.DELIVERED, "e40", after(1))
-        tx.deliveries.decide("d2", DeliveryState.FAILED, "e41", after(1))
+        tx.deliveries.decide_all((Ending("d1", DeliveryState.DELIVERED, "e40", after(1)),))
+        tx.deliveries.decide_all((Ending("d2", DeliveryState.FAILED, "e41", after(1)),))
         tx.mailboxes.append(inbox(tx), item(b"dispatch", delivery_id="d1", received_at=after(1)))
-        tx.messages.set_state("m1", MessageState.COMPLETED)
+        tx.messages.set_states(("m1",), MessageState.COMPLETED)
         tx.deliveries.read("d1", "e60")
 
     async def sealed(

@@ -29,7 +29,7 @@ from kephs.imap.framing import (
 from kephs.imap.grammar import CommandError, SearchCharsetError, parse
 from kephs.imap.session import Session
 from kephs.imap.states import SessionParts, State, Waiting
-from kephs.ports import BlobStore, Store, Tx
+from kephs.ports import BlobStore, Ending, Store, Tx
 from kephs.system import LocalChanges
 from kephs.usecases.mailbox.mailbox import MailboxService
 from storage.memory.store import MemoryBlobStore, MemoryStore
@@ -254,7 +254,9 @@ class World:
                 of = f"m-{delivery_id}"
                 tx.messages.add(message(of))
                 tx.deliveries.add(delivery(delivery_id, of))
-                tx.deliveries.decide(delivery_id, DeliveryState.DELIVERED, f"e40-{delivery_id}", T0)
+                tx.deliveries.decide_all(
+                    (Ending(delivery_id, DeliveryState.DELIVERED, f"e40-{delivery_id}", T0),)
+                )
             return tx.mailboxes.append(
                 folder.folder_id, NewItem(blob.sha256, len(content), at, flags, delivery_id)
             )
